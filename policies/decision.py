@@ -1,0 +1,71 @@
+"""What a policy answers: where to cut one request and how much to send."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+from ..errors import UsageError
+
+__all__ = ["NEVER", "Decision"]
+
+NEVER = 2.0
+"""An exit margin that no exit reaches (margins lie in [0, 1]); its negative is a slope never undercut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One request's cut, compression and exit rule. The same type in simulation, on the wire and in environments.
+
+    split          blocks executed on the device at most; 0 sends the raw input, the network's depth keeps all local
+    keep           fraction of the patch tokens that is sent, in (0, 1]
+    dims           leading bottleneck dims sent for each token; 0 stands for all of them
+    bits           width of a code, 1..8 (digital links)
+    symbols        complex symbols per token over the dim, in (0, 1]; above 0 the request goes as symbols, not bits
+    exit_margin    an exit answers when its margin is at least this; `NEVER` switches exits off
+    offload_slope  from the second exit on, offload when the margin rose by less than this; `-NEVER` switches it off
+
+    Raises UsageError, naming the field, when a value is out of its range or not a number.
+    """
+
+    split: int
+    keep: float = 1.0
+    dims: int = 0
+    bits: int = 8
+    symbols: float = 0.0
+    exit_margin: float = NEVER
+    offload_slope: float = -NEVER
+
+    def __post_init__(self) -> None:
+        for name in ("split", "dims", "bits"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise UsageError(f"Decision.{name} must be an integer, not {value!r}")
+        for name in ("keep", "symbols", "exit_margin", "offload_slope"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise UsageError(f"Decision.{name} must be a finite number, not {value!r}")
+        _within("split", self.split, self.split >= 0, "at least 0")
+        _within("keep", self.keep, 0 < self.keep <= 1, "in (0, 1]")
+        _within("dims", self.dims, self.dims >= 0, "at least 0")
+        _within("bits", self.bits, 1 <= self.bits <= 8, "in 1..8")
+        _within("symbols", self.symbols, 0 <= self.symbols <= 1, "in [0, 1]")
+
+    def check(self, depth: int, dim: int) -> None:
+        """Raise UsageError if the Decision does not fit a network of this depth and dim."""
+        _within("split", self.split, self.split <= depth, f"at most the network's depth, {depth}")
+        _within("dims", self.dims, self.dims <= dim, f"at most the network's dim, {dim}")
+
+    def label(self) -> str:
+        """Short text for tables, e.g. `split 2 keep 0.25 dims 32 bits 4 exit 0.8`."""
+        parts = []
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "split" or value != field.default:
+                parts.append(f"{field.name.removesuffix('_margin')} {value:g}")
+        return " ".join(parts)
+
+
+def _within(name: str, value: float, ok: bool, what: str) -> None:
+    if not ok:
+        raise UsageError(f"Decision.{name} must be {what}, not {value!r}")
