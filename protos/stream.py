@@ -1,0 +1,164 @@
+"""Many requests in flight on one InferStream, each awaited by its request_id.
+
+    infer ─► outgoing ─► writer ─► wire ─► reader ─► the future under reply.request_id ─► infer returns
+
+A stream that fails takes its pending requests with it (`LinkDown`); the next request opens another. A
+server that drains says so with a reply without request_id: the stream is then half-closed, what is on it is
+still answered, and later requests go to a stream of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from . import splitpoint_pb2 as pb
+from .failures import LinkDown, TimedOut, from_status
+
+__all__ = ["InferStream"]
+
+Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class _Life:
+    """One InferStream RPC from its opening to its end."""
+
+    def __init__(self, call: Call, address: str, until: float) -> None:
+        self.call, self.address, self.until = call, address, until
+        self.usable = True
+        self.pending: dict[int, asyncio.Future[pb.InferReply]] = {}
+        self._outgoing: deque[bytes] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._wake: asyncio.Future[None] | None = None
+        self.tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
+
+    def send(self, data: bytes) -> None:
+        self._outgoing.append(data)
+        self._rouse()
+
+    def retire(self) -> None:
+        """Take no more requests; those on the stream are still answered."""
+        self.usable = False
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def _write(self) -> None:
+        # A task of its own: a write that flow control holds back must not hold its caller past the
+        # deadline, and cancelling a write cancels the whole stream.
+        outgoing, call = self._outgoing, self.call
+        try:
+            while self.usable or outgoing:
+                if outgoing:
+                    await call.write(outgoing.popleft())
+                else:
+                    self._wake = self._loop.create_future()
+                    await self._wake
+            await call.done_writing()
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            pass  # the reader learns the status and tells everybody
+
+    async def _read(self) -> None:
+        pending, call = self.pending, self.call
+        details = ""
+        try:
+            # At the end of the stream stands a sentinel that is no bytes.
+            while isinstance(data := await call.read(), bytes):
+                reply = pb.InferReply.FromString(data)
+                if not reply.HasField("request_id"):
+                    self.retire()
+                elif (future := pending.get(reply.request_id)) is not None and not future.done():
+                    future.set_result(reply)
+        except grpc.aio.AioRpcError:
+            pass
+        except DecodeError:
+            details = "undecodable reply"
+            call.cancel()
+        finally:
+            self.usable = False
+            self._rouse()
+        code = await call.code()
+        self.fail(code, details or await call.details() or "stream closed")
+
+    def fail(self, code: grpc.StatusCode, details: str) -> None:
+        if code is grpc.StatusCode.OK:
+            code = grpc.StatusCode.UNAVAILABLE
+        for future in self.pending.values():
+            if not future.done():
+                future.set_exception(_broken(code, details, self.address))
+
+    async def close(self) -> None:
+        self.usable = False
+        self.call.cancel()
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        self.fail(grpc.StatusCode.CANCELLED, "the client was closed")
+
+
+def _broken(code: grpc.StatusCode, details: str, address: str) -> Exception:
+    # The end of the stream itself is nobody's deadline.
+    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return LinkDown(f"{address}: the stream's time is up")
+    return from_status(code, details, address)
+
+
+class InferStream:
+    """`await infer(request, timeout)` any number of times at once. Made by `ServiceClient.stream()`."""
+
+    def __init__(self, open_call: Callable[[float], Call], address: str, life_s: float) -> None:
+        self._open_call, self._address, self._life_s = open_call, address, life_s
+        self._life: _Life | None = None
+        self._retired: list[_Life] = []
+
+    async def infer(self, request: pb.InferRequest, timeout: float) -> pb.InferReply:
+        """The server's reply to `request`, within `timeout` seconds.
+
+        Raises TimedOut; LinkDown when the stream breaks or cannot be opened; Refused when the reply is an
+        error (a bad request, a full queue, a passed deadline); CertificateError.
+        """
+        loop = asyncio.get_running_loop()
+        life = self._life
+        if life is None or not life.usable or loop.time() > life.until:
+            life = self._reopen(loop)
+        key = request.request_id
+        if key in life.pending:
+            raise ValueError(f"request_id {key} is already in flight on this stream")
+        future: asyncio.Future[pb.InferReply] = loop.create_future()
+        life.pending[key] = future
+        timer = loop.call_later(timeout, _expire, future, self._address, timeout)
+        try:
+            life.send(request.SerializeToString())
+            reply = await future
+        finally:
+            timer.cancel()
+            del life.pending[key]
+        if reply.HasField("error"):
+            raise from_status(reply.error.code, reply.error.message, self._address)
+        return reply
+
+    def _reopen(self, loop: asyncio.AbstractEventLoop) -> _Life:
+        self._retired = [old for old in self._retired if not all(task.done() for task in old.tasks)]
+        if self._life is not None:
+            self._life.retire()
+            self._retired.append(self._life)
+        # Requests stop entering at 90 % of a stream's life, so that the last of them are answered on it.
+        self._life = _Life(self._open_call(self._life_s), self._address, loop.time() + 0.9 * self._life_s)
+        return self._life
+
+    async def close(self) -> None:
+        """Cancel the stream; requests on it fail with LinkDown."""
+        for life in (*self._retired, *([self._life] if self._life else [])):
+            await life.close()
+        self._life, self._retired = None, []
+
+
+def _expire(future: asyncio.Future[pb.InferReply], address: str, timeout: float) -> None:
+    if not future.done():
+        future.set_exception(TimedOut(f"{address}: no answer within {timeout:g} s"))
