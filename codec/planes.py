@@ -1,0 +1,52 @@
+"""Bit planes: the p-th most significant bit of every code, packed eight to a byte.
+
+    codes (N,) 8 bits each --> plane 0 (all highest bits) | plane 1 | ... | plane 7, ceil(N / 8) bytes each
+
+Any prefix of the planes decodes, and more may follow. Within a byte the first code's bit comes first
+(most significant); spare bits of the last byte are zero.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from .errors import PayloadError
+
+__all__ = ["pack_planes", "plane_bytes", "plane_matrix", "unpack_planes"]
+
+
+def plane_bytes(count: int) -> int:
+    """Bytes of one packed plane of `count` codes."""
+    return (count + 7) // 8
+
+
+def plane_matrix(codes: np.ndarray) -> np.ndarray:
+    """Bits of 8-bit codes, most significant plane first: uint8 (8, N) of zeros and ones."""
+    return np.unpackbits(codes.reshape(1, -1), axis=0)
+
+
+def pack_planes(codes: np.ndarray, first: int, stop: int) -> list[bytes]:
+    """Planes first..stop-1 of 8-bit codes (any shape, taken row by row), 0 <= first <= stop <= 8."""
+    if not 0 <= first <= stop <= 8:
+        raise PayloadError("tokens.bits", f"planes {first}..{stop} do not lie in 0..8")
+    packed = np.packbits(plane_matrix(codes)[first:stop], axis=1)
+    return [row.tobytes() for row in packed]
+
+
+def unpack_planes(planes: Sequence[bytes], count: int) -> np.ndarray:
+    """Leading planes of `count` codes to codes of len(planes) bits, uint8 (count,).
+
+    Raises PayloadError naming `tokens.planes` if there are not 1 to 8 or one has a wrong length.
+    """
+    bits = len(planes)
+    if not 1 <= bits <= 8:
+        raise PayloadError("tokens.planes", f"must be 1 to 8 planes, not {bits}")
+    size = plane_bytes(count)
+    for place, plane in enumerate(planes):
+        if len(plane) != size:
+            raise PayloadError("tokens.planes", f"[{place}] must have {size} bytes, not {len(plane)}")
+    packed = np.frombuffer(b"".join(planes), np.uint8).reshape(bits, size)
+    codes: np.ndarray = np.packbits(np.unpackbits(packed, axis=1, count=count), axis=0)[0]
+    return codes >> np.uint8(8 - bits)

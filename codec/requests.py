@@ -1,0 +1,180 @@
+"""Requests and replies as they go over the wire: every scalar is set, so that size depends on shape only."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from ..protos import PROTOCOL_VERSION
+from ..protos import splitpoint_pb2 as pb
+from .errors import PayloadError
+from .nested import LARGEST
+
+__all__ = [
+    "ExitReading",
+    "build_reply",
+    "build_request",
+    "check_payload_crc",
+    "exit_state_message",
+    "payload_crc",
+    "planes_crc",
+    "read_exit_state",
+    "round_to_wire",
+]
+
+
+class ExitReading(NamedTuple):
+    """Exit state of a request: u float32 (du,), running logits float32 (C,), exits passed, last margin."""
+
+    u: np.ndarray
+    logits: np.ndarray
+    passed: int
+    margin: float
+
+
+def build_request(
+    *,
+    model_id: str,
+    request_id: int,
+    cut: int,
+    deadline_s: float,
+    exit_margin: float,
+    payload: pb.Image | pb.Tokens | pb.Symbols,
+    exit_state: pb.ExitState | None = None,
+    refine: bool = False,
+) -> pb.InferRequest:
+    """One request with every scalar set and the CRC of its payload.
+
+    cut         blocks executed on the device, 0 for an image
+    deadline_s  relative, from the sending
+    refine      the device can send more on demand
+    """
+    request = pb.InferRequest(
+        protocol_version=PROTOCOL_VERSION,
+        model_id=model_id,
+        request_id=request_id,
+        split=cut,
+        deadline_s=deadline_s,
+        exit_margin=exit_margin,
+        refine=refine,
+    )
+    if isinstance(payload, pb.Tokens):
+        request.tokens.CopyFrom(payload)
+    elif isinstance(payload, pb.Image):
+        request.image.CopyFrom(payload)
+    else:
+        request.symbols.CopyFrom(payload)
+    if exit_state is not None:
+        request.exit_state.CopyFrom(exit_state)
+    request.payload_crc = payload_crc(request)
+    return request
+
+
+def build_reply(
+    *,
+    request_id: int,
+    prediction: int,
+    margin: float,
+    exit: int,
+    server_s: float,
+    load: float,
+    groups: Iterable[tuple[int, float, int]] = (),
+) -> pb.InferReply:
+    """One reply with every scalar set. `exit` is an index into the card's exits.
+
+    groups  (prediction, margin, exit) of the merged groups after the first, in order
+    """
+    return pb.InferReply(
+        request_id=request_id,
+        prediction=prediction,
+        margin=margin,
+        exit=exit,
+        server_s=server_s,
+        load=load,
+        group=[pb.Reading(prediction=p, margin=m, exit=e) for p, m, e in groups],
+    )
+
+
+def payload_crc(request: pb.InferRequest) -> int:
+    """CRC-32 of the payload's bytes fields, in field order; 0 where there is no payload."""
+    crc = 0
+    for data in _payload_bytes(request):
+        crc = zlib.crc32(data, crc)
+    return crc
+
+
+def planes_crc(planes: Iterable[bytes], tokens: pb.Tokens | None = None) -> int:
+    """CRC-32 of a RefineRequest's bytes: its planes, then the fields of its further tokens."""
+    crc = 0
+    for data in (*planes, *(_token_bytes(tokens) if tokens is not None else ())):
+        crc = zlib.crc32(data, crc)
+    return crc
+
+
+def check_payload_crc(request: pb.InferRequest) -> None:
+    """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
+    if not request.HasField("payload_crc"):
+        raise PayloadError("payload_crc", "is missing")
+    expected = payload_crc(request)
+    if request.payload_crc != expected:
+        raise PayloadError(
+            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
+        )
+
+
+def round_to_wire(values: np.ndarray) -> np.ndarray:
+    """float32 values as the other side will read them: clipped to float16's range and rounded to it."""
+    return np.clip(values, -LARGEST, LARGEST).astype("<f2").astype(np.float32)
+
+
+def exit_state_message(u: np.ndarray, logits: np.ndarray, passed: int, margin: float) -> pb.ExitState:
+    """Exit state as float16: u (du,), running logits (C,), exits passed (at least 1) and the last margin."""
+    if not (np.isfinite(u).all() and np.isfinite(logits).all()):
+        raise PayloadError("exit_state", "must be finite")
+    return pb.ExitState(
+        state=round_to_wire(u).astype("<f2").tobytes(),
+        logits=round_to_wire(logits).astype("<f2").tobytes(),
+        exits_passed=passed,
+        margin=margin,
+    )
+
+
+def read_exit_state(message: pb.ExitState, state_dim: int, classes: int, exits: int) -> ExitReading:
+    """Exit state of a request to a network with `exits` exits, checked; PayloadError names the field."""
+    if not 1 <= message.exits_passed <= exits:
+        raise PayloadError("exit_state.exits_passed", f"must be in 1..{exits}, not {message.exits_passed}")
+    if not (message.HasField("margin") and 0.0 <= message.margin <= 1.0):
+        raise PayloadError("exit_state.margin", f"must be in 0..1, not {message.margin}")
+    u = _halves("exit_state.state", message.state, state_dim)
+    logits = _halves("exit_state.logits", message.logits, classes)
+    return ExitReading(u, logits, message.exits_passed, message.margin)
+
+
+def _halves(field: str, data: bytes, count: int) -> np.ndarray:
+    if len(data) != 2 * count:
+        raise PayloadError(field, f"must have {2 * count} bytes, not {len(data)}")
+    values = np.frombuffer(data, "<f2").astype(np.float32)
+    if not np.isfinite(values).all():
+        raise PayloadError(field, "must be finite")
+    return values
+
+
+def _payload_bytes(request: pb.InferRequest) -> Iterator[bytes]:
+    kind = request.WhichOneof("payload")
+    if kind == "image":
+        yield request.image.data
+    elif kind == "tokens":
+        yield from _token_bytes(request.tokens)
+    elif kind == "symbols":
+        yield request.symbols.values
+
+
+def _token_bytes(tokens: pb.Tokens) -> Iterator[bytes]:
+    yield tokens.offset
+    yield tokens.scale
+    yield from tokens.planes
+    if tokens.HasField("groups"):
+        yield tokens.groups.assignment

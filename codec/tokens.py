@@ -1,0 +1,221 @@
+"""Tokens at a cut to the digital payload and back.
+
+    tokens (n+1, d) -- select --> (k+1, d) -- basis --> (k+1, dims) -- quantise --> codes, offset, scale
+                                                          -- bit planes --> packed or entropy-coded bytes
+
+The decoder trusts nothing: everything is checked against the model's limits, in Python integers, before
+anything is allocated. What does not hold raises `PayloadError`, whose `field` names the field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ..errors import UsageError
+from ..protos import splitpoint_pb2 as pb
+from .basis import Basis
+from .entropy import CodeTables, available_coders, decode_planes, encode_planes
+from .errors import PayloadError
+from .nested import Quantised, dequantise, quantise
+from .planes import pack_planes, unpack_planes
+from .selection import kept_tokens
+
+__all__ = ["PayloadError", "TokenCodec", "extended"]
+
+
+class TokenCodec:
+    """Encoder and decoder of one model's tokens.
+
+    arrays      the model's `codec.*` arrays; others are ignored, none means identity maps and no tables
+    dim         the network's dim d; needed only where it cannot be read from `arrays`
+    max_tokens  most tokens a sample, CLS included, that `decode` accepts; None: no limit of its own
+    """
+
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], *, dim: int | None = None, max_tokens: int | None = None
+    ) -> None:
+        self._arrays = dict(arrays)
+        means = [
+            array for name, array in arrays.items() if name.startswith("codec.") and name.endswith(".mean")
+        ]
+        self.dim = dim if dim is not None else (int(means[0].size) if means else None)
+        self.max_tokens = max_tokens
+        self._bases: dict[int, Basis] = {}
+        self._tables: dict[int, CodeTables | None] = {}
+
+    def basis(self, cut: int) -> Basis:
+        """The bottleneck map of `cut`; the identity where the model has none."""
+        basis = self._bases.get(cut)
+        if basis is None:
+            basis = Basis.from_arrays(self._arrays, cut)
+            if basis is None:
+                if self.dim is None:
+                    raise UsageError("TokenCodec needs `dim` for a model without codec arrays")
+                basis = Basis.identity(self.dim)
+            self._bases[cut] = basis
+        return basis
+
+    def tables(self, cut: int) -> CodeTables | None:
+        """The integer tables of the entropy coder at `cut`, or None where the model has none."""
+        if cut not in self._tables:
+            array = self._arrays.get(f"codec.{cut}.tables")
+            self._tables[cut] = None if array is None else CodeTables(array)
+        return self._tables[cut]
+
+    def coders(self, cut: int) -> tuple[pb.Coder.ValueType, ...]:
+        """Coders that this side can use at `cut`: bit packing, and ANS with the library and tables."""
+        return available_coders() if self.tables(cut) is not None else (pb.CODER_PACKED,)
+
+    def quantised(
+        self, tokens: np.ndarray, scores: np.ndarray | None, cut: int, keep: float, dims: int
+    ) -> tuple[Quantised, np.ndarray]:
+        """Select, project and quantise: 8-bit codes of CLS and the kept patches, and their positions (k,).
+
+        tokens  float32 (n+1, d), CLS first
+        scores  float32 (n,), or None where keep is 1
+        dims    leading bottleneck dims, 0 for all
+
+        Keep the result where the server may ask for more: `message` and `planes` both start from it.
+        """
+        if tokens.ndim != 2 or tokens.shape[0] < 2:
+            raise PayloadError("tokens", f"must have shape (n+1, d), not {tokens.shape}")
+        if self.dim is None:
+            self.dim = int(tokens.shape[1])
+        basis = self.basis(cut)
+        if tokens.shape[1] != basis.dim:
+            raise PayloadError("tokens", f"must have dim {basis.dim}, not {tokens.shape[1]}")
+        if scores is None:
+            if keep != 1.0:
+                raise PayloadError("scores", f"are needed to keep {keep:g} of the tokens")
+            scores = np.zeros(tokens.shape[0] - 1, np.float32)
+        if scores.shape != (tokens.shape[0] - 1,):
+            raise PayloadError("scores", f"must have shape ({tokens.shape[0] - 1},), not {scores.shape}")
+        kept = kept_tokens(scores, keep)
+        sent = tokens if kept.size == scores.size else tokens[np.concatenate(([0], kept + 1))]
+        return quantise(basis.project(sent, dims or basis.dim)), kept
+
+    def planes(
+        self,
+        quantised: Quantised,
+        cut: int,
+        first: int,
+        stop: int,
+        coder: pb.Coder.ValueType = pb.CODER_PACKED,
+    ) -> list[bytes]:
+        """Planes first..stop-1 as they go into a message; `coder` is one of `coders(cut)`."""
+        tables = self.tables(cut)
+        if coder == pb.CODER_ANS and tables is not None:
+            return encode_planes(quantised.codes, first, stop, tables)
+        return pack_planes(quantised.codes, first, stop)
+
+    def message(
+        self, quantised: Quantised, cut: int, bits: int, coder: pb.Coder.ValueType = pb.CODER_PACKED
+    ) -> pb.Tokens:
+        """The payload with the leading `bits` planes. A coder that is not to be had becomes bit packing."""
+        if not 1 <= bits <= 8:
+            raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
+        if coder not in self.coders(cut):
+            coder = pb.CODER_PACKED
+        count, dims = quantised.codes.shape
+        return pb.Tokens(
+            count=count,
+            dims=dims,
+            bits=bits,
+            offset=quantised.offset.astype("<f2", copy=False).tobytes(),
+            scale=quantised.scale.astype("<f2", copy=False).tobytes(),
+            coder=coder,
+            planes=self.planes(quantised, cut, 0, bits, coder),
+        )
+
+    def encode(
+        self,
+        tokens: np.ndarray,
+        scores: np.ndarray | None,
+        cut: int,
+        keep: float = 1.0,
+        dims: int = 0,
+        bits: int = 8,
+        coder: pb.Coder.ValueType = pb.CODER_PACKED,
+    ) -> tuple[pb.Tokens, np.ndarray]:
+        """The payload of one sample, and the ascending positions of the kept patches, int64 (k,).
+
+        Arguments as in `quantised` and `message`. PayloadError for values not finite or out of range.
+        """
+        quantised, kept = self.quantised(tokens, scores, cut, keep, dims)
+        return self.message(quantised, cut, bits, coder), kept
+
+    def decode(self, message: pb.Tokens, cut: int) -> np.ndarray:
+        """Tokens of a payload, float32 (rows, d); rows = count, times the groups where samples were merged.
+
+        Raises PayloadError, naming the field, for anything that does not fit.
+        """
+        basis = self.basis(cut)
+        count, dims, bits = message.count, message.dims, message.bits
+        _within("count", count, 1, self.max_tokens)
+        _within("dims", dims, 1, basis.dim)
+        _within("bits", bits, 1, 8)
+        rows = count * group_count(message)
+        offset = _halves("offset", message.offset, rows)
+        scale = _halves("scale", message.scale, rows)
+        if (scale < 0).any():
+            raise PayloadError("tokens.scale", "must not be negative")
+        if len(message.planes) != bits:
+            raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(message.planes)}")
+        if message.coder == pb.CODER_PACKED:
+            codes = unpack_planes(message.planes, rows * dims)
+        elif message.coder in self.coders(cut):
+            tables = self.tables(cut)
+            assert tables is not None
+            codes = decode_planes(message.planes, rows, dims, tables)
+        else:
+            raise PayloadError("tokens.coder", f"{message.coder} is not to be had at cut {cut} here")
+        values = dequantise(codes.reshape(rows, dims), offset, scale, bits)
+        with np.errstate(over="ignore", invalid="ignore"):
+            tokens = basis.reconstruct(values)
+        if not np.isfinite(tokens).all():
+            raise PayloadError("tokens.scale", "gives values that are not finite")
+        return tokens
+
+
+def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
+    """The payload with the next planes behind its own: what `decode` reads after a Refine."""
+    if not planes or message.bits + len(planes) > 8:
+        raise PayloadError("planes", f"must be 1 to {8 - message.bits} further ones, not {len(planes)}")
+    longer = pb.Tokens()
+    longer.CopyFrom(message)
+    longer.planes.extend(planes)
+    longer.bits = message.bits + len(planes)
+    return longer
+
+
+def group_count(message: pb.Tokens) -> int:
+    """Groups of merged samples in the payload, 1 where nothing was merged. PayloadError if they are wrong."""
+    if not message.HasField("groups"):
+        return 1
+    groups = message.groups
+    if groups.samples != len(groups.assignment) or not groups.samples:
+        raise PayloadError(
+            "tokens.groups.assignment",
+            f"must have one byte a sample, {groups.samples}, not {len(groups.assignment)}",
+        )
+    present = set(groups.assignment)
+    if max(present) + 1 != len(present):
+        raise PayloadError("tokens.groups.assignment", "must use every group from 0 up")
+    return len(present)
+
+
+def _within(name: str, value: int, low: int, high: int | None) -> None:
+    if value < low or (high is not None and value > high):
+        span = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise PayloadError(f"tokens.{name}", f"must be {span}, not {value}")
+
+
+def _halves(name: str, data: bytes, count: int) -> np.ndarray:
+    if len(data) != 2 * count:
+        raise PayloadError(f"tokens.{name}", f"must have {2 * count} bytes, not {len(data)}")
+    values = np.frombuffer(data, "<f2")
+    if not np.isfinite(values).all():
+        raise PayloadError(f"tokens.{name}", "must be finite")
+    return values
