@@ -107,7 +107,7 @@ class TokenCodec:
         """Planes first..stop-1 as they go into a message; `coder` is one of `coders(cut)`."""
         tables = self.tables(cut)
         if coder == pb.CODER_ANS and tables is not None:
-            return encode_planes(quantised.codes, first, stop, tables)
+            return encode_planes(quantised, first, stop, tables)
         return pack_planes(quantised.codes, first, stop)
 
     def message(
@@ -168,7 +168,7 @@ class TokenCodec:
         elif message.coder in self.coders(cut):
             tables = self.tables(cut)
             assert tables is not None
-            codes = decode_planes(message.planes, rows, dims, tables)
+            codes = decode_planes(message.planes, offset, scale, dims, tables)
         else:
             raise PayloadError("tokens.coder", f"{message.coder} is not to be had at cut {cut} here")
         values = dequantise(codes.reshape(rows, dims), offset, scale, bits)
