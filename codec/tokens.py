@@ -15,6 +15,7 @@ import numpy as np
 
 from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
+from .adc import Merged, groups_message
 from .basis import Basis
 from .entropy import CodeTables, available_coders, decode_planes, encode_planes
 from .errors import PayloadError
@@ -22,7 +23,7 @@ from .nested import Quantised, dequantise, quantise
 from .planes import pack_planes, unpack_planes
 from .selection import kept_tokens
 
-__all__ = ["PayloadError", "TokenCodec", "extended"]
+__all__ = ["PayloadError", "TokenCodec", "extended", "group_count"]
 
 
 class TokenCodec:
@@ -129,6 +130,24 @@ class TokenCodec:
             planes=self.planes(quantised, cut, 0, bits, coder),
         )
 
+    def encode_merged(
+        self,
+        merged: Merged,
+        cut: int,
+        dims: int = 0,
+        bits: int = 8,
+        coder: pb.Coder.ValueType = pb.CODER_PACKED,
+    ) -> pb.Tokens:
+        """The payload of a batch merged by ADC: `count` tokens of each group, one group after the other."""
+        groups, count, dim = merged.tokens.shape
+        self.dim = self.dim if self.dim is not None else dim
+        basis = self.basis(cut)
+        rows = basis.project(merged.tokens.reshape(groups * count, dim), dims or basis.dim)
+        message = self.message(quantise(rows), cut, bits, coder)
+        message.count = count
+        message.groups.CopyFrom(groups_message(merged.assignment))
+        return message
+
     def encode(
         self,
         tokens: np.ndarray,
@@ -147,7 +166,7 @@ class TokenCodec:
         return self.message(quantised, cut, bits, coder), kept
 
     def decode(self, message: pb.Tokens, cut: int) -> np.ndarray:
-        """Tokens of a payload, float32 (rows, d); rows = count, times the groups where samples were merged.
+        """Tokens of a payload, float32 (count, d); of a merged batch (groups * count, d), group by group.
 
         Raises PayloadError, naming the field, for anything that does not fit.
         """
