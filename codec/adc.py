@@ -3,7 +3,7 @@
 Source: arXiv 2509.15058. With a_b the mean over heads of the CLS row of the last block's attention,
 
     1) k-means on {a_b}: T = max(2, floor(rho_B * B)) clusters; a cluster's activation is its samples' mean
-    2) of each, CLS and the k - 1 tokens of highest mean attention in the cluster, k = max(1, floor(rho_T * n))
+    2) of each, CLS and the k - 1 tokens with the most mean attention, k = max(1, floor(rho_T * n))
 
 where n counts all tokens, CLS included, so that rho_T = 1 drops nothing. The rate is xi = (T / B) (k / n),
 by default rho_B = rho_T = sqrt(xi). Ours, where the abstract is silent: k-means++ seeding from a keyed
