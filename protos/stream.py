@@ -21,6 +21,7 @@ from .failures import LinkDown, TimedOut, from_status
 
 __all__ = ["InferStream"]
 
+_UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
@@ -72,7 +73,9 @@ class _Life:
             while isinstance(data := await call.read(), bytes):
                 reply = pb.InferReply.FromString(data)
                 if not reply.HasField("request_id"):
-                    self.retire()
+                    # Either the server drains, or it could not even read whose request it refuses.
+                    if reply.error.code == _UNAVAILABLE:
+                        self.retire()
                 elif (future := pending.get(reply.request_id)) is not None and not future.done():
                     future.set_result(reply)
         except grpc.aio.AioRpcError:

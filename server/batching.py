@@ -1,0 +1,167 @@
+"""Dynamic batching across devices: one compute thread, so that the event loop never waits for the network.
+
+    event loop: submit ─► inbox ─► compute thread: BatchQueue ─► tail, segment by segment
+                done   ◄─ call_soon_threadsafe ◄─────────────────┘ answers as they leave
+
+When the compute thread is free it takes the oldest request's group, whatever is there: an idle server never
+waits for company. Images are decoded on a thread of their own before they join the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from queue import SimpleQueue
+
+import grpc
+import numpy as np
+
+from ..codec.errors import PayloadError
+from .schedule import BatchQueue, Pace, segment_time
+from .validation import Rejected
+from .work import Answer, Sample, Tail
+
+__all__ = ["Batcher", "Job"]
+
+logger = logging.getLogger(__name__)
+
+_Results = list[tuple["Job", Answer | Rejected]]
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request on its way through the server.
+
+    received, expires  by time.monotonic(); expires None: no deadline
+    done               called on the event loop, once, with the answer or why there is none
+    cancelled          set by the service when nobody waits any more
+    """
+
+    sample: Sample
+    group: Hashable
+    request_id: int
+    received: float
+    expires: float | None
+    done: Callable[[Job, Answer | Rejected], None]
+    cancelled: bool = False
+
+
+class Batcher:
+    """Bounded queue before one tail. Make and use it on the event loop.
+
+    max_batch    samples in one batch
+    max_pending  requests waiting or in work; one more is RESOURCE_EXHAUSTED
+    pace         speed of a simulated server, or None for this machine's
+    """
+
+    def __init__(self, tail: Tail, *, max_batch: int, max_pending: int, pace: Pace | None = None) -> None:
+        self.load = 0
+        self._tail, self._max_batch, self._max_pending, self._pace = tail, max_batch, max_pending, pace
+        self._loop = asyncio.get_running_loop()
+        self._inbox: SimpleQueue[Job | None] = SimpleQueue()
+        self._decoder = ThreadPoolExecutor(1, "decode")
+        self._thread = threading.Thread(target=self._compute, name="compute", daemon=True)
+        self._thread.start()
+
+    def submit(self, job: Job, decode: Callable[[], np.ndarray] | None = None) -> None:
+        """Queue a job; `decode`, if given, makes its values first. Raises Rejected when the queue is full."""
+        if self.load >= self._max_pending:
+            raise Rejected(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue full: {self.load} requests are waiting or in work"
+            )
+        self.load += 1
+        if decode is None:
+            self._inbox.put(job)
+        else:
+            self._decoder.submit(self._decode, job, decode)
+
+    def close(self) -> None:
+        """Stop the threads; what is queued is finished first."""
+        self._decoder.shutdown()
+        self._inbox.put(None)
+        self._thread.join()
+
+    def _decode(self, job: Job, decode: Callable[[], np.ndarray]) -> None:
+        try:
+            job.sample.values = decode()
+        except PayloadError as error:
+            message = f"{error.field}: {error.problem}"
+            self._post([(job, Rejected(grpc.StatusCode.INVALID_ARGUMENT, message))])
+        except Exception:
+            logger.exception("decoding an image failed")
+            self._post([(job, _internal())])
+        else:
+            self._inbox.put(job)
+
+    def _compute(self) -> None:
+        inbox, queue = self._inbox, BatchQueue[Job]()
+        running = True
+        while running or queue:
+            if not queue and (job := inbox.get()) is not None:
+                queue.push(job.group, job)
+            elif not queue:
+                return
+            while not inbox.empty():
+                if (job := inbox.get()) is None:
+                    running = False
+                else:
+                    queue.push(job.group, job)
+            dropped: _Results = []
+            batch = queue.take(self._max_batch, lambda job: _gone(job, dropped))  # noqa: B023
+            if dropped:
+                self._post(dropped)
+            if batch:
+                self._run(batch)
+
+    def _run(self, batch: list[Job]) -> None:
+        waiting = dict(enumerate(batch))
+        start = time.perf_counter()
+        try:
+            for progress in self._tail.run([job.sample for job in batch]):
+                if self._pace is not None:
+                    start = _sleep_until(start + segment_time(self._pace, progress.samples, progress.macs))
+                if progress.answers:
+                    self._post([(waiting.pop(place), answer) for place, answer in progress.answers])
+        except Exception:
+            logger.exception("the tail failed on a batch of %d", len(batch))
+        if waiting:
+            self._post([(job, _internal()) for job in waiting.values()])
+
+    def _post(self, results: _Results) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._deliver, results)
+        except RuntimeError:
+            logger.warning("%d answers came after the event loop had closed", len(results))
+
+    def _deliver(self, results: _Results) -> None:
+        for job, outcome in results:
+            self.load -= 1
+            job.done(job, outcome)
+
+
+def _gone(job: Job, dropped: _Results) -> bool:
+    if job.cancelled:
+        dropped.append((job, Rejected(grpc.StatusCode.CANCELLED, "cancelled by the client")))
+    elif job.expires is not None and time.monotonic() > job.expires:
+        dropped.append((job, Rejected(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_s: passed in the queue")))
+    else:
+        return False
+    return True
+
+
+def _internal() -> Rejected:
+    return Rejected(grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why")
+
+
+def _sleep_until(due: float) -> float:
+    """The time from which the next segment counts: `due`, or now where the work itself took longer."""
+    now = time.perf_counter()
+    if now >= due:
+        return now
+    time.sleep(due - now)
+    return due

@@ -1,0 +1,61 @@
+"""Configuration of `splitpoint serve`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..protos.options import MAX_MESSAGE_BYTES
+from .schedule import Pace
+
+__all__ = ["PaceConfig", "ServerConfig"]
+
+
+class PaceConfig(BaseModel):
+    """Speed of a simulated server: base_s seconds for each segment and its MACs over macs_per_s."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    base_s: float = Field(0.0, ge=0.0, allow_inf_nan=False)
+    macs_per_s: float = Field(gt=0.0)
+
+    def pace(self) -> Pace:
+        return Pace(self.base_s, self.macs_per_s)
+
+
+class ServerConfig(BaseModel):
+    """What the server serves, where, and its limits.
+
+    model        name of a built-in network or path of a model file
+    host, port   port 0 takes a free one
+    threads      torch's threads
+    max_pending  requests waiting or in work; one more is refused
+    grace_s      longest wait for clients to end their streams at a shutdown
+    certificate, key  PEM files of the server; TLS where given
+    client_root  PEM file; clients must then show a certificate that it signed
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = "clutter"
+    host: str = "127.0.0.1"
+    port: int = Field(50051, ge=0, le=65535)
+    threads: int = Field(1, ge=1)
+    max_batch: int = Field(32, ge=1)
+    max_pending: int = Field(256, ge=1)
+    max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=1024)
+    grace_s: float = Field(3.0, ge=0.0, allow_inf_nan=False)
+    pace: PaceConfig | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    client_root: Path | None = None
+
+    @model_validator(mode="after")
+    def _tls(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("certificate and key are given together")
+        if self.client_root is not None and self.certificate is None:
+            raise ValueError("client_root needs certificate and key")
+        return self

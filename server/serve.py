@@ -1,0 +1,151 @@
+"""The server's process: load, listen, serve, drain on SIGTERM or SIGINT, exit 0."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from ..codec.tokens import TokenCodec
+from ..errors import DataError, MissingExtra, UsageError
+from ..models.card import ModelCard
+from ..protos.options import SERVICE, server_options
+from .config import ServerConfig
+from .service import InferenceService
+from .work import Tail
+
+__all__ = ["Engine", "load_engine", "main", "serve"]
+
+_SWITCH_INTERVAL_S = 5e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """A loaded network: its card, its codec with the limits of a request, and its tail."""
+
+    card: ModelCard
+    codec: TokenCodec
+    tail: Tail
+
+    @classmethod
+    def of(cls, card: ModelCard, tail: Tail, arrays: Mapping[str, np.ndarray] | None = None) -> Engine:
+        """With the codec's arrays of the model file, or identity maps where there are none."""
+        codec = TokenCodec(arrays or {}, dim=card.dim, max_tokens=card.patch_tokens + 1)
+        return cls(card, codec, tail)
+
+
+def load_engine(model: str, threads: int = 1) -> Engine:
+    """The network `model`, a built-in name or a path, on torch. Raises MissingExtra without torch."""
+    try:
+        from .tail import TorchTail
+    except ImportError:
+        raise MissingExtra("serving a network", "sim") from None
+    from ..models.store import codec_arrays, load_network, resolve
+
+    network, card = load_network(model)
+    return Engine.of(card, TorchTail(network, card, threads=threads), codec_arrays(resolve(model)))
+
+
+async def serve(
+    config: ServerConfig,
+    engine: Engine | None = None,
+    *,
+    ready: Callable[[str], None] | None = None,
+    stop: asyncio.Event | None = None,
+) -> None:
+    """Serve until `stop` is set or a signal comes, then drain.
+
+    engine  what to serve; None loads `config.model`
+    ready   called with "host:port" when requests are welcome; None prints `listening on host:port`
+    Raises UsageError where the port cannot be had.
+    """
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    if engine is None:
+        engine = await asyncio.to_thread(load_engine, config.model, config.threads)
+    service = InferenceService(
+        engine.card,
+        engine.codec,
+        engine.tail,
+        max_batch=config.max_batch,
+        max_pending=config.max_pending,
+        max_message_bytes=config.max_message_bytes,
+        pace=config.pace.pace() if config.pace else None,
+    )
+    server = grpc.aio.server(options=server_options(max_message_bytes=config.max_message_bytes))
+    server.add_generic_rpc_handlers((service.handler(),))
+    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
+    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    _reflect(server)
+    try:
+        address = _bind(server, config)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await server.start()
+        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        (ready or _announce)(address)
+        await stop.wait()
+        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await service.drain(config.grace_s)
+    finally:
+        await server.stop(0.25)
+        service.batcher.close()
+
+
+def main(config: ServerConfig, engine: Engine | None = None) -> None:
+    """`serve` in a process of its own; returns after a drained shutdown."""
+    # The compute thread and the event loop share the interpreter: hand it over quickly.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    engine = engine or load_engine(config.model, config.threads)
+    gc.collect()
+    gc.freeze()
+    asyncio.run(serve(config, engine))
+
+
+def _announce(address: str) -> None:
+    print(f"listening on {address}", flush=True)
+
+
+async def _set_health(checks: Any, status: int) -> None:
+    for name in ("", SERVICE):
+        await checks.set(name, status)
+
+
+def _reflect(server: grpc.aio.Server) -> None:
+    try:
+        from grpc_reflection.v1alpha import reflection
+    except ImportError:
+        return
+    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+
+
+def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
+    where = f"{config.host}:{config.port}"
+    try:
+        if config.certificate is None or config.key is None:
+            port = server.add_insecure_port(where)
+        else:
+            pair = (_read(config.key), _read(config.certificate))
+            root = _read(config.client_root) if config.client_root else None
+            credentials = grpc.ssl_server_credentials([pair], root, require_client_auth=root is not None)
+            port = server.add_secure_port(where, credentials)
+    except RuntimeError:
+        raise UsageError(f"cannot listen on {where}: the port is taken or not ours to use") from None
+    return f"{config.host}:{port}"
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None

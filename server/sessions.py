@@ -1,0 +1,137 @@
+"""One InferStream on the server: requests are read as they come, answers leave as they are ready.
+
+read ─► service.admit ─► batcher ─► finish ─► outgoing ─► write
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Protocol
+
+import grpc
+
+from ..protos import splitpoint_pb2 as pb
+from .batching import Job
+from .validation import Rejected
+from .work import Answer
+
+__all__ = ["Admitter", "Session", "error_reply"]
+
+logger = logging.getLogger(__name__)
+
+_DRAINING = pb.InferReply(
+    error=pb.Error(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the server is shutting down")
+).SerializeToString()
+
+
+class Admitter(Protocol):
+    """What a session needs of the service."""
+
+    def admit(self, data: bytes, session: Session) -> Job:
+        """Validate and queue one request. Raises Rejected."""
+        ...
+
+    def reply(self, job: Job, answer: Answer) -> pb.InferReply: ...
+
+
+class Session:
+    """Reads, writes and remembers the jobs of one stream. `max_open` bounds what is read but not answered."""
+
+    def __init__(self, service: Admitter, context: grpc.aio.ServicerContext, max_open: int) -> None:
+        self._service, self._context, self._max_open = service, context, max_open
+        self._loop = asyncio.get_running_loop()
+        self._jobs: set[Job] = set()
+        self._outgoing: deque[bytes] = deque()
+        self._wake: asyncio.Future[None] | None = None
+        self._room: asyncio.Future[None] | None = None
+        self._ended = self._hung_up = False
+        self._reader = self._loop.create_task(self._read())
+        self._writer = self._loop.create_task(self._write())
+
+    async def run(self) -> None:
+        """Serve until the client half-closes or `hang_up`, and everything read is answered."""
+        try:
+            await asyncio.wait((self._reader, self._writer), return_when=asyncio.FIRST_COMPLETED)
+            self._ended = True
+            self._rouse()
+            await asyncio.wait((self._writer,))
+        finally:
+            for task in (self._reader, self._writer):
+                task.cancel()
+                task.add_done_callback(_log_failure)
+            for job in self._jobs:
+                job.cancelled = True
+        if self._hung_up:
+            await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+
+    def announce_shutdown(self) -> None:
+        """Ask the client to half-close; whatever it sends until then is still answered."""
+        self._send(_DRAINING)
+
+    def hang_up(self) -> None:
+        """Read no more, answer what was read, and end the stream as UNAVAILABLE."""
+        self._hung_up = True
+        self._reader.cancel()
+
+    def finish(self, job: Job, outcome: Answer | Rejected) -> None:
+        """The batcher's `done`: an answer, or an error, leaves for the client."""
+        self._jobs.discard(job)
+        if isinstance(outcome, Rejected):
+            self._send(error_reply(outcome, job.request_id))
+        else:
+            self._send(self._service.reply(job, outcome).SerializeToString())
+
+    async def _read(self) -> None:
+        context, admit = self._context, self._service.admit
+        # At the end of the stream stands a sentinel that is no bytes.
+        while isinstance(data := await context.read(), bytes):
+            try:
+                self._jobs.add(admit(data, self))
+            except Rejected as refusal:
+                self._send(error_reply(refusal, request_id_of(data)))
+            while len(self._jobs) + len(self._outgoing) >= self._max_open:
+                self._room = self._loop.create_future()
+                await self._room
+
+    async def _write(self) -> None:
+        outgoing, context = self._outgoing, self._context
+        while True:
+            while outgoing:
+                await context.write(outgoing[0])
+                outgoing.popleft()
+                if self._room is not None and not self._room.done():
+                    self._room.set_result(None)
+            if self._ended and not self._jobs:
+                return
+            self._wake = self._loop.create_future()
+            await self._wake
+
+    def _send(self, data: bytes) -> None:
+        self._outgoing.append(data)
+        self._rouse()
+
+    def _rouse(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    # A client that vanished breaks the read or the write under way; nobody is left to tell.
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.debug("a stream broke: %r", error)
+
+
+def request_id_of(data: bytes) -> int | None:
+    """The id of a refused request, None where it cannot be read."""
+    try:
+        request = pb.InferRequest.FromString(data)
+    except Exception:  # upb raises DecodeError, the pure-Python parser others
+        return None
+    return request.request_id if request.HasField("request_id") else None
+
+
+def error_reply(refusal: Rejected, request_id: int | None) -> bytes:
+    error = pb.Error(code=refusal.code.value[0], message=str(refusal))
+    return pb.InferReply(request_id=request_id, error=error).SerializeToString()

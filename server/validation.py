@@ -1,0 +1,137 @@
+"""Everything that is checked before a request reaches the network. What does not hold names its field.
+
+The payload's own fields are checked where they are decoded (codec.tokens, codec.image), in Python integers
+and before anything is allocated. Order: from cheap to dear, and the CRC before the decoder.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+
+from ..codec.errors import PayloadError
+from ..codec.requests import check_payload_crc, read_exit_state
+from ..codec.tokens import TokenCodec
+from ..errors import RemoteError
+from ..models.card import ModelCard
+from ..protos import PROTOCOL_VERSION
+from ..protos import splitpoint_pb2 as pb
+from .schedule import next_exit
+from .work import Sample
+
+__all__ = ["Checked", "Rejected", "Validator"]
+
+_SHORTEST_DEADLINE_S = 1e-4
+_EMPTY = np.empty(0, np.float32)
+
+
+class Rejected(RemoteError):  # noqa: N818 - reads as what happened
+    """A request is not served; `code` is its gRPC status, the text names the field."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class Checked(NamedTuple):
+    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens.
+
+    group       (cut, tokens): requests of one group can share a batch
+    deadline_s  from the receipt, None where the request names none
+    """
+
+    sample: Sample
+    group: tuple[int, int]
+    deadline_s: float | None
+    image: pb.Image | None
+
+
+class Validator:
+    """Checks requests against one network. `codec` is that of the network, with its limits."""
+
+    def __init__(self, card: ModelCard, codec: TokenCodec) -> None:
+        self.card, self._codec = card, codec
+        self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
+
+    def describe_version(self, version: int) -> None:
+        """Raise Rejected (FAILED_PRECONDITION) unless the protocol version is this server's."""
+        if version != PROTOCOL_VERSION:
+            raise Rejected(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
+            )
+
+    def check(self, request: pb.InferRequest) -> Checked:
+        """The request's sample. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
+        INVALID_ARGUMENT for everything else."""
+        self.describe_version(request.protocol_version)
+        card = self.card
+        if request.model_id != card.id:
+            raise Rejected(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"model_id: {request.model_id[:64]!r}, this server runs {card.id!r} ({card.name})",
+            )
+        if not request.HasField("request_id"):
+            raise _invalid("request_id: is missing")
+        cut = request.split
+        if cut >= card.depth:
+            raise _invalid(f"split: must be in 0..{card.depth - 1}, not {cut}")
+        deadline_s = _deadline(request)
+        exit_margin = request.exit_margin if request.HasField("exit_margin") else math.inf
+        if math.isnan(exit_margin) or (math.isinf(exit_margin) and request.HasField("exit_margin")):
+            raise _invalid("exit_margin: must be finite")
+        kind = _payload_kind(request, cut)
+        try:
+            check_payload_crc(request)
+            sample = Sample(cut, _EMPTY, exit_margin)
+            if request.HasField("exit_state"):
+                self._read_state(request.exit_state, sample)
+            if kind == "image":
+                return Checked(sample, (0, card.patch_tokens + 1), deadline_s, request.image)
+            if request.tokens.HasField("groups"):
+                raise _invalid("tokens.groups: this server takes no merged batches")
+            sample.values = self._codec.decode(request.tokens, cut)
+        except PayloadError as error:
+            raise _invalid(f"{error.field}: {error.problem}") from None
+        return Checked(sample, (cut, sample.values.shape[0]), deadline_s, None)
+
+    def _read_state(self, message: pb.ExitState, sample: Sample) -> None:
+        passed = self._passed[sample.cut]
+        if message.exits_passed != passed:
+            raise _invalid(
+                f"exit_state.exits_passed: must be {passed} at split {sample.cut}, not {message.exits_passed}"
+            )
+        if passed:
+            card = self.card
+            reading = read_exit_state(message, card.exit_state_dim, card.class_count, len(card.exits))
+            sample.u, sample.logits = reading.u, reading.logits
+        elif message.state or message.logits:
+            raise _invalid(f"exit_state.state: must be empty, no exit lies before split {sample.cut}")
+
+
+def _invalid(message: str) -> Rejected:
+    return Rejected(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def _deadline(request: pb.InferRequest) -> float | None:
+    if not request.HasField("deadline_s"):
+        return None
+    deadline_s = request.deadline_s
+    if not _SHORTEST_DEADLINE_S <= deadline_s < math.inf:
+        raise _invalid(
+            f"deadline_s: must be finite and at least {_SHORTEST_DEADLINE_S} s, not {deadline_s:g}"
+        )
+    return deadline_s
+
+
+def _payload_kind(request: pb.InferRequest, cut: int) -> str:
+    kind = request.WhichOneof("payload")
+    if kind is None:
+        raise _invalid("payload: is missing")
+    wanted = "tokens" if cut else "image"
+    if kind != wanted:
+        raise _invalid(f"{kind}: split {cut} takes {wanted}")
+    return wanted
