@@ -71,6 +71,8 @@ class Basis:
         dims = z.shape[1]
         self._check(dims)
         if self.is_identity:
+            if dims == self.dim:
+                return z
             x = np.zeros((z.shape[0], self.dim), np.float32)
             x[:, :dims] = z
             return x

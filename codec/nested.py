@@ -70,4 +70,8 @@ def dequantise(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: i
     if not 1 <= bits <= 8:
         raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
     cell = scale.astype(np.float32)[:, None] * np.float32(1 << (8 - bits))
-    return offset.astype(np.float32)[:, None] + (codes.astype(np.float32) + np.float32(0.5)) * cell
+    values: np.ndarray = codes.astype(np.float32)
+    values += np.float32(0.5)
+    values *= cell
+    values += offset.astype(np.float32)[:, None]
+    return values
