@@ -1,0 +1,117 @@
+"""SNR measured in the field, replayed.
+
+Read from parquet (needs pyarrow), CSV with a header line, or npy: (N,) values one a period, or (N, 2) of
+time and value.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path as FilePath
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, MissingExtra, did_you_mean
+from .path import Samples, middles
+
+__all__ = ["SnrTrace", "SnrTracePath", "read_traces"]
+
+
+class SnrTrace:
+    """One recording: times (N,) in seconds, rising from 0, and SNR (N,) in dB."""
+
+    def __init__(self, times_s: NDArray[np.float64], snr_db: NDArray[np.float64]) -> None:
+        self.times_s = times_s
+        self.snr_db = snr_db
+        # The last value is held as long as a typical step.
+        step_s = float(np.median(np.diff(times_s))) if len(times_s) > 1 else 1.0
+        self.duration_s = float(times_s[-1]) + step_s
+
+    def at(self, t: NDArray[np.float64], interpolate: bool) -> NDArray[np.float64]:
+        """SNR in dB at each of `t`; the recording repeats."""
+        t = np.mod(t, self.duration_s)
+        if interpolate:
+            return np.interp(t, self.times_s, self.snr_db)
+        return self.snr_db[np.searchsorted(self.times_s, t, side="right") - 1]
+
+
+class SnrTracePath:
+    """Replays a trace from `start_s` on, `offset_db` added; between its points linear in dB, or held."""
+
+    def __init__(
+        self, trace: SnrTrace, slot_s: float, start_s: float, offset_db: float, interpolate: bool
+    ) -> None:
+        self._trace, self._slot_s, self._start_s = trace, slot_s, start_s
+        self._offset_db, self._interpolate = offset_db, interpolate
+
+    def draw(self, chunk: int) -> Samples:
+        times = self._start_s + middles(chunk, self._slot_s)
+        return Samples(self._trace.at(times, self._interpolate) + self._offset_db)
+
+
+@lru_cache(maxsize=8)
+def read_traces(
+    path: str, column: str, time_column: str, name_column: str, period_s: float
+) -> dict[str, SnrTrace]:
+    """All recordings in a file, by name; the name is '' where the file has no `name_column`.
+
+    Rows without a value are left out, rows of one time averaged. Without `time_column` a row is a
+    `period_s`. Raises DataError that names the file, MissingExtra for parquet without pyarrow.
+    """
+    file = FilePath(path)
+    if not file.is_file():
+        raise DataError(f"no such SNR trace: {path}")
+    try:
+        columns = _columns(file, column)
+    except (OSError, ValueError, csv.Error) as error:
+        raise DataError(f"cannot read the SNR trace {path}: {error}") from error
+    if column not in columns:
+        raise DataError(f"{path} has no column '{column}'; {did_you_mean(column, columns)}")
+    values = columns[column]
+    names = columns.get(name_column, [""] * len(values))
+    times = columns.get(time_column)
+    points: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
+    counts: dict[str, int] = defaultdict(int)
+    try:
+        for row, (name, value) in enumerate(zip(names, values, strict=True)):
+            time_s = float(times[row]) if times is not None else counts[name] * period_s
+            counts[name] += 1
+            if value not in (None, ""):
+                points[str(name)][time_s].append(float(value))
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}, row {row + 1}: {error}") from error
+    if not points:
+        raise DataError(f"{path} has no values in column '{column}'")
+    return {name: _trace(path, series) for name, series in sorted(points.items())}
+
+
+def _trace(path: str, series: dict[float, list[float]]) -> SnrTrace:
+    times = np.array(sorted(series))
+    snr_db = np.array([sum(series[t]) / len(series[t]) for t in times.tolist()])
+    if not (np.isfinite(times).all() and np.isfinite(snr_db).all()):
+        raise DataError(f"{path} has times or values that are not finite")
+    return SnrTrace(times - times[0], snr_db)
+
+
+def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
+    if file.suffix == ".npy":
+        values = np.load(file, allow_pickle=False)
+        if values.ndim == 1:
+            return {column: values.tolist()}
+        if values.ndim == 2 and values.shape[1] == 2:
+            return {"time_s": values[:, 0].tolist(), column: values[:, 1].tolist()}
+        raise ValueError(f"shape {values.shape}, expected (N,) or (N, 2)")
+    if file.suffix == ".parquet":
+        try:
+            import pyarrow.parquet as parquet
+        except ImportError:
+            raise MissingExtra("a trace in parquet", "sim") from None
+        columns: dict[str, list[Any]] = parquet.read_table(file).to_pydict()
+        return columns
+    with file.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
