@@ -1,0 +1,45 @@
+"""Token selection: the most attended patches, in order of position."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitpoint.codec.errors import PayloadError
+from splitpoint.codec.selection import kept_count, kept_tokens
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.001, 1.0))
+def test_kept_patches_are_the_highest_and_ascending(scores, keep):
+    kept = kept_tokens(np.array(scores, np.float32), keep)
+    assert len(kept) == max(1, math.floor(keep * len(scores))) == kept_count(len(scores), keep)
+    assert (np.diff(kept) > 0).all()
+    # By rank: (score descending, position ascending).
+    ranked = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
+    assert kept.tolist() == sorted(ranked[: len(kept)])
+
+
+def test_ties_go_to_the_lower_position():
+    assert kept_tokens(np.array([1, 2, 2, 2, 1], np.float32), 0.4).tolist() == [1, 2]
+
+
+def test_keeping_all_is_the_identity():
+    assert kept_tokens(np.array([3, 1, 2], np.float32), 1.0).tolist() == [0, 1, 2]
+
+
+def test_at_least_one_patch_is_kept():
+    assert kept_tokens(np.array([0.1, 0.9, 0.2], np.float32), 0.01).tolist() == [1]
+
+
+@pytest.mark.parametrize("keep", [0.0, -0.5, 1.01, math.nan, math.inf])
+def test_a_fraction_out_of_range_is_refused(keep):
+    with pytest.raises(PayloadError, match="keep"):
+        kept_tokens(np.ones(4, np.float32), keep)
+
+
+@pytest.mark.parametrize("scores", [[1, math.nan], [math.inf, 1], [], [[1, 2]]])
+def test_bad_scores_are_refused(scores):
+    with pytest.raises(PayloadError, match="scores"):
+        kept_tokens(np.array(scores, np.float32), 1.0)
