@@ -1,0 +1,144 @@
+"""What one must know of a network without loading it: the model card, stored beside the weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from ..errors import DataError
+from ..protos import splitpoint_pb2 as pb
+
+__all__ = ["ModelCard", "has_card", "read_card"]
+
+_MAX_HEADER = 16 << 20
+
+
+class ModelCard(BaseModel):
+    """Shape, exits, classes and preprocessing of one network.
+
+    id              first 16 hex digits of the hash of all tensors; empty before the weights are saved
+    image_size      (height, width) in pixels; mean and std are per channel, for pixels scaled to [0, 1]
+    stem            "patch": one convolution of the patch size; "conv": strided 3x3 convolutions
+    patch           total stride of the stem in pixels
+    exits           blocks executed before each exit, rising; the last is `depth`
+    exit_kind       "recursive": exits share a state u; "linear": norm and a linear classifier, no state
+    exit_state_dim  length of u; 0 for linear exits
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    id: str = ""
+    image_size: tuple[int, int]
+    channels: int
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    stem: Literal["patch", "conv"] = "patch"
+    patch: int
+    dim: int
+    depth: int
+    heads: int
+    mlp_ratio: float = 4.0
+    exits: tuple[int, ...]
+    exit_kind: Literal["recursive", "linear"] = "recursive"
+    exit_state_dim: int = 0
+    training: dict[str, object] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if min(*self.image_size, self.channels, self.patch, self.dim, self.depth, self.heads) < 1:
+            raise ValueError("sizes must be at least 1")
+        if any(side % self.patch for side in self.image_size):
+            raise ValueError(f"image_size {self.image_size} is not a multiple of patch {self.patch}")
+        if self.dim % self.heads:
+            raise ValueError(f"dim {self.dim} is not a multiple of heads {self.heads}")
+        if not self.exits or list(self.exits) != sorted(set(self.exits)) or self.exits[0] < 1:
+            raise ValueError(f"exits {self.exits} must rise from at least 1")
+        if self.exits[-1] != self.depth:
+            raise ValueError(f"the last of exits {self.exits} must be depth {self.depth}")
+        if (self.exit_kind == "linear") != (self.exit_state_dim == 0):
+            raise ValueError("exit_state_dim is 0 for linear exits, and only for them")
+        if not len(self.mean) == len(self.std) == self.channels:
+            raise ValueError("mean and std need one value a channel")
+        if self.stem == "conv" and self.patch not in (2, 4, 8, 16):
+            raise ValueError(f"a conv stem strides by 2, 4, 8 or 16, not {self.patch}")
+        return self
+
+    @property
+    def patch_tokens(self) -> int:
+        """n, the number of patch tokens; the CLS token is not counted."""
+        return (self.image_size[0] // self.patch) * (self.image_size[1] // self.patch)
+
+    @property
+    def class_count(self) -> int:
+        return len(self.classes)
+
+    @property
+    def hidden(self) -> int:
+        """Width of the blocks' MLP."""
+        return int(self.dim * self.mlp_ratio)
+
+    @property
+    def stem_channels(self) -> tuple[int, ...]:
+        """Output channels of the stem's strided convolutions, the last one `dim`."""
+        if self.stem == "patch":
+            return (self.dim,)
+        steps = self.patch.bit_length() - 1
+        return tuple(max(8, self.dim >> (steps - 1 - i)) for i in range(steps))
+
+    def exits_within(self, start: int, stop: int) -> list[int]:
+        """Indices of the exits reached by executing blocks [start, stop): start < exits[i] <= stop."""
+        return [i for i, after in enumerate(self.exits) if start < after <= stop]
+
+    def to_message(self) -> pb.ModelCard:
+        """The card as it travels in DescribeReply; preprocessing stays in the file."""
+        return pb.ModelCard(
+            id=self.id,
+            name=self.name,
+            depth=self.depth,
+            dim=self.dim,
+            patch_tokens=self.patch_tokens,
+            exits=self.exits,
+            classes=self.classes,
+            image_height=self.image_size[0],
+            image_width=self.image_size[1],
+            channels=self.channels,
+            exit_state_dim=self.exit_state_dim,
+        )
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with path.open("rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            if not 2 <= size <= _MAX_HEADER:
+                raise DataError(f"{path} is not a safetensors file")
+            found = json.loads(file.read(size)).get("__metadata__", {})
+    except OSError as error:
+        raise DataError(f"cannot read the model file {path}: {error.strerror}") from error
+    except (ValueError, AttributeError) as error:
+        raise DataError(f"{path} is not a safetensors file") from error
+    return found if isinstance(found, dict) else {}
+
+
+def has_card(path: Path | str) -> bool:
+    """Whether a safetensors file is a splitpoint model; DataError if it is no safetensors file at all."""
+    return "card" in _metadata(Path(path))
+
+
+def read_card(path: Path | str) -> ModelCard:
+    """The card in a model file's metadata, without reading the weights. DataError if there is none."""
+    path = Path(path)
+    text = _metadata(path).get("card")
+    if text is None:
+        raise DataError(f"{path} is not a splitpoint model: there is no model card in it")
+    try:
+        return ModelCard.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DataError(f"{path}: the model card is broken: {where} {first['msg']}") from error

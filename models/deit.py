@@ -1,0 +1,196 @@
+"""Anybody's plain ViT: timm and DeiT checkpoints, and Hugging Face's, mapped to `SplitViT`.
+
+Only names change; timm's are `SplitViT`'s own but for the classifier, which is the one, linear exit.
+Distilled models, layer scale, registers and the like are refused by the tensor that gives them away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..errors import DataError
+from .card import ModelCard
+from .vit import SplitViT
+
+__all__ = ["from_state_dict", "load_vit"]
+
+_IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+_HUGGING_FACE = [
+    (r"(?:vit|deit)\.embeddings\.cls_token", "cls_token"),
+    (r"(?:vit|deit)\.embeddings\.position_embeddings", "pos_embed"),
+    (r"(?:vit|deit)\.embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+    (r"(?:vit|deit)\.layernorm\.(\w+)", r"norm.\1"),
+    (r"classifier\.(\w+)", r"head.\1"),
+]
+_LAYER = r"(?:vit|deit)\.(?:encoder\.layer|layers|encoder\.layers)\.(\d+)\."
+_HUGGING_FACE_LAYER = [
+    (r"layernorm_before\.(\w+)", r"norm1.\1"),
+    (r"layernorm_after\.(\w+)", r"norm2.\1"),
+    (r"attention\.output\.dense\.(\w+)|attention\.o_proj\.(\w+)", r"attn.proj.\1\2"),
+    (r"intermediate\.dense\.(\w+)|mlp\.fc1\.(\w+)", r"mlp.fc1.\1\2"),
+    (r"output\.dense\.(\w+)|mlp\.fc2\.(\w+)", r"mlp.fc2.\1\2"),
+    (r"attention\.(?:attention\.)?(query|key|value)\.(\w+)", r"attn.\1.\2"),
+    (r"attention\.([qkv])_proj\.(\w+)", r"attn.\1.\2"),
+]
+_SHORT = {"q": "query", "k": "key", "v": "value"}
+
+
+def _timm_name(name: str) -> str:
+    for pattern, target in _HUGGING_FACE:
+        if match := re.fullmatch(pattern, name):
+            return match.expand(target)
+    if match := re.match(_LAYER, name):
+        for pattern, target in _HUGGING_FACE_LAYER:
+            if rest := re.fullmatch(pattern, name[match.end() :]):
+                return f"blocks.{match[1]}.{rest.expand(target)}"
+    return name
+
+
+def _to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """timm's names; separate query, key and value become one qkv."""
+    named = {_timm_name(name): value.float() for name, value in state.items()}
+    joined: dict[str, Tensor] = {}
+    for name, value in named.items():
+        match = re.fullmatch(r"(blocks\.\d+\.attn\.)(query|key|value|q|k|v)\.(weight|bias)", name)
+        if not match:
+            joined[name] = value
+            continue
+        target = f"{match[1]}qkv.{match[3]}"
+        if target not in joined:
+            long = {
+                _SHORT.get(n.split(".")[3], n.split(".")[3]): v
+                for n, v in named.items()
+                if n.startswith(match[1])
+                and n.endswith(match[3])
+                and n.count(".") == 4
+                and n.split(".")[3] in {*_SHORT, *_SHORT.values()}
+            }
+            if long.keys() != set(_SHORT.values()):
+                raise DataError(f"the checkpoint lacks part of {target}")
+            joined[target] = torch.cat([long[part] for part in _SHORT.values()])
+    return joined
+
+
+def _shape(state: Mapping[str, Tensor], name: str, dims: int, source: str) -> torch.Size:
+    if name not in state:
+        raise DataError(f"{source} is not a plain ViT: there is no tensor '{name}'")
+    if state[name].ndim != dims:
+        raise DataError(
+            f"{source}: tensor '{name}' has shape {tuple(state[name].shape)}, not {dims} dimensions"
+        )
+    return state[name].shape
+
+
+def from_state_dict(
+    state: Mapping[str, Tensor],
+    *,
+    name: str = "vit",
+    heads: int | None = None,
+    classes: tuple[str, ...] | None = None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    image_size: tuple[int, int] | None = None,
+    source: str = "the checkpoint",
+) -> tuple[SplitViT, ModelCard]:
+    """A timm, DeiT or Hugging Face ViT's state dict as a SplitViT in evaluation mode, and its card.
+
+    heads       default dim / 64, as in all DeiT and ViT sizes: the weights do not tell
+    image_size  (height, width); default square, from the positional embedding
+    mean, std   of pixels in [0, 1]; default ImageNet's
+
+    Raises DataError, naming the tensor, for anything but a plain ViT with a CLS token and a classifier.
+    """
+    weights = _to_timm(state)
+    if any("dist" in key for key in weights):
+        raise DataError(
+            f"{source} is a distilled model (it has a distillation token), which SplitViT does not run"
+        )
+    dim, channels, patch, _ = _shape(weights, "patch_embed.proj.weight", 4, source)
+    _, count, _ = _shape(weights, "pos_embed", 3, source)
+    class_count, _ = _shape(weights, "head.weight", 2, source)
+    hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
+    depth = 1 + max(int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key))
+    side = round((count - 1) ** 0.5) * patch
+    size = image_size or (side, side)
+    if (size[0] // patch) * (size[1] // patch) != count - 1:
+        raise DataError(
+            f"{source}: {count - 1} positions do not fit {size[0]}x{size[1]} pixels in patches of {patch}"
+        )
+    try:
+        card = ModelCard(
+            name=name,
+            image_size=size,
+            channels=channels,
+            classes=classes or tuple(str(i) for i in range(class_count)),
+            mean=mean or (_IMAGENET[0] if channels == 3 else (0.5,) * channels),
+            std=std or (_IMAGENET[1] if channels == 3 else (0.5,) * channels),
+            patch=patch,
+            dim=dim,
+            depth=depth,
+            heads=heads or max(1, dim // 64),
+            mlp_ratio=hidden / dim,
+            exits=(depth,),
+            exit_kind="linear",
+        )
+    except ValueError as error:
+        raise DataError(f"{source} does not fit: {error}") from error
+    network = SplitViT(card)
+    renamed = {re.sub(r"^(norm|head)\.", r"exits.0.\1.", key): value for key, value in weights.items()}
+    wanted = network.state_dict()
+    for key in sorted(wanted.keys() | renamed.keys()):
+        shown = key.removeprefix("exits.0.")
+        if key not in renamed:
+            raise DataError(f"{source} is not a plain ViT: there is no tensor '{shown}'")
+        if key not in wanted:
+            raise DataError(f"{source} is not a plain ViT: it has a tensor '{shown}'")
+        if renamed[key].shape != wanted[key].shape:
+            raise DataError(
+                f"{source}: tensor '{shown}' has shape {tuple(renamed[key].shape)}, not "
+                f"{tuple(wanted[key].shape)}"
+            )
+    network.load_state_dict(renamed)
+    return network.eval(), card
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """What config.json and preprocessor_config.json beside the weights say, in `from_state_dict`'s words."""
+    found: dict[str, Any] = {}
+    for file in ("config.json", "preprocessor_config.json"):
+        try:
+            values = json.loads((path.parent / file).read_text())
+        except OSError:
+            continue
+        except ValueError as error:
+            raise DataError(f"{path.parent / file} is not JSON") from error
+        timm = values.get("pretrained_cfg") or {}
+        found["mean"] = tuple(values.get("image_mean") or timm.get("mean") or ()) or found.get("mean")
+        found["std"] = tuple(values.get("image_std") or timm.get("std") or ()) or found.get("std")
+        if "num_attention_heads" in values:
+            found["heads"] = int(values["num_attention_heads"])
+        if labels := values.get("id2label"):
+            found["classes"] = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    return found
+
+
+def load_vit(path: Path | str) -> tuple[SplitViT, ModelCard]:
+    """A timm, DeiT or Hugging Face safetensors file as a SplitViT in evaluation mode, and its card.
+
+    config.json and preprocessor_config.json beside it give heads, classes, mean and std where they are there.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(path)
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"cannot read the model file {path}: {error}") from error
+    return from_state_dict(state, name=path.stem, source=str(path), **_beside(path))

@@ -1,0 +1,81 @@
+"""Losses of the recursive early exit (arXiv 2412.19587) in the "mixed" regime (arXiv 2407.14320), in torch.
+
+    L = sum over exits of  relu(m - (p_y - max_{c != y} p_c)) + w CE,   p = softmax(qbar_i),  m = .2
+
+The paper weighs the cross-entropy by w = .1. We take w = .5: the margin term's gradient fades on samples that
+are confidently wrong, and a thousand digits leave many of those to the first exits.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from .compression import Bottleneck, compress
+from .recursion import A
+from .vit import SplitViT
+
+_State = tuple[Tensor, Tensor | None, Tensor | None]
+
+__all__ = ["backbone_loss", "exit_loss", "mixed_loss"]
+
+
+def exit_loss(qbar: Tensor, labels: Tensor, margin: float, ce_weight: float) -> Tensor:
+    """Mean loss of one exit over a batch; qbar (B, C), labels (B,)."""
+    p = qbar.softmax(dim=-1)
+    own = p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    other = p.scatter(1, labels.unsqueeze(1), -1.0).amax(dim=1)
+    hinge = functional.relu(margin - (own - other)).mean()
+    return hinge + ce_weight * functional.cross_entropy(qbar, labels)
+
+
+def backbone_loss(network: SplitViT, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """First part of the regime: cross-entropy of the last exit alone, on its own logits q."""
+    x, _ = network.run(network.embed(images), 0, network.card.depth)
+    q, _ = network.exit(x, len(network.card.exits) - 1)
+    return functional.cross_entropy(q, labels, label_smoothing=smoothing)
+
+
+def mixed_loss(
+    network: SplitViT,
+    bottleneck: Bottleneck,
+    images: Tensor,
+    labels: Tensor,
+    *,
+    cut: int,
+    keep: float,
+    dims: int,
+    bits: int,
+    margin: float,
+    ce_weight: float,
+) -> Tensor:
+    """Second part: every exit on clean tokens, those beyond the cut also on what the codec leaves of them.
+
+    Exits on the device's side of the cut see clean tokens only; the compressed tail goes on from their state.
+    """
+    card = network.card
+    total = images.new_zeros(())
+
+    def go(x: Tensor, start: int, stop: int, u: Tensor | None, qbar: Tensor | None) -> _State:
+        nonlocal total
+        at = start
+        for index in card.exits_within(start, stop):
+            x, _ = network.run(x, at, card.exits[index])
+            at = card.exits[index]
+            q, u = network.exit(x, index, u)
+            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            total = total + exit_loss(qbar, labels, margin, ce_weight)
+        x, _ = network.run(x, at, stop)
+        return x, u, qbar
+
+    x, u, qbar = go(network.embed(images), 0, cut - 1, None, None)
+    # The cut's last block is run by itself: its attention scores the tokens; an exit may stand right after.
+    x, scores = network.run(x, cut - 1, cut)
+    if cut in card.exits:
+        index = card.exits.index(cut)
+        q, u = network.exit(x, index, u)
+        qbar = q if qbar is None else A * qbar + (1 - A) * q
+        total = total + exit_loss(qbar, labels, margin, ce_weight)
+    go(x, cut, card.depth, u, qbar)
+    go(compress(x, scores, bottleneck, keep, dims, bits), cut, card.depth, u, qbar)
+    return total

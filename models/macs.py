@@ -1,0 +1,67 @@
+"""Multiply-accumulates of a network's parts in closed form, from its card alone.
+
+Matrix products and convolutions are counted, as `torch.utils.flop_counter` does under the MATH attention
+backend (it counts two operations for each); additions, norms, activations and softmax are not.
+
+    block(T) = 4 d^2 T  (q, k, v, projection) + 2 T^2 d  (attention) + 2 d h T  (MLP)
+
+T counts the CLS token, d is the dim, h the MLP's width. Fewer MACs are not always less time: Profiles keep
+both.
+"""
+
+from __future__ import annotations
+
+from .card import ModelCard
+
+__all__ = ["block_macs", "codec_macs", "embed_macs", "exit_macs", "head_macs", "tail_macs", "total_macs"]
+
+
+def embed_macs(card: ModelCard) -> int:
+    """The stem, image to tokens."""
+    if card.stem == "patch":
+        return card.patch_tokens * card.channels * card.patch**2 * card.dim
+    total, width = 0, card.channels
+    height, breadth = card.image_size
+    for out in card.stem_channels:
+        height, breadth = height // 2, breadth // 2
+        total += height * breadth * 9 * width * out
+        width = out
+    return total + card.patch_tokens * 9 * width * card.dim
+
+
+def block_macs(card: ModelCard, tokens: int) -> int:
+    """One block on one sample of `tokens` tokens, CLS included."""
+    return (4 * card.dim + 2 * tokens + 2 * card.hidden) * card.dim * tokens
+
+
+def exit_macs(card: ModelCard) -> int:
+    """One exit on one sample."""
+    if card.exit_kind == "linear":
+        return card.dim * card.class_count
+    state = card.exit_state_dim
+    return card.dim * state + 2 * state * state + state * card.class_count
+
+
+def codec_macs(card: ModelCard, tokens: int, dims: int) -> int:
+    """The bottleneck map of `tokens` tokens on one side; `dims` 0 stands for all."""
+    return tokens * card.dim * (dims or card.dim)
+
+
+def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True) -> int:
+    """The device's work up to `cut` on one sample; nothing at cut 0, where the raw input is sent."""
+    if cut == 0:
+        return 0
+    exits = len(card.exits_within(0, cut)) if exits_evaluated else 0
+    return embed_macs(card) + cut * block_macs(card, card.patch_tokens + 1) + exits * exit_macs(card)
+
+
+def tail_macs(card: ModelCard, cut: int, tokens: int, exits_evaluated: bool = True) -> int:
+    """The server's work from `cut` to the end on `tokens` tokens, CLS included; the stem too at cut 0."""
+    exits = len(card.exits_within(cut, card.depth)) if exits_evaluated else 1
+    stem = embed_macs(card) if cut == 0 else 0
+    return stem + (card.depth - cut) * block_macs(card, tokens) + exits * exit_macs(card)
+
+
+def total_macs(card: ModelCard) -> int:
+    """The whole network with all exits on one sample."""
+    return head_macs(card, card.depth)

@@ -1,0 +1,126 @@
+"""Model files: safetensors with float16 weights, the codec's arrays, and the model card as metadata."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, UsageError, did_you_mean
+from .card import ModelCard, has_card, read_card
+
+if TYPE_CHECKING:
+    from .vit import SplitViT
+
+__all__ = ["built_in_models", "codec_arrays", "load_network", "model_id", "resolve", "save_network"]
+
+_WEIGHTS = Path(__file__).parent / "weights"
+_CODEC = "codec."
+
+
+def built_in_models() -> list[str]:
+    """Names of the models that come with the package."""
+    return sorted(path.stem for path in _WEIGHTS.glob("*.safetensors"))
+
+
+def resolve(name_or_path: str | Path) -> Path:
+    """The file of a built-in model or of a path. UsageError for an unknown name, DataError for no file."""
+    path = Path(name_or_path)
+    if path.suffix == ".safetensors" or len(path.parts) > 1:
+        if not path.is_file():
+            raise DataError(f"there is no model file {path}")
+        return path
+    if str(name_or_path) in built_in_models():
+        return _WEIGHTS / f"{name_or_path}.safetensors"
+    raise UsageError(f"unknown model '{name_or_path}'; {did_you_mean(str(name_or_path), built_in_models())}")
+
+
+def model_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    """First 16 hex digits of SHA-256 over name, dtype, shape and bytes of all tensors, sorted by name."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.ascontiguousarray(tensors[name])
+        little = value.astype(value.dtype.newbyteorder("<"), copy=False)
+        digest.update(f"{name} {little.dtype.name} {little.shape} ".encode())
+        digest.update(little.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return dict(load_file(path))
+    except (OSError, SafetensorError, ValueError) as error:
+        raise DataError(f"cannot read the model file {path}: {error}") from error
+
+
+def codec_arrays(path: Path | str) -> dict[str, NDArray[np.generic]]:
+    """The codec's arrays (`codec.*`) of a model file, floats widened to float32. No torch."""
+    arrays = {k: v for k, v in _read(Path(path)).items() if k.startswith(_CODEC)}
+    return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
+
+
+def save_network(
+    path: Path | str, network: SplitViT, card: ModelCard, codec: Mapping[str, NDArray[np.generic]]
+) -> ModelCard:
+    """Write weights (float16), `codec` arrays (floats as float16) and card; returns the card with its id.
+
+    The file is written beside its place and renamed, so that a reader never sees half of it.
+    """
+    from safetensors.numpy import save_file
+
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, value in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            tensors[name] = value.detach().cpu().float().numpy().astype(np.float16)
+    for name, array in codec.items():
+        if not name.startswith(_CODEC):
+            raise UsageError(f"codec array '{name}' must be named {_CODEC}*")
+        tensors[name] = array.astype(np.float16) if np.issubdtype(array.dtype, np.floating) else array
+    card = card.model_copy(update={"id": model_id(tensors)})
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(tensors, partial, metadata={"card": card.model_dump_json()})
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write the model file {path}: {error.strerror or error}") from error
+    return card
+
+
+def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:
+    """A model by built-in name or path, in evaluation mode and float32, and its card.
+
+    A safetensors file without a card is read as anybody's ViT (`deit.load_vit`). DataError if it is broken.
+    """
+    import torch
+
+    from .vit import SplitViT
+
+    path = resolve(name_or_path)
+    if not has_card(path):
+        from .deit import load_vit
+
+        return load_vit(path)
+    card = read_card(path)
+    arrays = _read(path)
+    if model_id(arrays) != card.id:
+        raise DataError(f"{path}: the weights do not match the card's id {card.id}")
+    network = SplitViT(card)
+    weights = {
+        k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if not k.startswith(_CODEC)
+    }
+    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights or name not in wanted or weights[name].shape != wanted[name].shape:
+            raise DataError(f"{path}: tensor '{name}' does not fit the card")
+    network.load_state_dict(weights, strict=False)
+    return network.eval(), card
