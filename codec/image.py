@@ -78,12 +78,14 @@ def _check_size(found: tuple[int, int], wanted: tuple[int, int]) -> None:
 
 def _check_png(data: bytes) -> None:
     # Pillow inflates text and profile chunks when it opens a file: up to 64 MiB from a few kilobytes.
-    place = 8
-    while place + 8 <= len(data):
+    place, kind = 8, b""
+    while place + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, place)
         if kind in (b"zTXt", b"iTXt", b"iCCP"):
             raise PayloadError("image.data", f"must not have {kind.decode()} chunks")
         place += 12 + length
+    if kind != b"IEND" or place != len(data):
+        raise PayloadError("image.data", "is not a whole PNG file")
 
 
 def _webp_size(data: bytes) -> tuple[int, int]:

@@ -25,8 +25,9 @@ def test_the_error_is_at_most_half_a_cell(bits, x):
     codes, offset, scale = quantise(x)
     back = dequantise(codes >> (8 - bits), offset, scale, bits).astype(np.float64)
     cell = scale.astype(np.float64)[:, None] * 2 ** (8 - bits)
-    # Of float32: the subtraction, the quotient and the sum are each rounded once.
-    rounding = 4 * np.finfo(np.float32).eps * (np.abs(x).max(axis=1, keepdims=True) + 128 * cell)
+    # Of float32: the subtraction, the quotient and the sum are each rounded once, or underflow.
+    single = np.finfo(np.float32)
+    rounding = 4 * single.eps * (np.abs(x).max(axis=1, keepdims=True) + 128 * cell) + single.tiny
     assert (np.abs(back - x) <= cell / 2 + rounding).all()
 
 
