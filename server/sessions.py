@@ -46,7 +46,7 @@ class Session:
         self._outgoing: deque[bytes] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._ended = self._hung_up = False
+        self._ended = self._hung_up = self._writing = False
         self._reader = self._loop.create_task(self._read())
         self._writer = self._loop.create_task(self._write())
 
@@ -88,29 +88,44 @@ class Session:
         # At the end of the stream stands a sentinel that is no bytes.
         while isinstance(data := await context.read(), bytes):
             try:
-                self._jobs.add(admit(data, self))
+                job = admit(data, self)
+                if not job.finished:
+                    self._jobs.add(job)
             except Rejected as refusal:
                 self._send(error_reply(refusal, request_id_of(data)))
+            if self._outgoing and not self._writing:
+                await self._flush()
             while len(self._jobs) + len(self._outgoing) >= self._max_open:
                 self._room = self._loop.create_future()
                 await self._room
 
     async def _write(self) -> None:
-        outgoing, context = self._outgoing, self._context
         while True:
+            if not self._writing:
+                await self._flush()
+            if self._ended and not self._jobs and not self._outgoing:
+                return
+            self._wake = self._loop.create_future()
+            await self._wake
+
+    async def _flush(self) -> None:
+        # One write at a time: reader and writer take turns, so that an answer that is there at once needs
+        # no other task to leave.
+        outgoing, context = self._outgoing, self._context
+        self._writing = True
+        try:
             while outgoing:
                 await context.write(outgoing[0])
                 outgoing.popleft()
                 if self._room is not None and not self._room.done():
                     self._room.set_result(None)
-            if self._ended and not self._jobs:
-                return
-            self._wake = self._loop.create_future()
-            await self._wake
+        finally:
+            self._writing = False
 
     def _send(self, data: bytes) -> None:
         self._outgoing.append(data)
-        self._rouse()
+        if not self._writing:
+            self._rouse()
 
     def _rouse(self) -> None:
         if self._wake is not None and not self._wake.done():
