@@ -1,1 +1,301 @@
-# placeholder
+"""The command line. Every command is a thin layer: what it does lies in the package below it.
+
+Errors are one clear line on standard error and a numbered exit code (see `errors.py`), never a traceback.
+Progress and tables go to standard error, results asked for with --json to standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from .errors import MissingExtra, SplitpointError, UsageError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="splitpoint",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Edge-server split inference with one vision transformer, in simulation and on real boards.",
+)
+
+
+class EngineName(str, Enum):
+    live = "live"
+    profile = "profile"
+    tensor = "tensor"
+
+
+class HeadName(str, Enum):
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+
+
+class SplitName(str, Enum):
+    calibration = "calibration"
+    evaluation = "evaluation"
+
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+@app.command()
+def run(
+    scenario: Annotated[str, typer.Argument(help="A built-in scenario or a YAML file.")] = "quickstart",
+    engine: Annotated[
+        EngineName, typer.Option(help="Real processes, looked-up answers, or the network.")
+    ] = EngineName.live,
+    policy: Annotated[
+        Optional[list[str]],
+        typer.Option(metavar="NAME ...", help="Only these policies; also replay:requests.parquet[:POLICY]."),
+    ] = None,
+    requests: Annotated[
+        Optional[int], typer.Option(min=1, help="Requests per policy, over all devices.")
+    ] = None,
+    seed: Annotated[Optional[int], typer.Option(min=0, help="Root of all randomness.")] = None,
+    out: Annotated[
+        Optional[Path], typer.Option(help="Folder for summary.json, requests.parquet and report.html.")
+    ] = None,
+    compare: Annotated[
+        Optional[EngineName],
+        typer.Option(help="Run this virtual engine first, replay its Decisions, and compare."),
+    ] = None,
+    server: Annotated[
+        Optional[str], typer.Option(help="Live: a server that runs already, HOST:PORT.")
+    ] = None,
+    head: Annotated[
+        HeadName, typer.Option(help="Live: what the devices run their blocks with.")
+    ] = HeadName.auto,
+    json_: Json = False,
+    list_: Annotated[bool, typer.Option("--list", help="List the built-in scenarios.")] = False,
+    schema: Annotated[bool, typer.Option(help="Print the JSON Schema of scenario files.")] = False,
+) -> None:
+    """Run a scenario: all its policies on the same arrivals, inputs and channel; then table and report."""
+    from .sim.command import RunOptions, print_scenarios, run_command
+    from .sim.scenario import scenario_schema
+
+    if list_:
+        print_scenarios()
+        return
+    if schema:
+        print(json.dumps(scenario_schema(), indent=2))
+        return
+    run_command(
+        RunOptions(
+            scenario,
+            engine.value,
+            tuple(policy or ()),
+            requests,
+            seed,
+            out,
+            compare.value if compare else None,
+            server,
+            head.value,
+            json_,
+        )
+    )
+
+
+@app.command()
+def train(
+    name: Annotated[str, typer.Argument(help="Which network: clutter.")] = "clutter",
+    out: Annotated[Path, typer.Option(help="Where to write the weights (safetensors).")] = Path(
+        "clutter.safetensors"
+    ),
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Annotated[Optional[int], typer.Option(min=2, help="Shorter or longer than the default.")] = None,
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network; a run that was killed goes on where it was when started again."""
+    _needs_torch("training")
+    from .models.train import TrainConfig
+    from .models.train import train as train_network
+
+    if name != "clutter":
+        raise UsageError(f"unknown network '{name}': known: clutter")
+    config = _checked(TrainConfig, seed=seed, epochs=epochs, accelerator=accelerator)
+    print(train_network(config, out))
+
+
+@app.command()
+def evaluate(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
+    split: Annotated[SplitName, typer.Option(help="Of a named set.")] = SplitName.evaluation,
+    data_dir: Annotated[Optional[Path], typer.Option(help="Where named sets lie.")] = None,
+    json_: Json = False,
+) -> None:
+    """Accuracy, multiply-accumulates and time at every exit."""
+    _needs_torch("evaluating a network")
+    from .models.data import load_data
+    from .models.evaluate import evaluate as evaluate_network
+    from .models.store import load_network
+
+    network, card = load_network(model)
+    result = evaluate_network(network, card, load_data(data, split.value, card=card, data_dir=data_dir))
+    if json_:
+        print(json.dumps(result))
+        return
+    _table(
+        f"{card.name} on {data}: {result['samples']} samples",
+        ["exit after block", "accuracy", "mean margin", "M MACs", "ms at batch 1"],
+        [
+            [
+                str(e["after_block"]),
+                f"{e['accuracy']:.4f}",
+                f"{e['margin_mean']:.3f}",
+                f"{e['macs'] / 1e6:.1f}",
+                f"{e['time_s'] * 1e3:.2f}",
+            ]
+            for e in result["exits"]
+        ],
+    )
+
+
+@app.command()
+def profile(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    split: Annotated[SplitName, typer.Option(help="Which profile, for a named set.")] = SplitName.calibration,
+    data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
+    data_dir: Annotated[Optional[Path], typer.Option(help="Where named sets lie.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="Default: beside the model, NAME.SPLIT.npz.")] = None,
+    keep: Annotated[Optional[list[float]], typer.Option(help="Grid of keep; repeat for more.")] = None,
+    dims: Annotated[Optional[list[int]], typer.Option(help="Grid of dims; repeat for more.")] = None,
+    bits: Annotated[Optional[list[int]], typer.Option(help="Grid of bits; repeat for more.")] = None,
+    coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
+) -> None:
+    """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
+    _needs_torch("measuring a profile")
+    from .models.measure import measure_file
+
+    path = measure_file(
+        model, split.value, data, data_dir=data_dir, out=out, keeps=keep, dims=dims, bits=bits, coder=coder
+    )
+    print(path)
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    out: Annotated[Path, typer.Option(help="Folder for the ONNX files, the card and the codec's arrays.")],
+) -> None:
+    """Export a network for boards: ONNX Runtime needs no torch."""
+    _needs_torch("exporting a network")
+    from .device.export import export as export_network
+
+    export_network(model, out)
+    print(out)
+
+
+@app.command()
+def serve(
+    model: Annotated[str, typer.Option(help="A named model or its safetensors.")] = "clutter",
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:50051",
+    threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
+    max_batch: Annotated[int, typer.Option(min=1)] = 32,
+    max_pending: Annotated[int, typer.Option(min=1, help="Requests beyond this are refused.")] = 256,
+    pace_macs_per_s: Annotated[Optional[float], typer.Option(help="Simulate a server of this speed.")] = None,
+    pace_base_s: Annotated[float, typer.Option(help="With it: seconds for each segment of a batch.")] = 0.0,
+    certificate: Annotated[Optional[Path], typer.Option(help="TLS: the server's certificate, PEM.")] = None,
+    key: Annotated[Optional[Path], typer.Option(help="TLS: its key, PEM.")] = None,
+    client_root: Annotated[
+        Optional[Path], typer.Option(help="TLS: who must have signed the clients.")
+    ] = None,
+) -> None:
+    """Serve the network's tail over gRPC, until SIGTERM."""
+    from .server.config import ServerConfig
+    from .server.serve import main as serve_main
+
+    host, port = _host_port(listen)
+    pace = None if pace_macs_per_s is None else {"base_s": pace_base_s, "macs_per_s": pace_macs_per_s}
+    serve_main(
+        _checked(
+            ServerConfig,
+            model=model,
+            host=host,
+            port=port,
+            threads=threads,
+            max_batch=max_batch,
+            max_pending=max_pending,
+            pace=pace,
+            certificate=certificate,
+            key=key,
+            client_root=client_root,
+        )
+    )
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"'{text}' is not HOST:PORT")
+    return host, int(port)
+
+
+def _checked(kind: Any, **values: Any) -> Any:
+    """A configuration from options; what does not validate is the user's mistake, in one line."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "-".join(str(part) for part in problem["loc"])
+        raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _needs_torch(what: str) -> None:
+    from importlib.util import find_spec
+
+    if find_spec("torch") is None:
+        raise MissingExtra(what, "sim")
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column in columns:
+        table.add_column(column, justify="right")
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+def _spread(arguments: list[str]) -> list[str]:
+    """`--policy a b` as `--policy a --policy b`: click takes one value an option."""
+    spread: list[str] = []
+    taking = False
+    for argument in arguments:
+        if taking and not argument.startswith("-") and spread[-1] != "--policy":
+            spread.append("--policy")
+        taking = argument == "--policy" or (taking and not argument.startswith("-"))
+        spread.append(argument)
+    return spread
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of the command `splitpoint`."""
+    try:
+        app(_spread(sys.argv[1:] if arguments is None else arguments))
+    except SplitpointError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has gone; nothing is left to be said.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

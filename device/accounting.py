@@ -1,0 +1,59 @@
+"""What one request cost its device: defined once for virtual and real time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ..policies.rules import Power, energy_j
+from .effects import Answer
+
+__all__ = ["Costs", "Trip", "costs"]
+
+
+@dataclass(slots=True)
+class Trip:
+    """One offloaded request's way. Seconds; NaN for what did not happen or is not known.
+
+    uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
+    airtime_*_s: on the air only; server_s: from receipt to reply; load: requests on the server at the reply;
+    snr_db, rate_bps: the modem's report that came with the reply.
+    """
+
+    sent_s: float
+    uplink_bytes: int
+    downlink_bytes: int = 0
+    uplink_s: float = math.nan
+    server_s: float = math.nan
+    downlink_s: float = math.nan
+    airtime_up_s: float = math.nan
+    airtime_down_s: float = math.nan
+    load: float = math.nan
+    snr_db: float = math.nan
+    rate_bps: float = math.nan
+
+
+class Costs(NamedTuple):
+    """head_s: computing on the device; airtimes in seconds; energy in joules."""
+
+    head_s: float
+    airtime_up_s: float
+    airtime_down_s: float
+    energy_j: float
+
+
+def costs(answer: Answer, trip: Trip | None, head_s: float, answer_by_s: float, power: Power) -> Costs:
+    """Costs of a request that took `head_s` of computing.
+
+    Where no reply came, nothing was measured: the radio is charged for all the time that it tried, from the
+    sending to `answer_by_s`, or to the moment when the link was found to be down.
+    """
+    if trip is None:
+        return Costs(head_s, 0.0, 0.0, power.cpu_w * head_s)
+    if answer.local:
+        tried_s = max(0.0, min(answer_by_s, answer.done_s) - trip.sent_s)
+        return Costs(head_s, tried_s, 0.0, energy_j(power, head_s, tried_s, 0.0, 0.0))
+    up_s, down_s = trip.airtime_up_s, trip.airtime_down_s
+    wait_s = max(0.0, answer.done_s - trip.sent_s - up_s - down_s)
+    return Costs(head_s, up_s, down_s, energy_j(power, head_s, up_s, down_s, wait_s))

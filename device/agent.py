@@ -1,0 +1,92 @@
+"""The device's whole decision logic, once, as a generator of effects.
+
+    decide ─► RunBlocks to the next exit ─► margin high enough ──────────► Answer (local)
+                  ▲            │ rises too slowly, or `split` reached
+                  └────────────┴─► Offload ─► Reply ─────────────────────► Answer
+                                      └ none in time, or link down ──────► Answer (local, degraded)
+
+It does no I/O and reads no clock: a driver executes the effects, in virtual time (`sim/`) or in real time
+(`device/realtime.py`), and sends back each result with the time. So the two cannot drift apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from ..policies.decision import Decision
+from ..policies.rules import exits, offloads
+from .effects import Answer, Effect, Offload, Reading, RunBlocks
+
+__all__ = ["Agent"]
+
+
+class Agent:
+    """Runs the requests of one device by given Decisions.
+
+    exits     blocks executed before each exit, ascending; the last is the network's depth
+    block_s   seconds that the device needs from the input to each cut: block_s[s] for s blocks with the exits
+              on the way, so block_s[0] is 0 and len(block_s) == depth + 1
+    slack_s   kept in reserve before the deadline, beside the time to the first exit
+    """
+
+    def __init__(self, exits: Sequence[int], block_s: Sequence[float], slack_s: float) -> None:
+        self.exits = tuple(exits)
+        self.depth = self.exits[-1]
+        self.exit_at = {after: exit for exit, after in enumerate(self.exits)}
+        self.block_s = tuple(block_s)
+        self.slack_s = slack_s
+        self._stops = [
+            (*(e for e in self.exits if e < split), split) if split else () for split in range(self.depth + 1)
+        ]
+
+    def answer(
+        self, decision: Decision, now_s: float, due_s: float, link_up: bool
+    ) -> Generator[Effect, Any, Answer]:
+        """Answer one request, exactly once.
+
+        now_s: when its turn comes; due_s: its deadline on the same clock; link_up: False to not even try to send.
+        """
+        cut = 0
+        reading: Reading | None = None
+        in_time = True
+        for stop in self._stops[decision.split]:
+            if reading is not None and now_s + self.block_s[stop] - self.block_s[cut] > due_s - self.slack_s:
+                in_time = False
+                break
+            now_s, found = yield RunBlocks(cut, stop)
+            cut = stop
+            if found is None:
+                continue
+            previous, reading = reading, found
+            if exits(reading.margin, decision.exit_margin) or cut == self.depth:
+                return _local(decision, reading, cut, now_s)
+            if previous is not None and offloads(reading.margin, previous.margin, decision.offload_slope):
+                break
+        first = self.exits[0]
+        reserve_s = self.block_s[first] - self.block_s[cut] if reading is None else 0.0
+        answer_by_s = due_s - self.slack_s - reserve_s
+        offloaded = link_up and in_time and answer_by_s > now_s
+        if offloaded:
+            now_s, reply = yield Offload(cut, decision, answer_by_s)
+            if reply is not None:
+                return Answer(
+                    decision, reply.prediction, reply.margin, reply.exit, cut, True, False, False, now_s
+                )
+        if reading is None:
+            now_s, reading = yield RunBlocks(cut, first)
+            cut = first
+        return _local(decision, reading, cut, now_s, offloaded, degraded=True)
+
+
+def _local(
+    decision: Decision,
+    reading: Reading,
+    cut: int,
+    now_s: float,
+    offloaded: bool = False,
+    degraded: bool = False,
+) -> Answer:
+    return Answer(
+        decision, reading.prediction, reading.margin, reading.exit, cut, offloaded, True, degraded, now_s
+    )

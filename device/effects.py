@@ -1,0 +1,67 @@
+"""What the agent asks of its driver, and what it is told back."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..policies.decision import Decision
+
+__all__ = ["Answer", "Effect", "Offload", "Reading", "Reply", "RunBlocks"]
+
+
+class Reading(NamedTuple):
+    """What an exit says: its class, its margin in [0, 1], its index among the network's exits."""
+
+    prediction: int
+    margin: float
+    exit: int
+
+
+class RunBlocks(NamedTuple):
+    """Execute blocks start..stop-1 (and embed before block 0).
+
+    Sent back: (time, Reading of the exit after block `stop`, or None where none stands).
+    """
+
+    start: int
+    stop: int
+
+
+class Offload(NamedTuple):
+    """Encode the state at the cut, send it, and wait for the reply until `answer_by_s`.
+
+    Sent back: (time, Reply, or None where none came in time or the link is down).
+    """
+
+    cut: int
+    decision: Decision
+    answer_by_s: float
+
+
+class Reply(NamedTuple):
+    """The server's answer."""
+
+    prediction: int
+    margin: float
+    exit: int
+
+
+Effect = RunBlocks | Offload
+
+
+class Answer(NamedTuple):
+    """How one request ended.
+
+    cut is the number of blocks that the device had executed; offloaded says whether a request was sent,
+    degraded whether the fallback answered instead of the rule or the server.
+    """
+
+    decision: Decision
+    prediction: int
+    margin: float
+    exit: int
+    cut: int
+    offloaded: bool
+    local: bool
+    degraded: bool
+    done_s: float

@@ -1,0 +1,60 @@
+"""What the device believes about its link, from the modem's reports or from its own stopwatch."""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["LinkEstimate"]
+
+_MEMORY = 0.1
+"""Weight of the newest report in the running means."""
+
+
+class LinkEstimate:
+    """SNR, rate and round trip as last reported, drawn towards their running means as the report ages.
+
+    A fading link forgets: after `coherence_s` a report says 1/e as much about now as when it was new. Without
+    this, a device that answered locally after one bad report would never learn that the fade is over.
+    Means of the rate are geometric. All values are NaN before the first report.
+    """
+
+    def __init__(self, coherence_s: float) -> None:
+        self.coherence_s = coherence_s
+        self._at_s = -math.inf
+        self._snr_db = self._mean_snr_db = math.nan
+        self._log_rate = self._mean_log_rate = math.nan
+        self.round_trip_s = math.nan
+        self.server_load = math.nan
+
+    def report(self, now_s: float, snr_db: float, rate_bps: float) -> None:
+        """The modem's report that came with a reply."""
+        self._snr_db = snr_db
+        self._mean_snr_db = _towards(self._mean_snr_db, snr_db)
+        self._rate(now_s, rate_bps)
+
+    def measured(self, now_s: float, nbytes: int, seconds: float) -> None:
+        """Bytes over measured time, where no modem reports."""
+        if nbytes > 0 and seconds > 0:
+            self._rate(now_s, 8.0 * nbytes / seconds)
+
+    def reply(self, round_trip_s: float, server_load: float) -> None:
+        """The part of a reply's time that neither airtime nor the server explains, and the server's load."""
+        self.round_trip_s = _towards(self.round_trip_s, max(0.0, round_trip_s))
+        self.server_load = server_load
+
+    def at(self, now_s: float) -> tuple[float, float]:
+        """(SNR in dB, rate in bit/s) believed at `now_s`."""
+        if self._at_s == -math.inf:
+            return math.nan, math.nan
+        trust = math.exp(-max(0.0, now_s - self._at_s) / self.coherence_s)
+        snr_db = self._mean_snr_db + trust * (self._snr_db - self._mean_snr_db)
+        return snr_db, math.exp(self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate))
+
+    def _rate(self, now_s: float, rate_bps: float) -> None:
+        self._at_s = now_s
+        self._log_rate = math.log(max(rate_bps, 1.0))
+        self._mean_log_rate = _towards(self._mean_log_rate, self._log_rate)
+
+
+def _towards(mean: float, value: float) -> float:
+    return value if math.isnan(mean) else mean + _MEMORY * (value - mean)

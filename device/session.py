@@ -1,0 +1,119 @@
+"""One device's memory from request to request: policy, estimate of the link, battery.
+
+Both drivers use it, so that what a policy sees and is charged does not depend on the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import Any, NamedTuple
+
+from ..policies.guard import GuardedPolicy
+from ..policies.observation import Observation
+from ..policies.policy import Outcome
+from ..policies.rules import Power
+from .accounting import Costs, Trip, costs
+from .agent import Agent
+from .effects import Answer, Effect
+from .estimate import LinkEstimate
+
+__all__ = ["Finished", "Session"]
+
+
+class Finished(NamedTuple):
+    """One answered request with all that is known of it but its label."""
+
+    arrival_s: float
+    start_s: float
+    answer: Answer
+    trip: Trip | None
+    costs: Costs
+    observation: Observation
+    policy_replaced: bool
+
+
+class Session:
+    """Serves one request at a time: `begin`, the driver's effects with `sent` and `replied`, `finish`."""
+
+    def __init__(
+        self,
+        agent: Agent,
+        policy: GuardedPolicy,
+        power: Power,
+        *,
+        deadline_s: float,
+        coherence_s: float,
+        battery_j: float,
+    ) -> None:
+        self.agent = agent
+        self.link_up = True
+        self._policy = policy
+        self._power = power
+        self._deadline_s = deadline_s
+        self._estimate = LinkEstimate(coherence_s)
+        self._energy_left_j = battery_j
+        self._arrival_s = self._start_s = self._answer_by_s = 0.0
+        self._trip: Trip | None = None
+        self._observation: Observation
+
+    def begin(self, start_s: float, arrival_s: float, queue: int) -> Generator[Effect, Any, Answer]:
+        """Decide on the request that arrived at `arrival_s` and start its agent; `queue` wait behind it."""
+        self._arrival_s, self._start_s, self._trip = arrival_s, start_s, None
+        due_s = arrival_s + self._deadline_s
+        estimate = self._estimate
+        snr_db, rate_bps = estimate.at(start_s)
+        self._observation = Observation(
+            snr_db,
+            rate_bps,
+            estimate.round_trip_s,
+            queue,
+            estimate.server_load,
+            self._energy_left_j,
+            due_s - start_s,
+            self.link_up,
+        )
+        decision = self._policy.decide(self._observation)
+        return self.agent.answer(decision, start_s, due_s, self.link_up)
+
+    def sent(self, trip: Trip, answer_by_s: float) -> None:
+        """The request is on its way; the driver fills in the trip."""
+        self._trip = trip
+        self._answer_by_s = answer_by_s
+
+    def replied(self, now_s: float) -> None:
+        """The reply is here: learn about the link from its trip."""
+        trip = self._trip
+        assert trip is not None
+        estimate = self._estimate
+        elapsed_s = now_s - trip.sent_s
+        if trip.rate_bps == trip.rate_bps:
+            estimate.report(now_s, trip.snr_db, trip.rate_bps)
+        else:
+            estimate.measured(now_s, trip.uplink_bytes, elapsed_s - trip.server_s)
+        on_air_s = trip.airtime_up_s + trip.airtime_down_s
+        estimate.reply(elapsed_s - trip.server_s - (on_air_s if on_air_s == on_air_s else 0.0), trip.load)
+
+    def finish(self, answer: Answer) -> Finished:
+        """Charge the device and tell the policy."""
+        trip = self._trip
+        head_s = self.agent.block_s[answer.cut]
+        cost = costs(answer, trip, head_s, self._answer_by_s, self._power)
+        self._energy_left_j -= cost.energy_j
+        latency_s = answer.done_s - self._arrival_s
+        self._policy.learn(
+            Outcome(
+                answer.decision,
+                answer.cut,
+                answer.offloaded,
+                answer.degraded,
+                latency_s > self._deadline_s,
+                answer.margin,
+                latency_s,
+                cost.energy_j,
+                cost.airtime_up_s + cost.airtime_down_s,
+                0 if trip is None else trip.uplink_bytes,
+            )
+        )
+        return Finished(
+            self._arrival_s, self._start_s, answer, trip, cost, self._observation, self._policy.replaced_last
+        )

@@ -1,0 +1,242 @@
+"""The Profile: what a network answers, measured once for every sample and every point of a grid.
+
+Per sample, not averages: how exits, compression and correctness go together is what policies live on. Margins
+are stored, so thresholds stay continuous; cut, keep, dims and bits are a grid, and a Decision off it is an error
+that names it. A calibration Profile is what policies may learn from; an evaluation Profile is for engines only.
+numpy alone; `measure` makes Profiles.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import zipfile
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import DataError, GridError, UsageError
+from .card import ModelCard
+
+__all__ = ["Grid", "Profile", "SplitName"]
+
+SplitName = Literal["calibration", "evaluation"]
+
+_FORMAT = 1
+_JOBS = {
+    "calibration": "policies, thresholds and training read the calibration profile",
+    "evaluation": "engines look answers up in the evaluation profile",
+}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cuts (0: the raw input), and for cuts above 0 the keeps, dims and bits measured at each."""
+
+    cuts: tuple[int, ...]
+    keeps: tuple[float, ...]
+    dims: tuple[int, ...]
+    bits: tuple[int, ...]
+
+    @classmethod
+    def default(cls, card: ModelCard) -> Grid:
+        """All cuts; keeps down to an eighth, dims to a quarter, bits to 2."""
+        dims = tuple(dict.fromkeys((card.dim, max(1, card.dim // 2), max(1, card.dim // 4))))
+        return cls(tuple(range(card.depth)), (1.0, 0.5, 0.25, 0.125), dims, (8, 4, 2))
+
+    def points(self) -> list[tuple[int, float, int, int]]:
+        """(cut, keep, dims, bits) in the order of a Profile's first axis; cut 0 is one point."""
+        points: list[tuple[int, float, int, int]] = []
+        for cut in self.cuts:
+            if cut == 0:
+                points.append((0, 1.0, 0, 8))
+            else:
+                points += [(cut, *rest) for rest in itertools.product(self.keeps, self.dims, self.bits)]
+        return points
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Answers of one network on one split; S samples, E exits, G grid points.
+
+    labels           int64 (S,)
+    images_id        hash of the images and labels that were measured
+    coder            "packed" or "ans": the coder of the requests
+    head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed, batch 1
+    tail_prediction  uint16 (G, S, E), tail_margin float32 (G, S, E): the server's; where an exit lies at or
+                     before the cut, the head's
+    request_bytes    int32 (G, S), the serialised InferRequest
+    tokens           int32 (G,), tokens that the server gets, CLS included
+    reply_bytes      the serialised InferReply, without a link report
+    block_time_s     float64 (depth + 1,): measured seconds of embedding, then of each block, batch 1
+    exit_time_s      float64 (E,): measured seconds of each exit, batch 1
+    """
+
+    card: ModelCard
+    split_name: SplitName
+    coder: str
+    grid: Grid
+    labels: NDArray[np.int64]
+    images_id: str
+    head_prediction: NDArray[np.uint16]
+    head_margin: NDArray[np.float32]
+    tail_prediction: NDArray[np.uint16]
+    tail_margin: NDArray[np.float32]
+    request_bytes: NDArray[np.int32]
+    tokens: NDArray[np.int32]
+    reply_bytes: int
+    block_time_s: NDArray[np.float64]
+    exit_time_s: NDArray[np.float64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def cuts(self) -> tuple[int, ...]:
+        return self.grid.cuts
+
+    @property
+    def keeps(self) -> tuple[float, ...]:
+        return self.grid.keeps
+
+    @property
+    def dims(self) -> tuple[int, ...]:
+        return self.grid.dims
+
+    @property
+    def bits(self) -> tuple[int, ...]:
+        return self.grid.bits
+
+    @cached_property
+    def _index(self) -> dict[tuple[int, float, int, int], int]:
+        index = {}
+        for place, (cut, keep, dims, bits) in enumerate(self.grid.points()):
+            index[(cut, keep, dims, bits)] = place
+            if cut and dims == self.card.dim:
+                index[(cut, keep, 0, bits)] = place
+        return index
+
+    def config(self, cut: int, keep: float = 1.0, dims: int = 0, bits: int = 8) -> int:
+        """Index of a grid point; dims 0 stands for all. At cut 0 only the cut counts.
+
+        GridError, naming what is off and the grid, when it was not measured.
+        """
+        found = self._index.get((cut, keep, dims, bits) if cut else (0, 1.0, 0, 8))
+        if found is not None:
+            return found
+        asked: tuple[tuple[str, float, tuple[float, ...]], ...] = (
+            ("split", cut, self.cuts),
+            ("keep", keep, self.keeps),
+            ("dims", dims or self.card.dim, self.dims),
+            ("bits", bits, self.bits),
+        )
+        for name, value, known in asked:
+            if value not in known:
+                listed = ", ".join(f"{x:g}" for x in known)
+                raise GridError(f"{name} {value:g} is not on the profile's grid: {listed}")
+        raise GridError(
+            f"(split {cut}, keep {keep:g}, dims {dims}, bits {bits}) is not on the profile's grid"
+        )
+
+    def require(self, split_name: SplitName, coder: str | None = None) -> None:
+        """Raise UsageError unless this Profile is of that split, and was measured with that coder."""
+        if self.split_name != split_name:
+            raise UsageError(
+                f"this is the {self.split_name} profile of {self.card.name}: {_JOBS[split_name]}"
+            )
+        if coder is not None and self.coder != coder:
+            raise UsageError(
+                f"the {self.split_name} profile of {self.card.name} was measured with coder "
+                f"'{self.coder}', not '{coder}'"
+            )
+
+    def _repeated(self) -> NDArray[np.bool_]:
+        """(G, 1, E): where the tail's values are the head's."""
+        cuts = np.array([cut for cut, *_ in self.grid.points()])
+        return (np.array(self.card.exits)[None, :] <= cuts[:, None])[:, None, :]
+
+    def save(self, path: Path | str) -> None:
+        """Write one compressed npz file, whole or not at all. DataError if it cannot be written."""
+        from pydantic_core import to_json
+
+        meta = {
+            "format": _FORMAT,
+            "card": self.card.model_dump(mode="json"),
+            "split_name": self.split_name,
+            "coder": self.coder,
+            "grid": {name: list(getattr(self.grid, name)) for name in ("cuts", "keeps", "dims", "bits")},
+            "images_id": self.images_id,
+            "reply_bytes": self.reply_bytes,
+        }
+        path = Path(path)
+        partial = path.with_name(path.name + ".part")
+        repeated = self._repeated()
+        # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
+        small = np.uint8 if self.card.class_count <= 256 else np.uint16
+        try:
+            with partial.open("wb") as file:
+                np.savez_compressed(
+                    file,
+                    meta=np.frombuffer(to_json(meta), dtype=np.uint8),
+                    labels=self.labels.astype(np.uint16),
+                    head_prediction=self.head_prediction.astype(small),
+                    head_margin=self.head_margin,
+                    tail_prediction=np.where(repeated, 0, self.tail_prediction).astype(small),
+                    tail_margin=self.tail_margin[np.broadcast_to(~repeated, self.tail_margin.shape)],
+                    request_bytes=self.request_bytes,
+                    tokens=self.tokens,
+                    block_time_s=self.block_time_s,
+                    exit_time_s=self.exit_time_s,
+                )
+            os.replace(partial, path)
+        except OSError as error:
+            raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
+
+    @classmethod
+    def load(cls, path: Path | str) -> Profile:
+        """Read a file of `save`. DataError, naming the file, if it is missing or is no Profile."""
+        from pydantic_core import from_json
+
+        path = Path(path)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                arrays: dict[str, Any] = {name: file[name] for name in file.files}
+            meta = from_json(arrays.pop("meta").tobytes())
+            if meta["format"] != _FORMAT:
+                raise DataError(
+                    f"the profile {path} has format {meta['format']}, not {_FORMAT}: measure it anew"
+                )
+            card = ModelCard.model_validate(meta["card"])
+            grid = Grid(**{name: tuple(values) for name, values in meta["grid"].items()})
+            head_prediction = arrays["head_prediction"].astype(np.uint16)
+            head_margin = arrays["head_margin"]
+            shape = (len(grid.points()), *head_margin.shape)
+            profile = cls(
+                card=card,
+                split_name=meta["split_name"],
+                coder=meta["coder"],
+                grid=grid,
+                labels=arrays["labels"].astype(np.int64),
+                images_id=meta["images_id"],
+                head_prediction=head_prediction,
+                head_margin=head_margin,
+                tail_prediction=arrays["tail_prediction"].astype(np.uint16),
+                tail_margin=np.broadcast_to(head_margin, shape).copy(),
+                request_bytes=arrays["request_bytes"],
+                tokens=arrays["tokens"],
+                reply_bytes=int(meta["reply_bytes"]),
+                block_time_s=arrays["block_time_s"],
+                exit_time_s=arrays["exit_time_s"],
+            )
+            repeated = np.broadcast_to(profile._repeated(), shape)
+            profile.tail_margin[~repeated] = arrays["tail_margin"]
+            np.copyto(profile.tail_prediction, head_prediction[None], where=repeated)
+        except OSError as error:
+            raise DataError(f"cannot read the profile {path}: {error.strerror or error}") from error
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+            raise DataError(f"{path} is not a profile") from error
+        return profile

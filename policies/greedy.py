@@ -1,0 +1,86 @@
+"""Greedy: the Decision with the best predicted utility for this request, under the estimated rate."""
+
+from __future__ import annotations
+
+import math
+from itertools import product
+
+import numpy as np
+
+from ..models.profile import Profile
+from .decision import Decision
+from .deployment import Deployment
+from .observation import Observation
+from .policy import Outcome
+from .predicted import PredictedUtility
+
+__all__ = ["Greedy", "grid_decisions"]
+
+_PRIOR_RATE_BPS = 1e6
+"""Believed before the first report; one request corrects it."""
+
+
+def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[Decision]:
+    """Every Decision on the Profile's grid, times the given exit margins.
+
+    Cut 0 has no compression to choose, all local neither.
+    """
+    depth = profile.card.depth
+    decisions = []
+    for margin in exit_margins:
+        decisions += [Decision(0, exit_margin=margin), Decision(depth, exit_margin=margin)]
+        decisions += [
+            Decision(cut, keep, dims, bits, exit_margin=margin)
+            for cut, keep, dims, bits in product(
+                (c for c in profile.cuts if 0 < c < depth), profile.keeps, profile.dims, profile.bits
+            )
+        ]
+    return decisions
+
+
+class Greedy:
+    """Evaluates the candidates that are the best ones somewhere, and takes the best one here."""
+
+    def __init__(
+        self,
+        profile: Profile,
+        deployment: Deployment,
+        exit_margins: tuple[float, ...],
+        rate_sigma_db: float = 3.0,
+    ) -> None:
+        everything = PredictedUtility(
+            profile, grid_decisions(profile, exit_margins), deployment, rate_sigma_db
+        )
+        self._predicted = everything.keep(_best_somewhere(everything, deployment.weights.deadline_s))
+
+    @property
+    def candidates(self) -> list[Decision]:
+        return self._predicted.candidates
+
+    def decide(self, observation: Observation) -> Decision:
+        rate_bps = observation.rate_bps
+        if not observation.link_up:
+            rate_bps = 1.0
+        elif math.isnan(rate_bps):
+            rate_bps = _PRIOR_RATE_BPS
+        round_trip_s = 0.0 if math.isnan(observation.round_trip_s) else observation.round_trip_s
+        values = self._predicted.at(rate_bps, round_trip_s, observation.time_left_s, observation.device_queue)
+        return self._predicted.candidates[int(values.argmax())]
+
+    def learn(self, outcome: Outcome) -> None:
+        """Nothing to learn: the estimates are in the observation."""
+
+    def reset(self, seed: int) -> None:
+        """Nothing to forget."""
+
+
+def _best_somewhere(predicted: PredictedUtility, deadline_s: float) -> list[int]:
+    """Candidates that win at some rate, time left and queue: the others need not be looked at again."""
+    winners = {
+        int(predicted.at(rate_bps, round_trip_s, part * deadline_s, queue).argmax())
+        for rate_bps in [1.0, *np.logspace(3, 9, 49).tolist()]
+        for round_trip_s in (0.0, 0.1 * deadline_s)
+        for part in (0.0, 0.25, 0.5, 0.75, 1.0)
+        for queue in (0, 2, 8)
+    }
+    return sorted(winners)

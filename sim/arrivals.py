@@ -1,0 +1,56 @@
+"""When requests come to a device, keyed by (seed, device, request)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..seeding import generator
+
+__all__ = ["ArrivalsConfig", "Bursts", "Periodic", "Poisson", "arrival_times"]
+
+
+class _Arrivals(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Poisson(_Arrivals):
+    """Independent requests at a mean rate."""
+
+    kind: Literal["poisson"] = "poisson"
+    rate_hz: float = Field(gt=0)
+
+
+class Periodic(_Arrivals):
+    """A camera: one request every period, from a phase of each device's own."""
+
+    kind: Literal["periodic"] = "periodic"
+    period_s: float = Field(gt=0)
+
+
+class Bursts(_Arrivals):
+    """`size` requests at once, bursts as a Poisson process; what gives ADC its batches."""
+
+    kind: Literal["bursts"] = "bursts"
+    rate_hz: float = Field(gt=0, description="bursts per second")
+    size: int = Field(ge=1)
+
+
+ArrivalsConfig = Annotated[Poisson | Periodic | Bursts, Field(discriminator="kind")]
+
+
+def arrival_times(config: Poisson | Periodic | Bursts, seed: int, device: int, count: int) -> np.ndarray:
+    """Arrival times in seconds from the start, float64 (count,), ascending.
+
+    A longer run begins with the arrivals of a shorter one.
+    """
+    draws = generator(seed, "arrivals", device)
+    if isinstance(config, Periodic):
+        return config.period_s * (draws.random() + np.arange(count))
+    if isinstance(config, Bursts):
+        bursts = -(-count // config.size)
+        times = np.cumsum(draws.exponential(1.0 / config.rate_hz, bursts))
+        return np.repeat(times, config.size)[:count]
+    return np.cumsum(draws.exponential(1.0 / config.rate_hz, count))

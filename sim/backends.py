@@ -1,0 +1,95 @@
+"""Where the virtual-time engines get the network's answers from: a Profile, or the network itself."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Protocol
+
+from ..device.effects import Reading, Reply
+from ..models.profile import Profile
+from ..policies.decision import Decision
+
+__all__ = ["Backend", "ProfileBackend", "Upload"]
+
+
+class Upload(NamedTuple):
+    """One encoded request: bytes on the wire, token count at the server, and what the backend serves it by."""
+
+    nbytes: int
+    tokens: int
+    handle: Any
+
+
+class Backend(Protocol):
+    """Answers for one input. Exits are indices into the network's exits, cuts are blocks executed."""
+
+    reply_bytes: int
+
+    def reading(self, sample: int, exit: int) -> Reading:
+        """What the device's exit says of this sample."""
+
+    def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
+        """The request that the device would send from this cut."""
+
+    def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
+        """The server's answers to a batch of equal cut and token count."""
+
+
+class ProfileBackend:
+    """Looks everything up in an evaluation Profile."""
+
+    def __init__(self, profile: Profile, coder: str) -> None:
+        profile.require("evaluation", coder)
+        self._profile = profile
+        self.reply_bytes = profile.reply_bytes
+        self._head = [
+            [Reading(p, m, e) for e, (p, m) in enumerate(zip(predictions, margins, strict=True))]
+            for predictions, margins in zip(
+                profile.head_prediction.tolist(), profile.head_margin.tolist(), strict=True
+            )
+        ]
+        self._configs: dict[tuple[int, float, int, int], _Config] = {}
+        self._first_exit_after = [
+            sum(exit <= cut for exit in profile.card.exits) for cut in range(profile.card.depth + 1)
+        ]
+
+    def reading(self, sample: int, exit: int) -> Reading:
+        return self._head[sample][exit]
+
+    def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
+        key = (cut, decision.keep, decision.dims, decision.bits)
+        config = self._configs.get(key)
+        if config is None:
+            config = self._configs[key] = _config(self._profile, *key)
+        return Upload(config.nbytes[sample], config.tokens, (config, sample))
+
+    def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
+        first = self._first_exit_after[cut]
+        replies = []
+        for upload, exit_margin in zip(uploads, exit_margins, strict=True):
+            config, sample = upload.handle
+            margins = config.margins[sample]
+            last = len(margins) - 1
+            exit = first
+            while exit < last and margins[exit] < exit_margin:
+                exit += 1
+            replies.append(Reply(config.predictions[sample][exit], margins[exit], exit))
+        return replies
+
+
+class _Config(NamedTuple):
+    """One grid point's rows as plain lists: the engines' hot path is per request."""
+
+    nbytes: list[int]
+    tokens: int
+    predictions: list[list[int]]
+    margins: list[list[float]]
+
+
+def _config(profile: Profile, cut: int, keep: float, dims: int, bits: int) -> _Config:
+    index = profile.config(cut, keep, dims, bits)
+    return _Config(
+        profile.request_bytes[index].tolist(),
+        int(profile.tokens[index]),
+        profile.tail_prediction[index].tolist(),
+        profile.tail_margin[index].tolist(),
+    )

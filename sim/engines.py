@@ -1,0 +1,85 @@
+"""The two engines in virtual time: `profile` looks the network's answers up, `tensor` runs the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ..channel.config import build_link, build_medium, build_report
+from ..server.schedule import Pace
+from .backends import Backend, ProfileBackend
+from .records import table
+from .scenario import PolicyConfig
+from .setup import Setup
+from .virtual import VirtualDevice, VirtualRun
+from .virtual_server import VirtualServer
+
+__all__ = ["VirtualEngine"]
+
+
+class VirtualEngine:
+    """Runs policies of one scenario in virtual time.
+
+    engine    "profile" or "tensor"
+    progress  called once a request
+    """
+
+    def __init__(self, setup: Setup, engine: str, progress: Callable[[], None] | None = None) -> None:
+        self.setup = setup
+        self._progress = progress
+        self.labels: np.ndarray
+        self._backend: Backend
+        if engine == "profile":
+            self._backend = ProfileBackend(setup.evaluation, setup.scenario.coder)
+            self.labels = setup.evaluation.labels
+        else:
+            from .tensor import TensorBackend
+
+            tensor = TensorBackend(setup)
+            self._backend, self.labels = tensor, tensor.labels
+
+    def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
+        """One policy over all requests: the columns of its records."""
+        setup, scenario = self.setup, self.setup.scenario
+        channel = scenario.channel_config()
+        uplink, downlink = build_medium(channel.uplink), build_medium(channel.downlink)
+        devices = []
+        inputs = setup.inputs(len(self.labels))
+        for index, (group, arrivals) in enumerate(zip(setup.groups, setup.arrivals(), strict=True)):
+            link = build_link(channel.link_of(index), scenario.seed, index)
+            report = build_report(channel.report, link, scenario.seed, uplink)
+            session = setup.session(policy, index)
+            devices.append(
+                VirtualDevice(index, session, link, report, group.overhead_s, arrivals, inputs[index])
+            )
+        server: Any = partial(self._server, faults=scenario.faults)
+        run = VirtualRun(
+            devices,
+            self._backend,
+            uplink,
+            downlink,
+            server,
+            probe_s=scenario.probe_s,
+            progress=self._progress,
+        )
+        return table(run.run(), self.labels, scenario.deadline_s)
+
+    def close(self) -> None:
+        """Nothing to close: no processes."""
+
+    def _server(self, env: Any, replied: Any, lost: Any, faults: Any) -> VirtualServer:
+        config = self.setup.scenario.server
+        return VirtualServer(
+            env,
+            self._backend,
+            self.setup.card,
+            Pace(config.base_s, config.macs_per_s),
+            config.max_batch,
+            config.max_pending,
+            faults,
+            replied,
+            lost,
+        )

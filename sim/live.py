@@ -1,0 +1,193 @@
+"""The live engine: real device processes, a real channel emulator and a real server, over gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..errors import RemoteError
+from .inputs import load_inputs
+from .processes import Process
+from .records import Record, table
+from .scenario import Fault, PolicyConfig
+from .setup import Setup
+
+__all__ = ["LiveEngine"]
+
+_LEAD_S = 0.5
+_PATIENCE_S = 60.0
+_ANY = "127.0.0.1:0"
+
+
+class LiveEngine:
+    """Starts all processes once; they serve the policies in turn.
+
+    folder    for the logs and processes.json, which names every process, its pid and its command
+    server    address of a server that runs already; otherwise one is started
+    head      "auto", "torch" or "onnx": what the devices run their blocks with
+    progress  called once a request
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        progress: Callable[[], None] | None = None,
+        *,
+        folder: Path | None = None,
+        server: str | None = None,
+        head: str = "auto",
+    ) -> None:
+        self.setup = setup
+        self.labels = load_inputs(setup).labels
+        self._progress = progress
+        self._temporary = tempfile.TemporaryDirectory(prefix="splitpoint-") if folder is None else None
+        self._folder = Path(self._temporary.name) if self._temporary else folder or Path()
+        self._head = head
+        self._given = server
+        self._server: Process | None = None
+        self._server_address = server or ""
+        self._emulator: Process | None = None
+        self._emulator_address = ""
+        self._devices: list[Process] = []
+        self._loop = asyncio.new_event_loop()
+        try:
+            self._loop.run_until_complete(self._start())
+        except BaseException:
+            self.close()
+            raise
+
+    def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
+        records = self._loop.run_until_complete(self._run(policy))
+        return table(records, self.labels, self.setup.scenario.deadline_s)
+
+    def close(self) -> None:
+        """End every process that was started here."""
+        self._loop.run_until_complete(self._stop())
+        self._loop.close()
+        if self._temporary is not None:
+            self._temporary.cleanup()
+
+    async def _start(self) -> None:
+        scenario = self.setup.scenario
+        folder = self._folder
+        (folder / "scenario.json").write_text(scenario.model_dump_json(), encoding="utf-8")
+        if self._given is None:
+            self._server = self._server_process(_ANY)
+            await self._server.start()
+            self._server_address = await self._server.address()
+        (folder / "channel.json").write_text(scenario.channel_config().model_dump_json(), encoding="utf-8")
+        self._emulator = Process(
+            "the channel emulator",
+            [
+                "channel",
+                *("--config", str(folder / "channel.json")),
+                *("--seed", str(scenario.seed)),
+                *("--upstream", self._server_address),
+                *("--listen", _ANY),
+            ],
+            folder / "channel.log",
+        )
+        await self._emulator.start()
+        self._emulator_address = await self._emulator.address()
+        for index in range(len(self.setup.groups)):
+            arguments = [
+                "device-worker",
+                *("--scenario", str(folder / "scenario.json")),
+                *("--index", str(index)),
+                *("--server", self._emulator_address),
+                *("--head", self._head),
+            ]
+            device = Process(f"device {index}", arguments, folder / f"device-{index}.log")
+            self._devices.append(device)
+            await device.start()
+        for device in self._devices:
+            await device.message(_PATIENCE_S)
+        self._write_processes()
+
+    def _server_process(self, listen: str) -> Process:
+        config = self.setup.scenario.server
+        return Process(
+            "the server",
+            [
+                "serve",
+                *("--model", str(self.setup.model_path)),
+                *("--listen", listen),
+                *("--pace-base-s", repr(config.base_s)),
+                *("--pace-macs-per-s", repr(config.macs_per_s)),
+                *("--max-batch", str(config.max_batch)),
+                *("--max-pending", str(config.max_pending)),
+            ],
+            self._folder / "server.log",
+        )
+
+    def _write_processes(self) -> None:
+        known = [process for process in (self._server, self._emulator, *self._devices) if process is not None]
+        listing = [{"name": p.name, "pid": p.pid, "command": p.command} for p in known]
+        about = {"server": self._server_address, "emulator": self._emulator_address, "processes": listing}
+        (self._folder / "processes.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    async def _run(self, policy: PolicyConfig) -> list[Record]:
+        from ..channel.emulator import reset_emulator
+
+        epoch = time.time() + _LEAD_S
+        await reset_emulator(self._emulator_address, epoch)
+        command = {"policy": policy.model_dump(mode="json"), "epoch": epoch}
+        for device in self._devices:
+            await device.tell(command)
+        ended = asyncio.Event()
+        faults = [self._fault(fault, epoch, ended) for fault in self.setup.scenario.faults]
+        parts, *_ = await asyncio.gather(self._follow_all(ended), *faults)
+        return [record for part in parts for record in part]
+
+    async def _follow_all(self, ended: asyncio.Event) -> list[list[Record]]:
+        try:
+            return await asyncio.gather(*(self._follow(device) for device in self._devices))
+        finally:
+            ended.set()
+
+    async def _follow(self, device: Process) -> list[Record]:
+        while True:
+            message = await device.message(None)
+            if "records" in message:
+                return [Record(*row) for row in message["records"]]
+            if "error" in message:
+                raise RemoteError(f"{device.name}: {message['error']}")
+            if self._progress is not None:
+                self._progress()
+
+    async def _fault(self, fault: Fault, epoch: float, ended: asyncio.Event) -> None:
+        """Do it to the server; once begun it is seen to its end, so that the next policy finds a server."""
+        server = self._server
+        if server is None:
+            raise RemoteError("faults need a server that the run itself starts")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), max(0.0, epoch + fault.at_s - time.time()))
+            return
+        end = time.time() + fault.for_s
+        if fault.kind == "freeze":
+            server.signal(signal.SIGSTOP)
+            await asyncio.sleep(fault.for_s)
+            server.signal(signal.SIGCONT)
+            return
+        server.signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
+        await server.ended()
+        await asyncio.sleep(max(0.0, end - time.time()))
+        self._server = self._server_process(self._server_address)
+        await self._server.start()
+        await self._server.address()
+        self._write_processes()
+
+    async def _stop(self) -> None:
+        known: list[Any] = [*self._devices, self._emulator, self._server]
+        for process in known:
+            if process is not None:
+                await process.stop()

@@ -1,0 +1,76 @@
+"""From the requests of a run to `summary.json`: one object a policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..policies.rules import UtilityWeights, utility
+from .records import Table
+
+__all__ = ["request_utility", "summarise"]
+
+
+def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
+    """Utility of every request, float64 (requests,)."""
+    airtime_s = columns["airtime_up_s"] + columns["airtime_down_s"]
+    return utility(
+        columns["correct"].astype(float),
+        columns["latency_s"],
+        columns["energy_j"],
+        airtime_s,
+        columns["late"].astype(float),
+        weights,
+    )
+
+
+def summarise(
+    policy: str, engine: str, issued: int, columns: Table, weights: UtilityWeights
+) -> dict[str, Any]:
+    """One policy's line of the summary.
+
+    issued: requests that arrived. Intervals are 95 % intervals of the mean over requests.
+    Latencies of lost requests do not exist; `lost` says how many there are.
+    """
+    answered = len(columns["device"])
+    pairs = np.stack([columns["device"], columns["request"]], axis=1)
+    distinct = len(np.unique(pairs, axis=0))
+    values = request_utility(columns, weights)
+    latency = columns["latency_s"]
+    p50, p95, p99 = (float(np.quantile(latency, q)) if answered else float("nan") for q in (0.5, 0.95, 0.99))
+    return {
+        "policy": policy,
+        "engine": engine,
+        "requests": issued,
+        "answered": distinct,
+        "answered_twice": answered - distinct,
+        "lost": issued - distinct,
+        "accuracy": _mean(columns["correct"]),
+        "accuracy_ci95": _interval(columns["correct"].astype(float)),
+        "utility": _mean(values),
+        "utility_ci95": _interval(values),
+        "latency_p50_s": p50,
+        "latency_p95_s": p95,
+        "latency_p99_s": p99,
+        "uplink_bytes_mean": _mean(columns["uplink_bytes"]),
+        "airtime_mean_s": _mean(columns["airtime_up_s"] + columns["airtime_down_s"]),
+        "device_energy_mean_j": _mean(columns["energy_j"]),
+        "local_fraction": _mean(columns["local"]),
+        "offloaded_fraction": _mean(columns["offloaded"]),
+        "degraded": int(columns["degraded"].sum()),
+        "late": int(columns["late"].sum()),
+        "policy_replaced": int(columns["policy_replaced"].sum()),
+    }
+
+
+def _mean(values: np.ndarray) -> float:
+    return float(values.mean()) if len(values) else float("nan")
+
+
+def _interval(values: np.ndarray) -> list[float]:
+    """95 % interval of the mean by the normal approximation, requests taken as independent."""
+    if len(values) < 2:
+        return [float("nan"), float("nan")]
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+    return [_mean(values) - half, _mean(values) + half]

@@ -1,0 +1,115 @@
+"""One run: an engine, some policies, and what is written about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from ..errors import DataError, UsageError
+from .metrics import summarise
+from .records import Table, write_requests
+from .scenario import PolicyConfig, ReplayPolicy, Scenario
+from .setup import Setup
+
+__all__ = [
+    "ENGINES",
+    "Engine",
+    "Run",
+    "make_engine",
+    "output_folder",
+    "policies_named",
+    "run_policies",
+    "write_run",
+]
+
+ENGINES = ("live", "profile", "tensor")
+EngineName = Literal["live", "profile", "tensor"]
+
+
+class Engine(Protocol):
+    """Runs one policy of a scenario over all its requests and gives the columns of the records."""
+
+    def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run gave: one summary and one table a policy."""
+
+    scenario: Scenario
+    engine: str
+    summaries: list[dict[str, Any]] = field(default_factory=list)
+    tables: dict[str, Table] = field(default_factory=dict)
+
+
+def make_engine(
+    setup: Setup, engine: str, progress: Callable[[], None] | None = None, **options: Any
+) -> Engine:
+    """The engine of this name; `options` are the live engine's."""
+    if engine == "live":
+        from .live import LiveEngine
+
+        return LiveEngine(setup, progress, **options)
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine '{engine}': one of {', '.join(ENGINES)}")
+    from .engines import VirtualEngine
+
+    return VirtualEngine(setup, engine, progress)
+
+
+def policies_named(scenario: Scenario, names: Sequence[str]) -> list[PolicyConfig]:
+    """The scenario's policies of these names, all of them where none is given.
+
+    `replay:PATH` replays the only policy of an earlier run's requests.parquet, `replay:PATH:NAME` one of several.
+    """
+    if not names:
+        return list(scenario.policies)
+    chosen: list[PolicyConfig] = []
+    for name in names:
+        if name.startswith("replay:"):
+            path, _, policy = name.removeprefix("replay:").partition(":")
+            chosen.append(ReplayPolicy(name=policy or "replay", path=Path(path), policy=policy or None))
+        else:
+            chosen.append(scenario.policy(name))
+    return chosen
+
+
+def run_policies(setup: Setup, engine_name: str, engine: Engine, policies: Sequence[PolicyConfig]) -> Run:
+    """Run the policies in turn. All of them see the same arrivals, inputs and channel."""
+    run = Run(setup.scenario, engine_name)
+    weights = setup.scenario.weights()
+    for policy in policies:
+        columns = engine.run(policy)
+        run.tables[policy.name] = columns
+        run.summaries.append(summarise(policy.name, engine_name, setup.scenario.requests, columns, weights))
+    return run
+
+
+def output_folder(path: Path) -> Path:
+    """Make the folder, or say in one line why it cannot be written."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".splitpoint"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"cannot write to the output folder {path}: {error.strerror}") from None
+    return path
+
+
+def write_run(out: Path, run: Run, about: Mapping[str, Any]) -> None:
+    """summary.json and requests.parquet."""
+    text = json.dumps(run.summaries, indent=2) + "\n"
+    (out / "summary.json").write_text(text, encoding="utf-8")
+    write_requests(
+        out / "requests.parquet",
+        run.tables,
+        {"scenario": run.scenario.model_dump(mode="json"), "engine": run.engine, **about},
+    )

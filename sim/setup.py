@@ -1,0 +1,165 @@
+"""From a scenario to the things that run: model, profiles, inputs, policies. The same for every engine."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from ..device.agent import Agent
+from ..device.session import Session
+from ..device.timing import block_times
+from ..errors import ConfigError, DataError, UsageError
+from ..models.card import ModelCard, read_card
+from ..models.profile import Profile
+from ..models.store import resolve
+from ..policies.decision import Decision
+from ..policies.deployment import Deployment
+from ..policies.greedy import Greedy
+from ..policies.guard import GuardedPolicy
+from ..policies.policy import Policy
+from ..policies.replay import Replay
+from ..policies.static import Static
+from ..seeding import generator
+from .arrivals import arrival_times
+from .records import Table, read_requests
+from .scenario import DeviceGroup, GreedyPolicy, PolicyConfig, ReplayPolicy, Scenario, StaticPolicy
+
+__all__ = ["Setup"]
+
+
+class Setup:
+    """Everything about one scenario that policies and engines share.
+
+    Raises ConfigError, DataError or UsageError, each naming the field or file.
+    """
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.model_path: Path = resolve(scenario.model)
+        self.card: ModelCard = read_card(self.model_path)
+        self.groups: list[DeviceGroup] = scenario.device_groups()
+        self._greedy: dict[tuple[str, int], Greedy] = {}
+        self._replayed: dict[Path, dict[str, dict[str, np.ndarray]]] = {}
+        for policy in scenario.policies:
+            if isinstance(policy, StaticPolicy):
+                try:
+                    policy.decision.decision().check(self.card.depth, self.card.dim)
+                except UsageError as error:
+                    raise ConfigError(f"policy '{policy.name}': {error}") from None
+
+    def profile_path(self, split: Literal["calibration", "evaluation"]) -> Path:
+        """Where the profile lies: named in the scenario, or beside the model."""
+        given = self.scenario.profiles.get(split)
+        return given or self.model_path.with_name(f"{self.model_path.stem}.{split}.npz")
+
+    def profile(self, split: Literal["calibration", "evaluation"]) -> Profile:
+        """The profile of this split, checked to be of this model."""
+        path = self.profile_path(split)
+        if not path.exists():
+            raise DataError(
+                f"no {split} profile at {path}: measure it with `splitpoint profile {self.model_path}`"
+            )
+        profile = Profile.load(path)
+        if profile.card.id != self.card.id:
+            raise DataError(f"{path} was measured for model {profile.card.id}, not for {self.card.id}")
+        return profile
+
+    @cached_property
+    def calibration(self) -> Profile:
+        return self.profile("calibration")
+
+    @cached_property
+    def evaluation(self) -> Profile:
+        return self.profile("evaluation")
+
+    def inputs(self, samples: int) -> list[list[int]]:
+        """For every device the index of the sample behind each of its requests."""
+        return [
+            generator(self.scenario.seed, "inputs", device).integers(0, samples, count).tolist()
+            for device, count in enumerate(self.scenario.device_requests())
+        ]
+
+    def arrivals(self) -> list[list[float]]:
+        """For every device the times at which its requests arrive, in seconds."""
+        return [
+            arrival_times(group.arrivals, self.scenario.seed, device, count).tolist()
+            for device, (group, count) in enumerate(
+                zip(self.groups, self.scenario.device_requests(), strict=True)
+            )
+        ]
+
+    def block_s(self, device: int) -> tuple[float, ...]:
+        return block_times(self.card, self.groups[device].macs_per_s)
+
+    def session(self, config: PolicyConfig, device: int) -> Session:
+        """A fresh session of one device under one policy."""
+        group, scenario = self.groups[device], self.scenario
+        policy = self._policy(config, device)
+        policy.reset(scenario.seed)
+        guarded = GuardedPolicy(policy, self.card.depth, self.card.dim, Decision(self.card.depth))
+        return Session(
+            Agent(self.card.exits, self.block_s(device), group.slack_s),
+            guarded,
+            group.power.power(),
+            deadline_s=scenario.deadline_s,
+            coherence_s=scenario.coherence_s,
+            battery_j=group.battery_j,
+        )
+
+    def deployment(self, device: int) -> Deployment:
+        """What the policies of this device know beforehand."""
+        group, server = self.groups[device], self.scenario.server
+        return Deployment(
+            self.block_s(device),
+            group.overhead_s,
+            group.slack_s,
+            server.base_s,
+            server.macs_per_s,
+            group.power.power(),
+            self.scenario.weights(),
+        )
+
+    def _policy(self, config: PolicyConfig, device: int) -> Policy:
+        if isinstance(config, StaticPolicy):
+            return Static(config.decision.decision())
+        if isinstance(config, GreedyPolicy):
+            return self._shared_greedy(config, device)
+        return Replay(self._recorded(config, device))
+
+    def _shared_greedy(self, config: GreedyPolicy, device: int) -> Greedy:
+        # It keeps nothing from request to request, so the devices of a group can share its tables.
+        key = (config.name, self.groups.index(self.groups[device]))
+        if key not in self._greedy:
+            self._greedy[key] = Greedy(
+                self.calibration, self.deployment(device), config.exit_margins, config.rate_sigma_db
+            )
+        return self._greedy[key]
+
+    def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:
+        if config.path not in self._replayed:
+            self._replayed[config.path], _ = read_requests(config.path)
+        tables = self._replayed[config.path]
+        name = config.policy or next(iter(tables))
+        if name not in tables:
+            raise UsageError(f"{config.path} has no policy '{name}', only {', '.join(tables)}")
+        if config.policy is None and len(tables) > 1:
+            raise UsageError(f"{config.path} has several policies: say which of {', '.join(tables)}")
+        decisions = _decisions(tables[name], device)
+        if len(decisions) != self.scenario.device_requests()[device]:
+            raise UsageError(
+                f"{config.path} has {len(decisions)} decisions for device {device}, "
+                f"and the scenario {self.scenario.device_requests()[device]} requests"
+            )
+        return decisions
+
+
+def _decisions(columns: Table, device: int) -> list[Decision]:
+    mine = columns["device"] == device
+    names = ("split", "keep", "dims", "bits", "symbols", "exit_margin", "offload_slope")
+    rows = zip(*(columns[name][mine].tolist() for name in names), strict=True)
+    known: dict[tuple[float, ...], Decision] = {}
+    return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]

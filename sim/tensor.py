@@ -1,0 +1,68 @@
+"""The tensor engine's backend: the network really runs, on every input, as on the device and on the server."""
+
+from __future__ import annotations
+
+from ..codec.tokens import TokenCodec
+from ..device.effects import Reading, Reply
+from ..device.encoder import Encoder
+from ..device.head import HeadState, load_head
+from ..models.store import codec_arrays, load_network
+from ..policies.decision import Decision
+from ..protos import splitpoint_pb2 as pb
+from ..server.tail import TorchTail
+from ..server.validation import Validator
+from ..server.work import Sample
+from .backends import Upload
+from .inputs import load_inputs
+from .setup import Setup
+
+__all__ = ["TensorBackend"]
+
+
+class TensorBackend:
+    """Head at batch 1, encoder, the server's validation and decoder, and its tail, all as in deployment."""
+
+    def __init__(self, setup: Setup) -> None:
+        data = load_inputs(setup)
+        self._images, self.labels = data.images, data.labels
+        self._head = load_head(str(setup.model_path), "torch")
+        network, card = load_network(setup.model_path)
+        codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
+        self._encoder = Encoder(card, codec, setup.scenario.coder)
+        self._validator = Validator(card, codec)
+        self._tail = TorchTail(network, card)
+        self._card = card
+        self.reply_bytes = self._encoder.reply_bytes
+        self._sample = -1
+        self._state: HeadState
+
+    def reading(self, sample: int, exit: int) -> Reading:
+        state = self._reach(sample, self._card.exits[exit])
+        return Reading(state.prediction, state.margin, exit)
+
+    def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
+        state = self._reach(sample, cut) if cut else None
+        request, _ = self._encoder.request(
+            self._images[sample], state, decision, request_id=1, deadline_s=1.0
+        )
+        checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
+        return Upload(request.ByteSize(), checked.group[1], checked)
+
+    def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
+        samples: list[Sample] = [self._validator.sample(upload.handle) for upload in uploads]
+        replies: dict[int, Reply] = {}
+        for progress in self._tail.run(samples):
+            replies.update((row, Reply(*answer)) for row, answer in progress.answers)
+        return [replies[row] for row in range(len(uploads))]
+
+    def _reach(self, sample: int, blocks: int) -> HeadState:
+        """The device's state after `blocks` blocks, exits on the way read; goes on from where it stood."""
+        if sample != self._sample or self._state.blocks > blocks:
+            self._sample, self._state = sample, self._head.embed(self._images[sample])
+        while self._state.blocks < blocks:
+            stop = min((e for e in self._card.exits if self._state.blocks < e <= blocks), default=blocks)
+            state = self._head.run(self._state, self._state.blocks, stop)
+            if stop in self._card.exits:
+                state = self._head.exit(state, self._card.exits.index(stop))
+            self._state = state
+        return self._state

@@ -1,0 +1,141 @@
+"""The server in virtual time: the real server's queue, batches and segments, at the scenario's speed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import simpy
+
+from ..models.card import ModelCard
+from ..server.schedule import BatchQueue, Pace, segment_time, segments
+from .backends import Backend
+from .scenario import Fault
+
+if TYPE_CHECKING:
+    from .virtual import Call
+
+__all__ = ["VirtualServer"]
+
+
+class VirtualServer:
+    """One compute thread that takes batches of equal (cut, tokens), segment by segment.
+
+    replied(call) is called with call.reply set, or None where the queue was full; lost(call) for requests
+    that were in a killed server's hands. A frozen server hangs and later goes on where it was; one that drains
+    answers what it has and refuses the rest.
+    """
+
+    def __init__(
+        self,
+        env: simpy.Environment,
+        backend: Backend,
+        card: ModelCard,
+        pace: Pace,
+        max_batch: int,
+        max_pending: int,
+        faults: Sequence[Fault],
+        replied: Callable[[Call], None],
+        lost: Callable[[Call], None],
+    ) -> None:
+        self.reachable = True
+        self.frozen = False
+        self._env = env
+        self._backend = backend
+        self._card = card
+        self._pace = pace
+        self._max_batch = max_batch
+        self._max_pending = max_pending
+        self._replied = replied
+        self._lost = lost
+        self._queue: BatchQueue[Call] = BatchQueue()
+        self._in_work: list[Call] = []
+        self._busy = False
+        self._life = 0
+        self._thawed: simpy.Event | None = None
+        self._segments: dict[tuple[int, int], Any] = {}
+        for fault in faults:
+            env.process(self._fault(fault))
+
+    @property
+    def load(self) -> int:
+        """Requests waiting or in work."""
+        return len(self._queue) + len(self._in_work)
+
+    def receive(self, call: Call) -> None:
+        """A request has arrived."""
+        if self.frozen and self._thawed is not None:
+            # It waits in the socket, and is read when the server goes on.
+            assert self._thawed.callbacks is not None
+            self._thawed.callbacks.append(lambda _: self.receive(call))
+        elif not self.reachable:
+            self._lost(call)
+        elif self.load >= self._max_pending:
+            self._replied(call)
+        else:
+            self._queue.push((call.cut, call.upload.tokens), call)
+            if not self._busy:
+                self._work()
+
+    def _work(self) -> None:
+        now_s = self._env.now
+        batch = self._queue.take(self._max_batch, lambda call: call.answer_by_s <= now_s)
+        self._busy = bool(batch)
+        if not batch:
+            return
+        self._in_work = batch
+        first = batch[0]
+        cut, tokens = first.cut, first.upload.tokens
+        replies = self._backend.serve(
+            cut, [call.upload for call in batch], [call.decision.exit_margin for call in batch]
+        )
+        for call, reply in zip(batch, replies, strict=True):
+            call.reply = reply
+        self._segment(batch, cut, tokens, 0)
+
+    def _segment(self, batch: list[Call], cut: int, tokens: int, index: int) -> None:
+        steps = self._segments.get((cut, tokens))
+        if steps is None:
+            steps = self._segments[cut, tokens] = segments(self._card, cut, tokens)
+        step = steps[index]
+        done = simpy.Timeout(self._env, segment_time(self._pace, len(batch), step.macs))
+        life = self._life
+
+        def finish(_: simpy.Event) -> None:
+            if life != self._life:
+                return
+            if self._thawed is not None:
+                assert self._thawed.callbacks is not None
+                self._thawed.callbacks.append(finish)
+                return
+            leave = [call for call in batch if call.reply is not None and call.reply.exit <= step.exit]
+            stay = [call for call in batch if call.reply is not None and call.reply.exit > step.exit]
+            self._in_work = stay
+            if stay:
+                self._segment(stay, cut, tokens, index + 1)
+            for call in leave:
+                self._replied(call)
+            if not stay:
+                self._work()
+
+        done.callbacks.append(finish)
+
+    def _fault(self, fault: Fault) -> Any:
+        yield self._env.timeout(fault.at_s)
+        if fault.kind == "freeze":
+            self.frozen, self._thawed = True, self._env.event()
+            yield self._env.timeout(fault.for_s)
+            thawed, self._thawed, self.frozen = self._thawed, None, False
+            thawed.succeed()
+            return
+        self.reachable = False
+        if fault.kind == "kill":
+            self._life += 1
+            dead, self._in_work = [*self._in_work, *self._queue.take(self._max_pending)], []
+            while waiting := self._queue.take(self._max_pending):
+                dead += waiting
+            self._busy = False
+            for call in dead:
+                self._lost(call)
+        yield self._env.timeout(fault.for_s)
+        self.reachable = True
