@@ -1,0 +1,281 @@
+"""The report's comparisons of policies: accuracy against cost, where answered, latencies and their parts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from .records import Table
+from .report_labels import place_labels
+from .report_lanes import places
+from .report_style import (
+    DEADLINE,
+    FALLBACK,
+    PLACES,
+    POLICY_DASHES,
+    POLICY_MARKERS,
+    blank,
+    legend_below,
+    policy_colour,
+    ramp,
+    shorten,
+)
+
+__all__ = [
+    "accuracy_figure",
+    "breakdown_figure",
+    "cdf_figure",
+    "draw_accuracy",
+    "latency_parts",
+    "places_figure",
+]
+
+_NARROW = (4.9, 3.9)
+_CURVE_POINTS = 400
+PARTS = (
+    ("waiting in the device's queue", "#bdbdbd", ""),
+    ("computing on the device", PLACES[0].colour, ""),
+    ("uplink", "#56b4e9", "////"),
+    ("server", PLACES[1].colour, ""),
+    ("downlink", "#f0e442", "...."),
+    ("rest: codec, RPC, replies waited for in vain", "#882255", ""),
+)
+
+
+def _bars(
+    ax: Axes, names: Sequence[str], widths: np.ndarray, colours: Sequence[str], hatches: Sequence[str]
+) -> None:
+    """Stacked horizontal bars, the first name on top; widths (names, parts)."""
+    rows = np.arange(len(names))
+    left = np.zeros(len(names))
+    for part, colour in enumerate(colours):
+        ax.barh(
+            rows, widths[:, part], left=left, height=0.66, color=colour, edgecolor="white", linewidth=0.8,
+            hatch=hatches[part] or None,
+        )  # fmt: skip
+        left = left + widths[:, part]
+    ax.set_yticks(rows, [shorten(name) for name in names])
+    ax.invert_yaxis()
+    ax.grid(visible=False, axis="y")
+    ax.tick_params(axis="y", length=0)
+
+
+def _bar_figure(names: Sequence[str], legend_rows: int) -> tuple[Figure, Axes]:
+    foot = 0.62 + 0.2 * legend_rows
+    fig = Figure(figsize=(9.6, 0.42 * max(1, len(names)) + foot + 0.15))
+    height = fig.get_figheight()
+    ax = fig.subplots()
+    longest = max((len(shorten(name)) for name in names), default=0)
+    fig.subplots_adjust(left=0.03 + 0.0092 * longest, right=0.94, top=1 - 0.12 / height, bottom=foot / height)
+    return fig, ax
+
+
+def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
+    """Which exit answered, device exits first, then the server's, then the fallback; shares of each policy."""
+    count = len(exits)
+    colours = [
+        *ramp(PLACES[0].light, PLACES[0].dark, count), *ramp(PLACES[1].light, PLACES[1].dark, count),
+        PLACES[FALLBACK].colour,
+    ]  # fmt: skip
+    labels = [
+        f"{side}, exit {i + 1} (block {after})"
+        for side in ("device", "server")
+        for i, after in enumerate(exits)
+    ]
+    labels.append("fallback on the device")
+    shares = np.zeros((len(tables), 2 * count + 1))
+    for row, columns in enumerate(tables.values()):
+        index = np.minimum(places(columns) * count + np.clip(columns["exit"], 0, count - 1), 2 * count)
+        index = np.where(places(columns) == FALLBACK, 2 * count, index)
+        shares[row] = np.bincount(index, minlength=2 * count + 1) / max(1, len(index))
+    used = np.flatnonzero(shares.any(axis=0))
+    fig, ax = _bar_figure(list(tables), -(-max(1, len(used)) // 4))
+    if not len(used):
+        blank(ax, "no request was answered")
+        return fig
+    _bars(ax, list(tables), 100 * shares[:, used], [colours[i] for i in used], [""] * len(used))
+    for row, share in enumerate(shares[:, used]):
+        for part, value in enumerate(share):
+            if value >= 0.045:
+                dark = (
+                    sum(w * c for w, c in zip((0.3, 0.6, 0.1), _rgb(colours[used[part]]), strict=True)) < 0.55
+                )
+                ax.text(
+                    100 * (share[:part].sum() + value / 2), row, f"{100 * value:.0f} %", ha="center", va="center",
+                    fontsize=8, color="white" if dark else "#222222",
+                )  # fmt: skip
+    ax.set_xlim(0, 100)
+    ax.set_xlabel("share of the policy's answered requests, %")
+    legend_below(fig, [Patch(facecolor=colours[i], label=labels[i]) for i in used], 4)
+    return fig
+
+
+def _rgb(colour: str) -> tuple[float, ...]:
+    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
+
+
+def latency_parts(columns: Table) -> np.ndarray:
+    """Mean seconds of each of PARTS over a policy's requests, (6,).
+
+    A trip whose reply was not used counts as rest: nothing of it shortened or made the answer.
+    """
+    if not len(columns["device"]):
+        return np.zeros(len(PARTS))
+    used = columns["offloaded"] & ~columns["local"]
+    queue = columns["start_s"] - columns["arrival_s"]
+    trip = [
+        np.where(used, np.nan_to_num(columns[name]), 0.0) for name in ("uplink_s", "server_s", "downlink_s")
+    ]
+    rest = np.maximum(columns["latency_s"] - queue - columns["head_s"] - sum(trip), 0.0)
+    return np.array([values.mean() for values in (queue, columns["head_s"], *trip, rest)])
+
+
+def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
+    """Mean latency of each policy, in parts."""
+    fig, ax = _bar_figure(list(tables), 2)
+    parts = 1e3 * np.array([latency_parts(columns) for columns in tables.values()]).reshape(-1, len(PARTS))
+    if not parts.any():
+        blank(ax, "no request was answered")
+        return fig
+    names, colours, hatches = zip(*PARTS, strict=True)
+    _bars(ax, list(tables), parts, colours, hatches)
+    for row, total in enumerate(parts.sum(axis=1)):
+        ax.annotate(
+            f"{total:.0f} ms" if total >= 10 else f"{total:.1f} ms", (total, row), xytext=(4, 0),
+            textcoords="offset points", va="center", fontsize=8,
+        )  # fmt: skip
+    ax.set_xlim(0, 1.04 * parts.sum(axis=1).max())
+    ax.set_xlabel("mean latency of a request, ms")
+    legend_below(
+        fig,
+        [
+            Patch(facecolor=c, hatch=h or None, edgecolor="white", label=n)
+            for n, c, h in zip(names, colours, hatches, strict=True)
+        ],
+        3,
+    )
+    return fig
+
+
+def cdf_figure(tables: Mapping[str, Table], issued: Mapping[str, int], deadline_s: float) -> Figure:
+    """How many of a policy's requests were answered within a time; lost ones never are."""
+    fig = Figure(figsize=(9.6, 3.9))
+    ax = fig.subplots()
+    columns_of_legend = 4 if max((len(shorten(name)) for name in tables), default=0) < 18 else 3
+    legend_rows = -(-(len(tables) + 1) // columns_of_legend)
+    fig.subplots_adjust(left=0.065, right=0.97, top=0.97, bottom=(0.62 + 0.2 * legend_rows) / 3.9)
+    filled = {name: np.sort(1e3 * c["latency_s"]) for name, c in tables.items() if len(c["device"])}
+    if not filled:
+        blank(ax, "no request was answered")
+        return fig
+    highest = max(values[-1] for values in filled.values())
+    top = min(max(1.08 * highest, 1.25e3 * deadline_s), 4e3 * deadline_s)
+    handles = []
+    for place, name in enumerate(tables):
+        style: dict[str, Any] = {
+            "color": policy_colour(place), "linestyle": POLICY_DASHES[place % len(POLICY_DASHES)], "linewidth": 1.8,
+        }  # fmt: skip
+        handles.append(Line2D([], [], label=shorten(name, 30), **style))
+        if name not in filled:
+            continue
+        values = filled[name]
+        total = max(issued.get(name, 0), len(values))
+        ranks = np.unique(np.linspace(0, len(values) - 1, min(len(values), _CURVE_POINTS)).astype(int))
+        x = np.concatenate([[0.0], values[ranks], [max(top, values[-1])]])
+        y = 100 * np.concatenate([[0.0], (ranks + 1) / total, [len(values) / total]])
+        ax.step(x, y, where="post", **style)
+    ax.axvline(1e3 * deadline_s, color=DEADLINE, linewidth=1.1, linestyle=(0, (5, 3)), zorder=1.5)
+    ax.annotate(
+        "deadline", (1e3 * deadline_s, 0.03), xycoords=("data", "axes fraction"), xytext=(4, 0),
+        textcoords="offset points", color=DEADLINE, fontsize=8.5,
+    )  # fmt: skip
+    ax.set_xlim(0, top)
+    ax.set_ylim(0, 102)
+    ax.set_xlabel("latency, ms")
+    ax.set_ylabel("answered within that time, %")
+    legend_below(fig, handles, columns_of_legend)
+    return fig
+
+
+def accuracy_figure(
+    summaries: Sequence[Mapping[str, Any]], tables: Mapping[str, Table], against: str
+) -> Figure:
+    """Accuracy against `against` ("bytes" or "p95"), one point a policy, 95 % error bars both ways."""
+    fig = Figure(figsize=_NARROW)
+    ax = fig.subplots()
+    fig.subplots_adjust(left=0.125, right=0.97, top=0.97, bottom=0.12)
+    draw_accuracy(ax, summaries, tables, against)
+    return fig
+
+
+def draw_accuracy(
+    ax: Axes, summaries: Sequence[Mapping[str, Any]], tables: Mapping[str, Table], against: str
+) -> None:
+    """Fill one plot; policies without an accuracy are left out."""
+    rows = []
+    for place, summary in enumerate(summaries):
+        columns = tables.get(summary["policy"])
+        values = (
+            np.empty(0) if columns is None else columns["uplink_bytes" if against == "bytes" else "latency_s"]
+        )
+        if len(values) and np.isfinite(summary["accuracy"]):
+            centre, low, high = _mean(values) if against == "bytes" else _p95(values)
+            rows.append((place, centre, low, high, *_accuracy(summary)))
+    if not rows:
+        blank(ax, "no request was answered")
+        return
+    found = np.array(rows)
+    kilo = against == "bytes" and found[:, 1].max() >= 1000
+    found[:, 1:4] *= 1e3 if against == "p95" else 1e-3 if kilo else 1.0
+    found[:, 4:] *= 100.0
+    x, x_low, x_high, y, y_low, y_high = found[:, 1:].T
+    bars = np.stack([x - x_low, x_high - x, y - y_low, y_high - y], axis=1)
+    places_ = found[:, 0].astype(int)
+    for row, place in enumerate(places_):
+        ax.errorbar(
+            x[row], y[row], xerr=bars[row, :2, None], yerr=bars[row, 2:, None], color=policy_colour(place),
+            marker=POLICY_MARKERS[place % len(POLICY_MARKERS)], markersize=6.5, elinewidth=1.0, capsize=2.5,
+            markeredgecolor="white", markeredgewidth=0.6, zorder=4,
+        )  # fmt: skip
+    # From 0, so that lengths compare; room at the right and above for the names.
+    ax.set_xlim(-0.04 * x_high.max(), max(1.16 * x_high.max(), 1e-9) if x_high.max() > 0 else 1.0)
+    room = max(1.0, 0.14 * (y_high.max() - y_low.min()))
+    ax.set_ylim(y_low.min() - room, y_high.max() + room)
+    ax.yaxis.set_major_locator(MaxNLocator(6))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 0 <= value <= 100 else ""))
+    ax.set_ylabel("accuracy, %")
+    unit = "kB" if kilo else "B"
+    ax.set_xlabel(
+        f"mean uplink of a request, {unit}" if against == "bytes" else "latency that 95 % stay within, ms"
+    )
+    names = [shorten(str(summaries[place]["policy"]), 20) for place in places_]
+    place_labels(ax, np.stack([x, y], axis=1), names, bars, [policy_colour(place) for place in places_])
+
+
+def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
+    accuracy = float(summary["accuracy"])
+    low, high = summary.get("accuracy_ci95") or (np.nan, np.nan)
+    return accuracy, *(float(end) if np.isfinite(end) else accuracy for end in (low, high))
+
+
+def _mean(values: np.ndarray) -> tuple[float, float, float]:
+    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    centre = float(values.mean())
+    return centre, max(0.0, centre - half), centre + half
+
+
+def _p95(values: np.ndarray) -> tuple[float, float, float]:
+    """The 95 % quantile and its 95 % interval from order statistics (binomial ranks, normal approximation)."""
+    ordered = np.sort(values)
+    half = 1.96 * (len(ordered) * 0.95 * 0.05) ** 0.5
+    ranks = np.clip([0.95 * len(ordered) - half - 1, 0.95 * len(ordered) + half], 0, len(ordered) - 1)
+    centre = float(np.quantile(ordered, 0.95))
+    low, high = (float(ordered[int(round(rank))]) for rank in ranks)
+    return centre, min(low, centre), max(high, centre)

@@ -1,0 +1,162 @@
+"""How the report's figures look, and how they become SVG that stands by itself in a page.
+
+Colours: Okabe and Ito's for the places of an answer, Paul Tol's muted ones for policies; both keep apart for
+colour-blind eyes, and shapes or dashes repeat what the colours say.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+
+__all__ = [
+    "DEADLINE",
+    "FALLBACK",
+    "INK",
+    "PLACES",
+    "POLICY_DASHES",
+    "POLICY_MARKERS",
+    "RC",
+    "SOFT",
+    "Place",
+    "blank",
+    "legend_below",
+    "policy_colour",
+    "ramp",
+    "shorten",
+    "svg",
+]
+
+INK = "#222222"
+SOFT = "#767676"
+DEADLINE = "#c2185b"
+
+
+class Place(NamedTuple):
+    """Where an answer came from, and how it is drawn."""
+
+    label: str
+    colour: str
+    marker: str
+    light: str
+    dark: str
+
+
+PLACES = (
+    Place("answered on the device", "#0072b2", "o", "#a6d3ee", "#00466e"),
+    Place("answered by the server", "#e08a00", "^", "#ffd591", "#a85a00"),
+    Place("fallback: server not reached in time", INK, "X", "#bbbbbb", INK),
+)
+FALLBACK = 2
+
+_POLICIES = (
+    "#332288",
+    "#cc6677",
+    "#117733",
+    "#88ccee",
+    "#882255",
+    "#999933",
+    "#44aa99",
+    "#aa4499",
+    "#ddcc77",
+)
+POLICY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
+POLICY_DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
+
+RC: dict[str, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": "#9a9a9a",
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.labelsize": 9,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": 10,
+    "figure.facecolor": "white",
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Verdana", "sans-serif"],
+    "font.size": 9,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.6,
+    "legend.fontsize": 8.5,
+    "legend.frameon": False,
+    "svg.fonttype": "none",
+    "svg.hashsalt": "splitpoint",
+    "text.color": INK,
+    # A policy may be called "$a$".
+    "text.parse_math": False,
+    "xtick.color": "#444444",
+    "xtick.labelsize": 8.5,
+    "ytick.color": "#444444",
+    "ytick.labelsize": 8.5,
+}
+
+
+def policy_colour(index: int) -> str:
+    """Colour of the policy with this place in the summary."""
+    return _POLICIES[index % len(_POLICIES)]
+
+
+def ramp(light: str, dark: str, count: int) -> list[str]:
+    """`count` colours from light to dark; the middle for one."""
+    steps = np.linspace(0.0, 1.0, count) if count > 1 else [0.5]
+    low, high = np.array(to_rgb(light)), np.array(to_rgb(dark))
+    return [to_hex(low + step * (high - low)) for step in steps]
+
+
+def shorten(name: str, limit: int = 24) -> str:
+    """A name for a narrow place: the middle is left out, since names tend to differ at their ends."""
+    if len(name) <= limit:
+        return name
+    tail = (limit - 1) // 2
+    return f"{name[: limit - 1 - tail]}…{name[-tail:]}"
+
+
+def blank(ax: Axes, text: str) -> None:
+    """Say in place of a plot why there is none."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, text, transform=ax.transAxes, ha="center", va="center", color=SOFT)
+
+
+def legend_below(fig: Figure, handles: Sequence[Any], columns: int, centre: float = 0.5) -> None:
+    """One legend at the foot of the figure around `centre` (0 left, 1 right), filled row by row."""
+    rows = -(-len(handles) // columns)
+    by_column = [
+        handles[r * columns + c]
+        for c in range(columns)
+        for r in range(rows)
+        if r * columns + c < len(handles)
+    ]
+    fig.legend(
+        handles=by_column, loc="lower center", ncols=columns, handlelength=1.6, columnspacing=1.8, handletextpad=0.6,
+        bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
+    )  # fmt: skip
+
+
+def svg(fig: Figure, key: str) -> str:
+    """The figure as an <svg> element. `key` keeps its ids apart from those of others on the page.
+
+    Text stays text, so that it can be searched and shows in the reader's font where ours lacks a glyph.
+    The same figure gives the same text at any time.
+    """
+    out = io.StringIO()
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        fig.savefig(out, format="svg", metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, count=1, flags=re.DOTALL)
+    text = re.sub(r'(<[^>]*\bid=")', rf"\g<1>{key}-", text)
+    text = re.sub(r'((?:xlink:href="|url\()#)', rf"\g<1>{key}-", text)
+    # The width comes from the page; the view box holds the proportions.
+    return re.sub(r'<svg (.*?)\bwidth="[^"]*" height="[^"]*"|<svg ', r"<svg \1", text, count=1)
