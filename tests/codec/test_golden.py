@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,13 +16,13 @@ import pytest
 from splitpoint.codec.adc import Merged
 from splitpoint.codec.entropy import fit_tables
 from splitpoint.codec.image import decode_image
-from splitpoint.codec.nested import Quantised
+from splitpoint.codec.planes import plane_bytes
 from splitpoint.codec.requests import build_request, check_payload_crc, exit_state_message, read_exit_state
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.protos import splitpoint_pb2 as pb
 
 FOLDER = Path(__file__).parent / "golden"
-TOKENS, DIM, CUT = 17, 12, 3
+TOKENS, DIM, CUT = 25, 12, 3
 
 
 def integers(rows: int, columns: int, width: int) -> np.ndarray:
@@ -32,44 +33,45 @@ def integers(rows: int, columns: int, width: int) -> np.ndarray:
 
 def tokens() -> np.ndarray:
     # Halved from dim to dim, as spreads fall in a trained basis.
-    return (integers(TOKENS, DIM, 127) / 2.0 ** (4 + np.arange(DIM) // 3)).astype(np.float32)
+    return (integers(TOKENS, DIM, 127) / 2.0 ** (4 + np.arange(DIM) // 2)).astype(np.float32)
 
 
-def arrays() -> dict[str, np.ndarray]:
-    samples = [
-        Quantised(
-            (128 + integers(64, DIM, 120) // 2 ** (np.arange(DIM) // 3)).astype(np.uint8),
-            np.full(64, -128, np.float16),
-            np.ones(64, np.float16),
-        )
-    ]
+def basis() -> dict[str, np.ndarray]:
     return {
         f"codec.{CUT}.mean": integers(1, DIM, 4)[0],
-        f"codec.{CUT}.down": np.triu(integers(DIM, DIM, 2), 1) // 2 + np.eye(DIM),
-        f"codec.{CUT}.up": np.tril(integers(DIM, DIM, 2), -1) // 2 + np.eye(DIM),
-        f"codec.{CUT}.tables": fit_tables(samples, DIM, classes=4),
+        f"codec.{CUT}.down": np.tril(integers(DIM, DIM, 2), -1) // 2 + np.eye(DIM),
+        f"codec.{CUT}.up": np.triu(integers(DIM, DIM, 2), 1) // 2 + np.eye(DIM),
     }
 
 
+def golden() -> dict[str, dict[str, Any]]:
+    return json.loads((FOLDER / "payloads.json").read_text())
+
+
+def codec() -> TokenCodec:
+    # The tables are read, not fitted: fitting takes logarithms, which differ between machines.
+    tables = np.array(golden()["tables"]["values"], np.uint16)
+    return TokenCodec({**basis(), f"codec.{CUT}.tables": tables}, max_tokens=TOKENS)
+
+
 SCORES = integers(1, TOKENS - 1, 50)[0].astype(np.float32)
-CODEC = TokenCodec(arrays(), max_tokens=TOKENS)
 CASES = {
     "packed_8_bits": {},
     "packed_3_bits_9_dims": {"keep": 0.5, "dims": 9, "bits": 3},
     "packed_1_bit_1_dim": {"keep": 0.1, "dims": 1, "bits": 1},
     "ans_8_bits": {"coder": pb.CODER_ANS},
-    "ans_4_bits_half_the_tokens": {"keep": 0.5, "bits": 4, "coder": pb.CODER_ANS},
+    "ans_4_bits_most_tokens": {"keep": 0.8, "bits": 4, "coder": pb.CODER_ANS},
 }
 
 
 def encoded(name: str) -> pb.Tokens:
-    return CODEC.encode(tokens(), SCORES, CUT, **CASES[name])[0]
+    return codec().encode(tokens(), SCORES, CUT, **CASES[name])[0]
 
 
 def merged() -> pb.Tokens:
     batch = np.stack([tokens()[:5], tokens()[5:10], tokens()[10:15]])
     kept = np.tile(np.arange(5), (3, 1))
-    return CODEC.encode_merged(Merged(batch, kept, np.array([0, 1, 0, 2, 1]), 0.6), CUT, dims=6, bits=5)
+    return codec().encode_merged(Merged(batch, kept, np.array([0, 1, 0, 2, 1]), 0.6), CUT, dims=6, bits=5)
 
 
 def request() -> pb.InferRequest:
@@ -93,15 +95,11 @@ def hexed(values: np.ndarray) -> list[str]:
     return [row.astype("<f4").tobytes().hex() for row in np.atleast_2d(values)]
 
 
-def golden() -> dict[str, dict[str, object]]:
-    return json.loads((FOLDER / "payloads.json").read_text())
-
-
 @pytest.mark.parametrize("name", [*CASES, "merged"])
 def test_golden_payloads_decode_to_the_values_they_were_written_with(name):
     case = golden()[name]
     message = pb.Tokens.FromString(bytes.fromhex(case["bytes"]))
-    assert hexed(CODEC.decode(message, CUT)) == case["decoded"]
+    assert hexed(codec().decode(message, CUT)) == case["decoded"]
 
 
 @pytest.mark.parametrize("name", [*CASES, "merged"])
@@ -110,15 +108,11 @@ def test_the_encoder_still_writes_the_golden_payloads(name):
     assert message.SerializeToString(deterministic=True).hex() == golden()[name]["bytes"]
 
 
-def test_golden_tables_are_the_ones_that_are_fitted():
-    array = np.array(golden()["tables"]["values"], np.uint16)
-    assert (array == arrays()[f"codec.{CUT}.tables"]).all()
-
-
 def test_the_ans_cases_really_use_it():
     for name, options in CASES.items():
-        shorter = [len(plane) for plane in encoded(name).planes if len(plane) < len(encoded(name).planes[-1])]
-        assert bool(shorter) == ("coder" in options)
+        message = encoded(name)
+        packed = plane_bytes(message.count * message.dims)
+        assert (min(len(plane) for plane in message.planes) < packed) == ("coder" in options)
 
 
 def test_the_golden_request_reads_as_it_was_written():
@@ -145,15 +139,16 @@ def write() -> None:
 
     from splitpoint.codec.image import encode_image
 
+    tables = fit_tables([TokenCodec(basis()).quantised(tokens(), None, CUT, 1.0, 0)[0]] * 20, DIM, classes=3)
+    (FOLDER / "payloads.json").write_text(json.dumps({"tables": {"values": tables.tolist()}}))
     messages = {name: encoded(name) for name in CASES} | {"merged": merged()}
-    cases: dict[str, dict[str, object]] = {
+    cases = golden() | {
         name: {
             "bytes": message.SerializeToString(deterministic=True).hex(),
-            "decoded": hexed(CODEC.decode(message, CUT)),
+            "decoded": hexed(codec().decode(message, CUT)),
         }
         for name, message in messages.items()
     }
-    cases["tables"] = {"values": arrays()[f"codec.{CUT}.tables"].tolist()}
     cases["request"] = {"bytes": request().SerializeToString(deterministic=True).hex()}
     cases["image_png"] = {"bytes": encode_image(image()).SerializeToString().hex()}
     lossless = io.BytesIO()
