@@ -235,6 +235,59 @@ def serve(
     )
 
 
+@app.command("channel")
+def channel_command(
+    config: Annotated[Path, typer.Option(help="ChannelConfig as YAML or JSON.")],
+    upstream: Annotated[str, typer.Option(help="The server, HOST:PORT.")],
+    listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:50052",
+    seed: Annotated[int, typer.Option(min=0, help="Root of fading, loss and outages.")] = 0,
+) -> None:
+    """Emulate the channel: relay real traffic with the delay, loss and outages of a seeded link."""
+    from .channel.emulator import main as channel_main
+
+    host, port = _host_port(listen)
+    channel_main(config, upstream, host=host, port=port, seed=seed)
+
+
+@app.command()
+def device(
+    server: Annotated[str, typer.Option(help="The server, or the emulator before it, HOST:PORT.")],
+    images: Annotated[Path, typer.Option(help="A folder of images.")],
+    model: Annotated[
+        str, typer.Option(help="An exported folder, a named model or its safetensors.")
+    ] = "clutter",
+    deadline_s: Annotated[float, typer.Option(min=0.0, help="Relative, for each image.")] = 0.5,
+    index: Annotated[int, typer.Option(min=0, help="This device's number on the emulator.")] = 0,
+    root: Annotated[Optional[Path], typer.Option(help="TLS: who signed the server, PEM.")] = None,
+    certificate: Annotated[Optional[Path], typer.Option(help="TLS: this client's certificate, PEM.")] = None,
+    key: Annotated[Optional[Path], typer.Option(help="TLS: its key, PEM.")] = None,
+    server_name: Annotated[
+        Optional[str], typer.Option(help="TLS: the name in the server's certificate.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """Answer a folder of images: here where sure, else by the server; locally where it cannot be reached."""
+    from .device.command import run_images
+    from .protos.client import Tls
+
+    given = (root, certificate, key, server_name)
+    tls = Tls(*given) if any(value is not None for value in given) else None
+    run_images(model, server, images, deadline_s=deadline_s, index=index, tls=tls, as_json=json_)
+
+
+@app.command("device-worker", hidden=True)
+def device_worker(
+    scenario: Annotated[Path, typer.Option()],
+    index: Annotated[int, typer.Option(min=0)],
+    server: Annotated[str, typer.Option()],
+    head: Annotated[HeadName, typer.Option()] = HeadName.auto,
+) -> None:
+    """One device process of a live run."""
+    from .sim.worker import work
+
+    work(scenario, index, server, head.value)
+
+
 def _host_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ..errors import DataError
 from ..models.data import Dataset, load_data
 from .setup import Setup
 
@@ -10,10 +9,6 @@ __all__ = ["load_inputs"]
 
 
 def load_inputs(setup: Setup) -> Dataset:
-    """The scenario's images, checked to fit the model."""
+    """The scenario's images, fitted to the model's size and channels."""
     config = setup.scenario.data
-    data = load_data(config.name, config.split)
-    expected = (*setup.card.image_size, setup.card.channels)
-    if data.images.shape[1:] != expected:
-        raise DataError(f"images of '{config.name}' are {data.images.shape[1:]}, the model takes {expected}")
-    return data
+    return load_data(config.name, config.split, card=setup.card)

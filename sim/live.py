@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import math
 import signal
 import tempfile
 import time
@@ -158,7 +159,10 @@ class LiveEngine:
         while True:
             message = await device.message(None)
             if "records" in message:
-                return [Record(*row) for row in message["records"]]
+                return [
+                    Record(*(math.nan if value is None else value for value in row))
+                    for row in message["records"]
+                ]
             if "error" in message:
                 raise RemoteError(f"{device.name}: {message['error']}")
             if self._progress is not None:

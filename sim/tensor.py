@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..codec.tokens import TokenCodec
 from ..device.effects import Reading, Reply
 from ..device.encoder import Encoder
-from ..device.head import HeadState, load_head
+from ..device.head import HeadState, advanced, load_head
 from ..models.store import codec_arrays, load_network
 from ..policies.decision import Decision
 from ..protos import splitpoint_pb2 as pb
@@ -57,12 +57,7 @@ class TensorBackend:
 
     def _reach(self, sample: int, blocks: int) -> HeadState:
         """The device's state after `blocks` blocks, exits on the way read; goes on from where it stood."""
-        if sample != self._sample or self._state.blocks > blocks:
-            self._sample, self._state = sample, self._head.embed(self._images[sample])
-        while self._state.blocks < blocks:
-            stop = min((e for e in self._card.exits if self._state.blocks < e <= blocks), default=blocks)
-            state = self._head.run(self._state, self._state.blocks, stop)
-            if stop in self._card.exits:
-                state = self._head.exit(state, self._card.exits.index(stop))
-            self._state = state
+        fresh = sample != self._sample or self._state.blocks > blocks
+        self._state = advanced(self._head, self._images[sample], None if fresh else self._state, blocks)
+        self._sample = sample
         return self._state

@@ -1,9 +1,10 @@
-"""One device process of a live run. It is told policy and epoch in lines of JSON, and tells its records."""
+"""One device process of a live run: told policy and epoch in lines of JSON, it tells its records."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 from bisect import bisect_right
 from pathlib import Path
@@ -11,10 +12,99 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from ..device.realtime import Clock, RealTimeDevice
+from ..codec.tokens import TokenCodec
+from ..device.clock import Clock
+from ..device.encoder import Encoder
+from ..device.head import Head, advanced, load_head
+from ..device.realtime import RealTimeDevice
+from ..errors import RemoteError, SplitpointError
+from ..models.data import Dataset
+from ..models.store import codec_arrays
+from ..protos.client import ServiceClient
 from .inputs import load_inputs
-from .records import record
+from .records import Record, record
 from .scenario import PolicyConfig, Scenario
 from .setup import Setup
 
 __all__ = ["work"]
+
+_POLICY: TypeAdapter[Any] = TypeAdapter(PolicyConfig)
+_WARM_UPS = 3
+
+
+def work(scenario: Path, index: int, server: str, head: str) -> None:
+    """Serve one policy after another, as standard input says, until it closes."""
+    # Written by the runner from a scenario that is already checked.
+    setup = Setup(Scenario.model_validate_json(scenario.read_text(encoding="utf-8")))
+    worker = _Worker(setup, index, head)
+    asyncio.run(worker.run(server))
+
+
+class _Worker:
+    def __init__(self, setup: Setup, index: int, head: str) -> None:
+        self._setup = setup
+        self._index = index
+        self._data: Dataset = load_inputs(setup)
+        self._head: Head = load_head(setup.model_path, head)
+        card = setup.card
+        codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
+        self._encoder = Encoder(card, codec, setup.scenario.coder)
+        for _ in range(_WARM_UPS):
+            advanced(self._head, self._data.images[0], None, card.depth)
+        # Policies read the calibration profile once, before time counts.
+        for policy in setup.scenario.policies:
+            setup.session(policy, index)
+
+    async def run(self, server: str) -> None:
+        loop = asyncio.get_running_loop()
+        async with ServiceClient(server, device=self._index) as client:
+            await _check_model(client, self._setup.card.id)
+            _say({"ready": True})
+            while line := await loop.run_in_executor(None, sys.stdin.readline):
+                command = json.loads(line)
+                try:
+                    records = await self._serve(client, command)
+                except SplitpointError as error:
+                    _say({"error": str(error)})
+                    continue
+                _say({"records": [_plain(row) for row in records]})
+
+    async def _serve(self, client: ServiceClient, command: dict[str, Any]) -> list[Record]:
+        setup, index = self._setup, self._index
+        session = setup.session(_POLICY.validate_python(command["policy"]), index)
+        clock = Clock(command["epoch"])
+        device = RealTimeDevice(
+            session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
+        )
+        arrivals = setup.arrivals()[index]
+        samples = setup.inputs(len(self._data))[index]
+        records = []
+        for request, (arrival_s, sample) in enumerate(zip(arrivals, samples, strict=True)):
+            await clock.until(arrival_s)
+            behind = bisect_right(arrivals, clock.now()) - request - 1
+            finished = await device.serve(self._data.images[sample], arrival_s, max(0, behind))
+            records.append(record(index, request, sample, finished))
+            _say({"answered": request})
+        await device.close()
+        return records
+
+
+async def _check_model(client: ServiceClient, model_id: str) -> None:
+    description = await client.describe()
+    if description.model.id != model_id:
+        raise RemoteError(
+            f"{client.address} runs model {description.model.id} ({description.model.name}), not {model_id}"
+        )
+
+
+def _plain(row: Record) -> list[Any]:
+    # JSON has no NaN: None stands for it on this pipe.
+    return [None if isinstance(value, float) and math.isnan(value) else _number(value) for value in row]
+
+
+def _number(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else value
+
+
+def _say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)

@@ -1,0 +1,71 @@
+"""From where the head stands to the request that is sent: what every engine puts on the wire."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..codec.image import encode_image
+from ..codec.requests import build_reply, build_request, exit_state_message
+from ..codec.tokens import TokenCodec
+from ..errors import UsageError
+from ..models.card import ModelCard
+from ..policies.decision import Decision
+from ..protos import splitpoint_pb2 as pb
+from .head import HeadState
+
+__all__ = ["CODERS", "Encoder"]
+
+CODERS = {"packed": pb.CODER_PACKED, "ans": pb.CODER_ANS}
+
+
+class Encoder:
+    """Encodes states of one network. coder: "packed" or "ans"; UsageError where ans is not to be had."""
+
+    def __init__(self, card: ModelCard, codec: TokenCodec, coder: str = "packed") -> None:
+        if coder not in CODERS:
+            raise UsageError(f"unknown coder '{coder}': one of {', '.join(sorted(CODERS))}")
+        if coder == "ans" and not any(pb.CODER_ANS in codec.coders(cut) for cut in range(1, card.depth)):
+            raise UsageError(
+                f"coder 'ans' needs the library constriction and a model with tables; {card.name} lacks one"
+            )
+        self._card = card
+        self._codec = codec
+        self._coder = CODERS[coder]
+        reply = build_reply(request_id=1, prediction=0, margin=0.0, exit=0, server_s=0.0, load=0.0)
+        self.reply_bytes = reply.ByteSize()
+
+    def request(
+        self,
+        image: np.ndarray,
+        state: HeadState | None,
+        decision: Decision,
+        *,
+        request_id: int,
+        deadline_s: float,
+    ) -> tuple[pb.InferRequest, np.ndarray]:
+        """The request from the cut where `state` stands (the image itself where it is None), and the ascending
+        positions of the patch tokens that it keeps.
+
+        deadline_s: relative, from the sending.
+        """
+        payload: pb.Image | pb.Tokens
+        exit_state = None
+        if state is None or state.blocks == 0:
+            cut, payload, kept = 0, encode_image(image), np.arange(self._card.patch_tokens)
+        else:
+            cut = state.blocks
+            payload, kept = self._codec.encode(
+                state.tokens, state.scores, cut, decision.keep, decision.dims, decision.bits, self._coder
+            )
+            if state.u is not None and state.logits is not None:
+                exit_state = exit_state_message(state.u, state.logits, state.passed, state.margin)
+        request = build_request(
+            model_id=self._card.id,
+            request_id=request_id,
+            cut=cut,
+            deadline_s=deadline_s,
+            exit_margin=decision.exit_margin,
+            payload=payload,
+            exit_state=exit_state,
+        )
+        return request, kept

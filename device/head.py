@@ -1,0 +1,107 @@
+"""The head's interface: the network's first blocks at batch 1, by torch or by ONNX Runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import MissingExtra, UsageError
+from ..models.card import ModelCard
+from ..models.recursion import margin, prediction, running_logits
+
+__all__ = ["Head", "HeadState", "advanced", "load_head", "passed_exit"]
+
+
+@dataclass(frozen=True, slots=True)
+class HeadState:
+    """Where the network stands on one input.
+
+    tokens      float32 (n + 1, d), CLS first
+    scores      float32 (n,), attention of CLS to the patches in the last block; None before the first
+    blocks      blocks executed
+    u, logits   exit state of the last exit passed, float32 (exit_state_dim,) and (classes,); None before it
+    passed      exits passed
+    """
+
+    tokens: np.ndarray
+    scores: np.ndarray | None = None
+    blocks: int = 0
+    u: np.ndarray | None = None
+    logits: np.ndarray | None = None
+    passed: int = 0
+
+    @property
+    def margin(self) -> float:
+        """Of the last exit passed."""
+        assert self.logits is not None
+        return float(margin(self.logits))
+
+    @property
+    def prediction(self) -> int:
+        """Of the last exit passed."""
+        assert self.logits is not None
+        return int(prediction(self.logits))
+
+
+class Head(Protocol):
+    """One network's blocks and exits. States are not changed, new ones are returned."""
+
+    card: ModelCard
+
+    def embed(self, image: np.ndarray) -> HeadState:
+        """Image uint8 (H, W, C) to tokens."""
+
+    def run(self, state: HeadState, start: int, stop: int) -> HeadState:
+        """Execute blocks start..stop-1."""
+
+    def exit(self, state: HeadState, index: int) -> HeadState:
+        """Read the exit of this index; the recursion goes on from the exits read before."""
+
+
+def advanced(head: Head, image: np.ndarray, state: HeadState | None, stop: int) -> HeadState:
+    """The state after `stop` blocks, from `state` or from the image, all exits on the way read."""
+    if state is None:
+        state = head.embed(image)
+    exits = head.card.exits
+    while state.blocks < stop:
+        place = min((after for after in exits if state.blocks < after <= stop), default=stop)
+        state = head.run(state, state.blocks, place)
+        if place in exits:
+            state = head.exit(state, exits.index(place))
+    return state
+
+
+def passed_exit(state: HeadState, logits: np.ndarray, u: np.ndarray) -> HeadState:
+    """The state once an exit gave q (classes,) and u."""
+    recurred = running_logits(state.logits, logits)
+    return HeadState(state.tokens, state.scores, state.blocks, u, recurred, state.passed + 1)
+
+
+def load_head(model: str | Path, kind: str = "auto") -> Head:
+    """The head of a model.
+
+    model   a folder that `splitpoint export` made (ONNX Runtime), or a model's name or file (torch)
+    kind    "auto", "torch" or "onnx"; a named model has no ONNX files
+    """
+    folder = Path(model)
+    exported = (folder / "card.json").is_file()
+    if kind == "onnx" and not exported:
+        raise UsageError(
+            f"{model} is not an exported model: make one with `splitpoint export {model} --out DIR`"
+        )
+    if kind == "torch" and exported:
+        raise UsageError(f"{model} is an exported model: it runs on ONNX Runtime, not on torch")
+    if exported:
+        from .onnx_head import OnnxHead
+
+        return OnnxHead(folder)
+    try:
+        from .torch_head import TorchHead
+    except ImportError:
+        raise MissingExtra(
+            f"running {model} on torch (an exported folder, from `splitpoint export`, needs none)", "sim"
+        ) from None
+    return TorchHead(model)

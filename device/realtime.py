@@ -1,0 +1,157 @@
+"""The agent in real time: its effects executed by a head, an encoder and gRPC."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+
+from ..errors import RemoteError
+from ..protos.client import LinkDown, ServiceClient, TimedOut
+from ..protos import splitpoint_pb2 as pb
+from .accounting import Trip
+from .clock import Clock
+from .effects import Answer, Offload, Reading, Reply, RunBlocks
+from .encoder import Encoder
+from .head import Head, HeadState, advanced
+from .session import Finished, Session
+
+__all__ = ["RealTimeDevice"]
+
+
+class RealTimeDevice:
+    """Serves one request at a time; make and use it on one event loop.
+
+    paced     compute takes the agent's `block_s`, not this machine's time: a simulated device's speed
+    probe_s   how often a lost link is looked at again
+
+    Losing the server costs accuracy, never an answer: every failure of the link ends in the agent's fallback.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        head: Head,
+        encoder: Encoder,
+        client: ServiceClient,
+        clock: Clock,
+        *,
+        paced: bool = False,
+        probe_s: float = 0.25,
+    ) -> None:
+        self.session = session
+        self.clock = clock
+        self._head = head
+        self._encoder = encoder
+        self._client = client
+        self._stream = client.stream()
+        self._paced = paced
+        self._probe_s = probe_s
+        self._probing: asyncio.Task[None] | None = None
+        self._request_id = 0
+        self._last_error: RemoteError | None = None
+
+    async def serve(self, image: np.ndarray, arrival_s: float, queue: int = 0) -> Finished:
+        """Answer one image, uint8 (H, W, C), exactly once; `queue` requests wait behind it."""
+        self._request_id += 1
+        now_s = self.clock.now()
+        generator = self.session.begin(now_s, arrival_s, queue)
+        state: HeadState | None = None
+        result: Any = None
+        try:
+            while True:
+                effect = generator.send(result)
+                if type(effect) is RunBlocks:
+                    state, reading = await self._run(image, state, effect, now_s)
+                    now_s = self.clock.now()
+                    result = now_s, reading
+                else:
+                    assert type(effect) is Offload
+                    reply = await self._offload(image, state, effect)
+                    now_s = self.clock.now()
+                    result = now_s, reply
+        except StopIteration as stopped:
+            answer: Answer = stopped.value
+        return self.session.finish(answer)
+
+    async def close(self) -> None:
+        if self._probing is not None:
+            self._probing.cancel()
+            await asyncio.gather(self._probing, return_exceptions=True)
+
+    def lose_link(self) -> None:
+        """Take the link as down, and look at once and then every `probe_s` whether it is back."""
+        self.session.link_up = False
+        if self._probing is None or self._probing.done():
+            self._probing = asyncio.get_running_loop().create_task(self._probe())
+
+    @property
+    def last_error(self) -> RemoteError | None:
+        """Why the last request that had to be answered here got no reply; None while all is well."""
+        return self._last_error
+
+    async def _run(
+        self, image: np.ndarray, state: HeadState | None, effect: RunBlocks, begun_s: float
+    ) -> tuple[HeadState, Reading | None]:
+        # Inline: one core's work. The stream's replies cannot be due while the device computes.
+        state = advanced(self._head, image, state, effect.stop)
+        if self._paced:
+            block_s = self.session.agent.block_s
+            await self.clock.until(begun_s + block_s[effect.stop] - block_s[effect.start])
+        exit = self.session.agent.exit_at.get(effect.stop)
+        return state, None if exit is None else Reading(state.prediction, state.margin, exit)
+
+    async def _offload(self, image: np.ndarray, state: HeadState | None, effect: Offload) -> Reply | None:
+        sent_s = self.clock.now()
+        left_s = effect.answer_by_s - sent_s
+        if left_s <= 0:
+            return None
+        request, _ = self._encoder.request(
+            image, state, effect.decision, request_id=self._request_id, deadline_s=left_s
+        )
+        trip = Trip(sent_s, request.ByteSize())
+        self.session.sent(trip, effect.answer_by_s)
+        left_s = effect.answer_by_s - self.clock.now()
+        try:
+            reply = await self._stream.infer(request, max(left_s, 1e-3))
+        except (LinkDown, TimedOut) as error:
+            self._last_error = error
+            self.lose_link()
+            return None
+        except RemoteError as error:
+            # The server refused this request: the link itself is well.
+            self._last_error = error
+            return None
+        self._last_error = None
+        _measure(trip, reply, self.clock.now())
+        self.session.replied(self.clock.now())
+        return Reply(reply.prediction, reply.margin, reply.exit)
+
+    async def _probe(self) -> None:
+        while True:
+            begun_s = self.clock.now()
+            try:
+                if await self._client.health():
+                    self.session.link_up = True
+                    return
+            except RemoteError as error:
+                self._last_error = error
+            await asyncio.sleep(max(0.0, self._probe_s - (self.clock.now() - begun_s)))
+
+
+def _measure(trip: Trip, reply: pb.InferReply, now_s: float) -> None:
+    """Fill in the trip from the reply; without a modem's report the air time is what the server does not explain."""
+    link = reply.link if reply.HasField("link") else None
+    reply.ClearField("link")
+    trip.downlink_bytes = reply.ByteSize()
+    trip.server_s, trip.load = reply.server_s, reply.load
+    if link is not None and link.HasField("rate_bps"):
+        trip.snr_db, trip.rate_bps = link.snr_db, link.rate_bps
+        trip.uplink_s, trip.downlink_s = link.uplink_s, link.downlink_s
+        trip.airtime_up_s, trip.airtime_down_s = link.airtime_up_s, link.airtime_down_s
+        return
+    on_air_s = max(0.0, now_s - trip.sent_s - trip.server_s)
+    share = trip.uplink_bytes / (trip.uplink_bytes + trip.downlink_bytes)
+    trip.uplink_s = trip.airtime_up_s = on_air_s * share
+    trip.downlink_s = trip.airtime_down_s = on_air_s * (1 - share)

@@ -1,0 +1,38 @@
+"""The head on torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..models.preprocess import normalise
+from ..models.store import load_network
+from .head import HeadState, passed_exit
+
+__all__ = ["TorchHead"]
+
+
+class TorchHead:
+    """A model's name or file; one torch thread, as a board's core."""
+
+    def __init__(self, model: str | Path) -> None:
+        torch.set_num_threads(1)
+        self._network, self.card = load_network(model)
+
+    @torch.inference_mode()
+    def embed(self, image: np.ndarray) -> HeadState:
+        tokens = self._network.embed(torch.from_numpy(normalise(image[None], self.card)))
+        return HeadState(tokens[0].numpy())
+
+    @torch.inference_mode()
+    def run(self, state: HeadState, start: int, stop: int) -> HeadState:
+        tokens, scores = self._network.run(torch.from_numpy(state.tokens)[None], start, stop)
+        return HeadState(tokens[0].numpy(), scores[0].numpy(), stop, state.u, state.logits, state.passed)
+
+    @torch.inference_mode()
+    def exit(self, state: HeadState, index: int) -> HeadState:
+        before = None if state.u is None else torch.from_numpy(state.u)[None]
+        logits, u = self._network.exit(torch.from_numpy(state.tokens)[None], index, before)
+        return passed_exit(state, logits[0].numpy(), u[0].numpy())

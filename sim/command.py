@@ -1,0 +1,185 @@
+"""What `splitpoint run` does: engines, progress, table, files, report."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ..errors import UsageError
+from .compare import compare
+from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
+from .scenario import PolicyConfig, ReplayPolicy, built_in_scenarios, load_scenario
+from .setup import Setup
+from .summary_table import summary_table
+
+__all__ = ["RunOptions", "print_scenarios", "run_command"]
+
+
+class RunOptions(NamedTuple):
+    """The options of `splitpoint run`; None stands for the scenario's own value."""
+
+    scenario: str
+    engine: str
+    policies: tuple[str, ...]
+    requests: int | None
+    seed: int | None
+    out: Path | None
+    compare: str | None
+    server: str | None
+    head: str
+    json: bool
+
+
+def print_scenarios() -> None:
+    """Name and description of every built-in scenario, on standard output."""
+    for name, description in built_in_scenarios().items():
+        print(f"{name:12} {description}")
+
+
+def run_command(options: RunOptions) -> None:
+    """Run, print the table, write summary.json, requests.parquet and report.html."""
+    if options.compare == "live" or (options.compare and options.engine != "live"):
+        raise UsageError(
+            "--compare holds a live run against a virtual one: --engine live --compare profile|tensor"
+        )
+    if options.server and options.engine != "live":
+        raise UsageError("--server is for the live engine")
+    changes = {
+        name: getattr(options, name) for name in ("requests", "seed") if getattr(options, name) is not None
+    }
+    scenario = load_scenario(options.scenario, changes)
+    policies = policies_named(scenario, options.policies)
+    setup = Setup(scenario)
+    out = output_folder(options.out or Path("runs") / f"{scenario.name}-{options.engine}")
+    console = Console(stderr=True)
+    comparison: dict[str, dict[str, Any]] = {}
+    if options.compare:
+        virtual = _run(setup, options.compare, policies, console, {})
+        (out / "virtual").mkdir(exist_ok=True)
+        write_run(out / "virtual", virtual, {"command": _command()})
+        path = out / "virtual" / "requests.parquet"
+        policies = [
+            ReplayPolicy(name=policy.name, path=path.resolve(), policy=policy.name) for policy in policies
+        ]
+    live_options: dict[str, Any] = {}
+    if options.engine == "live":
+        live_options = {
+            "folder": output_folder(out / "processes"),
+            "server": options.server,
+            "head": options.head,
+        }
+    run = _run(setup, options.engine, policies, console, live_options)
+    if options.compare:
+        comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
+        (out / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
+    write_run(out, run, {"command": _command(), "comparison": comparison})
+    _report(out, setup, run, comparison, console)
+    console.print(summary_table(run.summaries))
+    for name, result in comparison.items():
+        console.print(_compared(name, result), soft_wrap=True)
+    console.print(f"report: {out / 'report.html'}", soft_wrap=True)
+    if options.json:
+        print(json.dumps(run.summaries))
+
+
+def _run(
+    setup: Setup,
+    engine_name: str,
+    policies: Sequence[PolicyConfig],
+    console: Console,
+    options: dict[str, Any],
+) -> Run:
+    total = setup.scenario.requests * len(policies)
+    with _progress(console, f"{setup.scenario.name}, {engine_name}", total) as advance:
+        engine = make_engine(setup, engine_name, advance, **options)
+        try:
+            return run_policies(setup, engine_name, engine, policies)
+        finally:
+            engine.close()
+
+
+@contextmanager
+def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task(title, total=total)
+        # Drawing costs more than a simulated request: advance in steps.
+        step, waiting = max(1, total // 500), 0
+
+        def advance() -> None:
+            nonlocal waiting
+            waiting += 1
+            if waiting >= step:
+                progress.advance(task, waiting)
+                waiting = 0
+
+        yield advance
+        progress.update(task, completed=total)
+
+
+def _report(
+    out: Path, setup: Setup, run: Run, comparison: dict[str, dict[str, Any]], console: Console
+) -> None:
+    from .pictures import kept_patches
+    from .report import write_report
+
+    with console.status("report"):
+        write_report(
+            out / "report.html",
+            scenario=run.scenario,
+            engine=run.engine,
+            summaries=run.summaries,
+            tables=run.tables,
+            card=setup.card,
+            seed=run.scenario.seed,
+            pictures=kept_patches(setup, dict(run.tables)),
+            comparison=_comparison_rows(comparison),
+            command=_command(),
+        )
+
+
+def _command() -> str:
+    return shlex.join(["splitpoint", *sys.argv[1:]])
+
+
+def _comparison_rows(comparison: dict[str, dict[str, Any]]) -> dict[str, tuple[Any, ...]]:
+    rows: dict[str, tuple[Any, ...]] = {}
+    for policy, result in comparison.items():
+        for name, row in result["latency"].items():
+            if row["live_s"] is not None:
+                difference = row["live_s"] - row["virtual_s"]
+                rows[f"{policy}: latency_{name}_s"] = (
+                    row["live_s"],
+                    row["virtual_s"],
+                    difference,
+                    row["within"],
+                )
+        for name in ("bytes_differ", "place_differs", "device_answers_differ", "server_answers_differ"):
+            rows[f"{policy}: {name}"] = (result[name], 0, result[name], result[name] == 0)
+        rows[f"{policy}: near_ties"] = (result["near_ties"], 0, result["near_ties"], None)
+    return rows
+
+
+def _compared(policy: str, result: dict[str, Any]) -> str:
+    parts = [
+        f"{name} {1e3 * row['live_s']:.1f}/{1e3 * row['virtual_s']:.1f} ms"
+        for name, row in result["latency"].items()
+        if row["live_s"] is not None
+    ]
+    differ = sum(
+        result[name]
+        for name in ("bytes_differ", "place_differs", "device_answers_differ", "server_answers_differ")
+    )
+    verdict = "agrees" if result["within"] else "DIFFERS"
+    return (
+        f"{policy}: live/virtual {verdict}; {differ} of {result['requests']} requests differ, "
+        f"{result['near_ties']} near-ties, {result['degraded_in_either']} degraded; {', '.join(parts)}"
+    )

@@ -1,0 +1,49 @@
+"""Inputs on which the report draws the patches that are kept."""
+
+from __future__ import annotations
+
+from ..codec.selection import kept_tokens
+from ..device.head import advanced, load_head
+from .inputs import load_inputs
+from .records import Table
+from .report_patches import KeptPatches
+from .setup import Setup
+
+__all__ = ["kept_patches"]
+
+_KEEPS = (0.5, 0.25, 0.125)
+_PICTURES = 4
+
+
+def kept_patches(setup: Setup, tables: dict[str, Table]) -> list[KeptPatches]:
+    """The first inputs of the run, with the patches that a device keeps at the most used cut; needs torch."""
+    cut = _usual_cut(setup, tables)
+    data = load_inputs(setup)
+    head = load_head(setup.model_path, "torch")
+    pictures = []
+    samples = next(iter(tables.values()))["sample"][:_PICTURES].tolist() if tables else []
+    for sample in samples:
+        final = advanced(head, data.images[sample], None, setup.card.depth)
+        state = advanced(head, data.images[sample], None, cut)
+        if state.scores is None:
+            continue
+        pictures.append(
+            KeptPatches(
+                data.images[sample],
+                int(data.labels[sample]),
+                final.prediction,
+                setup.card.classes,
+                {keep: kept_tokens(state.scores, keep) for keep in _KEEPS},
+                f"sample {sample}, cut after block {cut}",
+            )
+        )
+    return pictures
+
+
+def _usual_cut(setup: Setup, tables: dict[str, Table]) -> int:
+    cuts = [
+        int(cut)
+        for columns in tables.values()
+        for cut in columns["cut"][columns["offloaded"] & (columns["cut"] > 0)]
+    ]
+    return max(set(cuts), key=cuts.count) if cuts else max(1, setup.card.depth // 3)
