@@ -89,7 +89,7 @@ def overview_figure(
 
 def _require() -> None:
     try:
-        import jinja2
+        import jinja2  # noqa: F401
         import matplotlib  # noqa: F401
     except ImportError:
         raise MissingExtra("the HTML report", "sim") from None
@@ -106,9 +106,10 @@ def _figures(
     import matplotlib as mpl
     from markupsafe import Markup
 
+    from .report_accuracy import accuracy_figure
     from .report_choices import adaptive_policies, choices_figure
     from .report_lanes import lane_figure
-    from .report_plots import accuracy_figure, breakdown_figure, cdf_figure, places_figure
+    from .report_plots import breakdown_figure, cdf_figure, places_figure
     from .report_style import RC, svg
 
     found: list[dict[str, Any]] = []
@@ -124,8 +125,8 @@ def _figures(
         lanes, remark = lane_figure(tables, scenario, seed)
         add(
             "What happened over time",
-            "Each mark is one request, as high as it took to answer: look at what a policy does when the link "
-            f"is slow (low grey) or the server is away, and for marks above the deadline. {remark}",
+            "Each mark is one request, as high as it took to answer: look at what a policy does when the "
+            f"link is slow (low grey) or the server is away, and for marks above the deadline. {remark}",
             lanes,
         )
         add(
@@ -151,7 +152,7 @@ def _figures(
             add(
                 "What the adaptive policies chose",
                 "Look whether more is sent (towards orange) when the link is fast, and more stays on the "
-                "device (blue) when it is slow; above each bar stands how many requests it is of.",
+                "device (blue) when it is slow; the number above a bar counts its requests.",
                 choices_figure(tables, names, card.depth),
             )
         add(

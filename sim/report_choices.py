@@ -44,7 +44,7 @@ def _label(decision: np.ndarray, depth: int) -> str:
     size = (
         f"{symbols:g} symbols"
         if symbols > 0
-        else f"{'all' if dims == 0 else f'{dims:.0f}'} dims, {bits:.0f} bit"
+        else f"{'all' if dims == 0 else f'{dims:.0f}'} dims, {bits:.0f} bits"
     )
     return f"split {split:.0f}, keep {100 * keep:.3g} %, {size}"
 
@@ -71,7 +71,7 @@ def choices_figure(tables: Mapping[str, Table], names: list[str], depth: int) ->
     fig = Figure(figsize=(9.6, 1.75 * len(names) + 0.6))
     height = fig.get_figheight()
     axes = fig.subplots(len(names), 1, squeeze=False)[:, 0]
-    fig.subplots_adjust(left=0.07, right=0.68, top=1 - 0.32 / height, bottom=0.62 / height, hspace=0.55)
+    fig.subplots_adjust(left=0.07, right=0.68, top=1 - 0.4 / height, bottom=0.5 / height, hspace=0.55)
     for ax, name in zip(axes, names, strict=True):
         rates = tables[name]["rate_estimate_bps"]
         known = np.isfinite(rates)

@@ -23,7 +23,7 @@ def place_labels(
     colours: Sequence[str],
     size: float = 8.5,
 ) -> None:
-    """Write each name near its point; a thin line leads from it where it had to move away.
+    """Write each name near its point; a thin line leads from it where it had to move away. Error bars may be crossed.
 
     points: (P, 2) data coordinates; bars: (P, 4) half-lengths left, right, down, up of the error bars.
     Limits and margins of the plot must stand already. Greedy: the crowded points choose first.
@@ -35,7 +35,7 @@ def place_labels(
     room = ax.get_window_extent(renderer)
     at = ax.transData.transform(points)
     taken = [Bbox.from_extents(x - 5 * pixel, y - 5 * pixel, x + 5 * pixel, y + 5 * pixel) for x, y in at]
-    taken += _bar_boxes(ax, points, bars, pixel)
+    crossed = _bar_boxes(ax, points, bars, pixel)
     spread = np.linalg.norm(at[:, None] - at[None], axis=2)
     for i in np.argsort(
         np.partition(spread, min(1, len(at) - 1), axis=1)[:, min(1, len(at) - 1)], kind="stable"
@@ -43,6 +43,7 @@ def place_labels(
         text = ax.annotate(
             names[i], points[i], xytext=(0, 0), textcoords="offset points", fontsize=size, color=colours[i],
             ha="center", va="center", zorder=6, annotation_clip=False,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.6},
         )  # fmt: skip
         extent = text.get_window_extent(renderer)
         width, height = extent.width + 2 * pixel, extent.height + 1 * pixel
@@ -53,7 +54,7 @@ def place_labels(
             covered = sum(_overlap(tried, other) for other in taken) + 3 * (
                 width * height - _overlap(tried, room)
             )
-            cost = covered + 0.02 * trial
+            cost = covered + 0.3 * sum(_overlap(tried, bar) for bar in crossed) + 2.0 * pixel**2 * trial
             if cost < best - 1e-9:
                 best, offset, box = cost, step, tried
         text.set_position(tuple(offset / pixel))

@@ -127,8 +127,8 @@ def draw_lane(
         if mask.any():
             ax.plot(
                 arrival_s[mask], latency_ms[mask], linestyle="", marker=place.marker, color=place.colour,
-                markersize=size + (0.9 if index == FALLBACK else 0.0), markeredgewidth=0.3, markeredgecolor="white",
-                alpha=0.9, zorder=3 + index, clip_on=False,
+                markersize=size + (0.9 if index == FALLBACK else 0.0),
+                markeredgewidth=0.3, markeredgecolor="white", alpha=0.9, zorder=3 + index, clip_on=False,
             )  # fmt: skip
     return len(columns["device"]) - len(chosen), int(above.sum())
 
@@ -221,8 +221,8 @@ def _draw_degraded(ax: Axes, columns: Table, scale: LaneScale) -> None:
     hit = np.flatnonzero(share)
     if len(hit):
         ax.broken_barh(
-            [(edges[i], edges[i + 1] - edges[i]) for i in hit], (-0.045, 0.04), transform=ax.get_xaxis_transform(),
-            facecolors=[(0.13, 0.13, 0.13, 0.2 + 0.8 * share[i]) for i in hit], clip_on=False, zorder=2,
+            [(edges[i], edges[i + 1] - edges[i]) for i in hit], (-0.045, 0.04),
+            transform=ax.get_xaxis_transform(), facecolors=[(0.13, 0.13, 0.13, 0.2 + 0.8 * share[i]) for i in hit], clip_on=False, zorder=2,
         )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from .records import Table
+from .report_accuracy import draw_accuracy
 from .report_lanes import draw_lane, lane_legend, lane_scale
-from .report_plots import draw_accuracy
 from .report_style import RC, blank
 from .report_text import by_utility
 from .scenario import Scenario

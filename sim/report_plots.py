@@ -1,4 +1,4 @@
-"""The report's comparisons of policies: accuracy against cost, where answered, latencies and their parts."""
+"""The report's comparisons of policies: where requests were answered, latencies and their parts."""
 
 from __future__ import annotations
 
@@ -10,17 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from .records import Table
-from .report_labels import place_labels
 from .report_lanes import places
 from .report_style import (
     DEADLINE,
     FALLBACK,
     PLACES,
     POLICY_DASHES,
-    POLICY_MARKERS,
     blank,
     legend_below,
     policy_colour,
@@ -29,15 +26,12 @@ from .report_style import (
 )
 
 __all__ = [
-    "accuracy_figure",
     "breakdown_figure",
     "cdf_figure",
-    "draw_accuracy",
     "latency_parts",
     "places_figure",
 ]
 
-_NARROW = (4.9, 3.9)
 _CURVE_POINTS = 400
 PARTS = (
     ("waiting in the device's queue", "#bdbdbd", ""),
@@ -45,7 +39,8 @@ PARTS = (
     ("uplink", "#56b4e9", "////"),
     ("server", PLACES[1].colour, ""),
     ("downlink", "#f0e442", "...."),
-    ("rest: codec, RPC, replies waited for in vain", "#882255", ""),
+    ("rest: codec and RPC", "#cc79a7", ""),
+    ("waiting in vain for the server", PLACES[FALLBACK].colour, ""),
 )
 
 
@@ -78,7 +73,7 @@ def _bar_figure(names: Sequence[str], legend_rows: int) -> tuple[Figure, Axes]:
 
 
 def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
-    """Which exit answered, device exits first, then the server's, then the fallback; shares of each policy."""
+    """Which exit answered, device exits first, then the server's, then the fallback; in shares."""
     count = len(exits)
     colours = [
         *ramp(PLACES[0].light, PLACES[0].dark, count), *ramp(PLACES[1].light, PLACES[1].dark, count),
@@ -108,8 +103,8 @@ def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
                     sum(w * c for w, c in zip((0.3, 0.6, 0.1), _rgb(colours[used[part]]), strict=True)) < 0.55
                 )
                 ax.text(
-                    100 * (share[:part].sum() + value / 2), row, f"{100 * value:.0f} %", ha="center", va="center",
-                    fontsize=8, color="white" if dark else "#222222",
+                    100 * (share[:part].sum() + value / 2), row, f"{100 * value:.0f} %",
+                    ha="center", va="center", fontsize=8, color="white" if dark else "#222222",
                 )  # fmt: skip
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of the policy's answered requests, %")
@@ -122,19 +117,21 @@ def _rgb(colour: str) -> tuple[float, ...]:
 
 
 def latency_parts(columns: Table) -> np.ndarray:
-    """Mean seconds of each of PARTS over a policy's requests, (6,).
+    """Mean seconds of each of PARTS over a policy's requests, (7,).
 
-    A trip whose reply was not used counts as rest: nothing of it shortened or made the answer.
+    A trip whose reply was not used is waiting in vain as a whole, however far it came.
     """
     if not len(columns["device"]):
         return np.zeros(len(PARTS))
     used = columns["offloaded"] & ~columns["local"]
+    vain = columns["offloaded"] & columns["local"]
     queue = columns["start_s"] - columns["arrival_s"]
     trip = [
         np.where(used, np.nan_to_num(columns[name]), 0.0) for name in ("uplink_s", "server_s", "downlink_s")
     ]
     rest = np.maximum(columns["latency_s"] - queue - columns["head_s"] - sum(trip), 0.0)
-    return np.array([values.mean() for values in (queue, columns["head_s"], *trip, rest)])
+    parts = (queue, columns["head_s"], *trip, np.where(vain, 0.0, rest), np.where(vain, rest, 0.0))
+    return np.array([values.mean() for values in parts])
 
 
 def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
@@ -169,8 +166,8 @@ def cdf_figure(tables: Mapping[str, Table], issued: Mapping[str, int], deadline_
     fig = Figure(figsize=(9.6, 3.9))
     ax = fig.subplots()
     columns_of_legend = 4 if max((len(shorten(name)) for name in tables), default=0) < 18 else 3
-    legend_rows = -(-(len(tables) + 1) // columns_of_legend)
-    fig.subplots_adjust(left=0.065, right=0.97, top=0.97, bottom=(0.62 + 0.2 * legend_rows) / 3.9)
+    legend_rows = -(-len(tables) // columns_of_legend)
+    fig.subplots_adjust(left=0.065, right=0.97, top=0.97, bottom=(0.5 + 0.2 * legend_rows) / 3.9)
     filled = {name: np.sort(1e3 * c["latency_s"]) for name, c in tables.items() if len(c["device"])}
     if not filled:
         blank(ax, "no request was answered")
@@ -180,7 +177,8 @@ def cdf_figure(tables: Mapping[str, Table], issued: Mapping[str, int], deadline_
     handles = []
     for place, name in enumerate(tables):
         style: dict[str, Any] = {
-            "color": policy_colour(place), "linestyle": POLICY_DASHES[place % len(POLICY_DASHES)], "linewidth": 1.8,
+            "color": policy_colour(place), "linewidth": 1.8,
+            "linestyle": POLICY_DASHES[place % len(POLICY_DASHES)],
         }  # fmt: skip
         handles.append(Line2D([], [], label=shorten(name, 30), **style))
         if name not in filled:
@@ -202,80 +200,3 @@ def cdf_figure(tables: Mapping[str, Table], issued: Mapping[str, int], deadline_
     ax.set_ylabel("answered within that time, %")
     legend_below(fig, handles, columns_of_legend)
     return fig
-
-
-def accuracy_figure(
-    summaries: Sequence[Mapping[str, Any]], tables: Mapping[str, Table], against: str
-) -> Figure:
-    """Accuracy against `against` ("bytes" or "p95"), one point a policy, 95 % error bars both ways."""
-    fig = Figure(figsize=_NARROW)
-    ax = fig.subplots()
-    fig.subplots_adjust(left=0.125, right=0.97, top=0.97, bottom=0.12)
-    draw_accuracy(ax, summaries, tables, against)
-    return fig
-
-
-def draw_accuracy(
-    ax: Axes, summaries: Sequence[Mapping[str, Any]], tables: Mapping[str, Table], against: str
-) -> None:
-    """Fill one plot; policies without an accuracy are left out."""
-    rows = []
-    for place, summary in enumerate(summaries):
-        columns = tables.get(summary["policy"])
-        values = (
-            np.empty(0) if columns is None else columns["uplink_bytes" if against == "bytes" else "latency_s"]
-        )
-        if len(values) and np.isfinite(summary["accuracy"]):
-            centre, low, high = _mean(values) if against == "bytes" else _p95(values)
-            rows.append((place, centre, low, high, *_accuracy(summary)))
-    if not rows:
-        blank(ax, "no request was answered")
-        return
-    found = np.array(rows)
-    kilo = against == "bytes" and found[:, 1].max() >= 1000
-    found[:, 1:4] *= 1e3 if against == "p95" else 1e-3 if kilo else 1.0
-    found[:, 4:] *= 100.0
-    x, x_low, x_high, y, y_low, y_high = found[:, 1:].T
-    bars = np.stack([x - x_low, x_high - x, y - y_low, y_high - y], axis=1)
-    places_ = found[:, 0].astype(int)
-    for row, place in enumerate(places_):
-        ax.errorbar(
-            x[row], y[row], xerr=bars[row, :2, None], yerr=bars[row, 2:, None], color=policy_colour(place),
-            marker=POLICY_MARKERS[place % len(POLICY_MARKERS)], markersize=6.5, elinewidth=1.0, capsize=2.5,
-            markeredgecolor="white", markeredgewidth=0.6, zorder=4,
-        )  # fmt: skip
-    # From 0, so that lengths compare; room at the right and above for the names.
-    ax.set_xlim(-0.04 * x_high.max(), max(1.16 * x_high.max(), 1e-9) if x_high.max() > 0 else 1.0)
-    room = max(1.0, 0.14 * (y_high.max() - y_low.min()))
-    ax.set_ylim(y_low.min() - room, y_high.max() + room)
-    ax.yaxis.set_major_locator(MaxNLocator(6))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if 0 <= value <= 100 else ""))
-    ax.set_ylabel("accuracy, %")
-    unit = "kB" if kilo else "B"
-    ax.set_xlabel(
-        f"mean uplink of a request, {unit}" if against == "bytes" else "latency that 95 % stay within, ms"
-    )
-    names = [shorten(str(summaries[place]["policy"]), 20) for place in places_]
-    place_labels(ax, np.stack([x, y], axis=1), names, bars, [policy_colour(place) for place in places_])
-
-
-def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
-    accuracy = float(summary["accuracy"])
-    low, high = summary.get("accuracy_ci95") or (np.nan, np.nan)
-    return accuracy, *(float(end) if np.isfinite(end) else accuracy for end in (low, high))
-
-
-def _mean(values: np.ndarray) -> tuple[float, float, float]:
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    centre = float(values.mean())
-    return centre, max(0.0, centre - half), centre + half
-
-
-def _p95(values: np.ndarray) -> tuple[float, float, float]:
-    """The 95 % quantile and its 95 % interval from order statistics (binomial ranks, normal approximation)."""
-    ordered = np.sort(values)
-    half = 1.96 * (len(ordered) * 0.95 * 0.05) ** 0.5
-    ranks = np.clip([0.95 * len(ordered) - half - 1, 0.95 * len(ordered) + half], 0, len(ordered) - 1)
-    centre = float(np.quantile(ordered, 0.95))
-    low, high = (float(ordered[int(round(rank))]) for rank in ranks)
-    return centre, min(low, centre), max(high, centre)

@@ -29,6 +29,7 @@ __all__ = [
     "SOFT",
     "Place",
     "blank",
+    "darker",
     "legend_below",
     "policy_colour",
     "ramp",
@@ -53,7 +54,7 @@ class Place(NamedTuple):
 
 PLACES = (
     Place("answered on the device", "#0072b2", "o", "#a6d3ee", "#00466e"),
-    Place("answered by the server", "#e08a00", "^", "#ffd591", "#a85a00"),
+    Place("answered by the server", "#e08a00", "^", "#ffd591", "#b86200"),
     Place("fallback: server not reached in time", INK, "X", "#bbbbbb", INK),
 )
 FALLBACK = 2
@@ -62,11 +63,11 @@ _POLICIES = (
     "#332288",
     "#cc6677",
     "#117733",
-    "#88ccee",
+    "#44aa99",
     "#882255",
     "#999933",
-    "#44aa99",
     "#aa4499",
+    "#88ccee",
     "#ddcc77",
 )
 POLICY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
@@ -107,6 +108,12 @@ def policy_colour(index: int) -> str:
     return _POLICIES[index % len(_POLICIES)]
 
 
+def darker(colour: str) -> str:
+    """The colour for text on white: pale ones need more contrast there than as a line."""
+    red, green, blue = to_rgb(colour)
+    return to_hex(0.6 * np.array([red, green, blue])) if red + green + blue > 1.2 else colour
+
+
 def ramp(light: str, dark: str, count: int) -> list[str]:
     """`count` colours from light to dark; the middle for one."""
     steps = np.linspace(0.0, 1.0, count) if count > 1 else [0.5]
@@ -138,8 +145,8 @@ def legend_below(fig: Figure, handles: Sequence[Any], columns: int, centre: floa
         if r * columns + c < len(handles)
     ]
     fig.legend(
-        handles=by_column, loc="lower center", ncols=columns, handlelength=1.6, columnspacing=1.8, handletextpad=0.6,
-        bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
+        handles=by_column, loc="lower center", ncols=columns,
+        handlelength=1.6, columnspacing=1.8, handletextpad=0.6, bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
     )  # fmt: skip
 
 

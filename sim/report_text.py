@@ -36,8 +36,8 @@ GLOSSARY = (
     ("accuracy", "Share of the answered requests whose answer is the true class."),
     (
         "utility",
-        "1 for a correct answer and 0 for a wrong one, less weighted latency, energy and airtime and a charge "
-        "for lateness; the weights stand in the scenario. Higher is better, 1 cannot be reached.",
+        "1 for a correct answer and 0 for a wrong one, less weighted latency, energy and airtime, and a "
+        "charge for lateness; the weights stand in the scenario. Higher is better, 1 cannot be reached.",
     ),
     (
         "±",
@@ -57,7 +57,7 @@ GLOSSARY = (
     ("keep, dims, bits", "Share of the patches sent, numbers per patch, and bits per number."),
     (
         "degraded",
-        "The server could not be reached in time, so the device gave its own best answer so far: the fallback.",
+        "The server could not be reached in time, so the device gave its best answer so far: the fallback.",
     ),
     ("late", "Answered after the deadline."),
     ("lost", "Never answered; this must be 0."),
@@ -127,8 +127,7 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
     said.append(
         f"{'It' if said else 'The policy “' + str(best['policy']) + '”'} answered "
         f"{number(best['accuracy'], 1, 100)} % correctly, 95 % of its requests within "
-        f"{number(best['latency_p95_s'], 0, 1e3)} ms, and sent {number(best['uplink_bytes_mean'], 2, 1e-3)} kB "
-        "for the average request."
+        f"{number(best['latency_p95_s'], 0, 1e3)} ms, and sent {_sent(best['uplink_bytes_mean'])}."
     )
     lost = sum(s["lost"] for s in summaries)
     twice = sum(s.get("answered_twice", 0) for s in summaries)
@@ -141,6 +140,13 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
         if s.get("policy_replaced")
     ]
     return said
+
+
+def _sent(mean_bytes: float) -> str:
+    if not mean_bytes > 0:
+        return "nothing to the server"
+    size = f"{number(mean_bytes, 2, 1e-3)} kB" if mean_bytes >= 1000 else f"{number(mean_bytes, 0)} B"
+    return f"{size} to the server for the average request"
 
 
 _UNITS = (
@@ -212,7 +218,8 @@ def facts(
         ("shared air", f"up: {_described(radio.uplink)}; down: {_described(radio.downlink)}"),
         (
             "server",
-            f"{quantity('macs_per_s', scenario.server.macs_per_s)}, batches of up to {scenario.server.max_batch}",
+            f"{quantity('macs_per_s', scenario.server.macs_per_s)}, "
+            f"batches of up to {scenario.server.max_batch}",
         ),
         (
             "model",

@@ -14,8 +14,8 @@ from .report_text import headline_rows, number
 __all__ = ["summary_table"]
 
 _HEADS = (
-    "policy", "accuracy\n%", "utility", "p50\nms", "p95\nms", "p99\nms", "uplink\nB", "energy\nmJ", "local\n%",
-    "degr.", "late", "lost",
+    "policy", "accuracy\n%", "utility", "p50\nms", "p95\nms", "p99\nms", "uplink\nB", "energy\nmJ",
+    "local\n%", "degr.", "late", "lost",
 )  # fmt: skip
 
 
@@ -32,8 +32,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]]) -> RichTable:
     for row in headline_rows(summaries):
         cells = [
             row["policy"], f"{row['accuracy']} {row['accuracy_ci']}", f"{row['utility']} {row['utility_ci']}",
-            row["p50"], row["p95"], row["p99"], number(bytes_mean[row["policy"]], 0), row["energy"], row["local"],
-            *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
+            row["p50"], row["p95"], row["p99"], number(bytes_mean[row["policy"]], 0),
+            row["energy"], row["local"], *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
         ]  # fmt: skip
         texts = [Text(cell.strip()) for cell in cells]
         if row["lost"]:
