@@ -33,6 +33,7 @@ except ImportError:  # optional: no wheel for some boards
 __all__ = ["CodeTables", "available_coders", "decode_planes", "encode_planes", "fit_tables"]
 
 _BINS = 511  # code - zero lies in -255..255
+_WORTH = 0.98  # a plane expected to stay longer than this part of its packed length is packed
 
 
 def available_coders() -> tuple[pb.Coder.ValueType, ...]:
@@ -91,7 +92,7 @@ def encode_planes(quantised: Quantised, first: int, stop: int, tables: CodeTable
         ones = tables.ones(origins, flat >> (8 - plane), plane)
         # A look at the cost first: low planes are often noise, and coding them in vain takes time.
         cost = -np.log2(np.where(bits[plane], ones, 1.0 - ones)).sum()
-        if cost > 8 * len(planes[place]) - 16:
+        if cost > _WORTH * 8 * len(planes[place]):
             continue
         coder = constriction.stream.stack.AnsCoder()
         coder.encode_reverse(bits[plane].astype(np.int32), _bits(), ones)
