@@ -21,7 +21,7 @@ def accuracy_figure(
     summaries: Sequence[Mapping[str, Any]], tables: Mapping[str, Table], against: str
 ) -> Figure:
     """Accuracy against `against` ("bytes" or "p95"), one point a policy, 95 % error bars both ways."""
-    fig = Figure(figsize=_NARROW)
+    fig = Figure(figsize=(4.9, 3.9))
     ax = fig.subplots()
     fig.subplots_adjust(left=0.125, right=0.97, top=0.97, bottom=0.12)
     draw_accuracy(ax, summaries, tables, against)
@@ -68,6 +68,7 @@ def draw_accuracy(
     ax.set_xlabel(
         f"mean uplink of a request, {unit}" if against == "bytes" else "latency that 95 % stay within, ms"
     )
+    colours = [darker(policy_colour(place)) for place in places_]
     names = [shorten(str(summaries[place]["policy"]), 20) for place in places_]
     place_labels(
         ax, np.stack([x, y], axis=1), names, bars, [darker(policy_colour(place)) for place in places_]
@@ -77,7 +78,9 @@ def draw_accuracy(
 def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
     accuracy = float(summary["accuracy"])
     low, high = summary.get("accuracy_ci95") or (np.nan, np.nan)
-    return accuracy, *(float(end) if np.isfinite(end) else accuracy for end in (low, high))
+    if np.isnan(low) or np.isnan(high):
+        return accuracy, accuracy, accuracy
+    return accuracy, float(low), float(high)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, float]:

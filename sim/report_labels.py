@@ -23,10 +23,10 @@ def place_labels(
     colours: Sequence[str],
     size: float = 8.5,
 ) -> None:
-    """Write each name near its point; a thin line leads from it where it had to move away. Error bars may be crossed.
+    """Write each name near its point; a thin line leads from it where it had to move away.
 
     points: (P, 2) data coordinates; bars: (P, 4) half-lengths left, right, down, up of the error bars.
-    Limits and margins of the plot must stand already. Greedy: the crowded points choose first.
+    Limits and margins of the plot must stand already. Error bars may be crossed. Greedy: the crowded points choose first.
     """
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)

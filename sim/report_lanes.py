@@ -222,7 +222,8 @@ def _draw_degraded(ax: Axes, columns: Table, scale: LaneScale) -> None:
     if len(hit):
         ax.broken_barh(
             [(edges[i], edges[i + 1] - edges[i]) for i in hit], (-0.045, 0.04),
-            transform=ax.get_xaxis_transform(), facecolors=[(0.13, 0.13, 0.13, 0.2 + 0.8 * share[i]) for i in hit], clip_on=False, zorder=2,
+            transform=ax.get_xaxis_transform(), clip_on=False, zorder=2,
+            facecolors=[(0.13, 0.13, 0.13, 0.2 + 0.8 * share[i]) for i in hit],
         )  # fmt: skip
 
 

@@ -73,7 +73,7 @@ _POLICIES = (
 POLICY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 POLICY_DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
 
-RC: dict[str, Any] = {
+RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#9a9a9a",
     "axes.grid": True,
@@ -111,14 +111,14 @@ def policy_colour(index: int) -> str:
 def darker(colour: str) -> str:
     """The colour for text on white: pale ones need more contrast there than as a line."""
     red, green, blue = to_rgb(colour)
-    return to_hex(0.6 * np.array([red, green, blue])) if red + green + blue > 1.2 else colour
+    return to_hex((0.6 * red, 0.6 * green, 0.6 * blue)) if red + green + blue > 1.2 else colour
 
 
 def ramp(light: str, dark: str, count: int) -> list[str]:
     """`count` colours from light to dark; the middle for one."""
     steps = np.linspace(0.0, 1.0, count) if count > 1 else [0.5]
     low, high = np.array(to_rgb(light)), np.array(to_rgb(dark))
-    return [to_hex(low + step * (high - low)) for step in steps]
+    return [to_hex(tuple((low + step * (high - low)).tolist())) for step in steps]
 
 
 def shorten(name: str, limit: int = 24) -> str:
@@ -146,7 +146,8 @@ def legend_below(fig: Figure, handles: Sequence[Any], columns: int, centre: floa
     ]
     fig.legend(
         handles=by_column, loc="lower center", ncols=columns,
-        handlelength=1.6, columnspacing=1.8, handletextpad=0.6, bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
+        handlelength=1.6, columnspacing=1.8, handletextpad=0.6,
+        bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
     )  # fmt: skip
 
 
