@@ -125,7 +125,7 @@ def decode_planes(
 
 
 def _decode(data: bytes, ones: np.ndarray, plane: int, size: int) -> np.ndarray:
-    if constriction is None or len(data) % 4 or not 0 < len(data) < size:
+    if constriction is None or len(data) % 4 or len(data) > size:
         raise PayloadError("tokens.planes", f"[{plane}] has {len(data)} bytes: neither packed nor coded")
     try:
         coder = constriction.stream.stack.AnsCoder(np.frombuffer(data, "<u4").astype(np.uint32, copy=False))

@@ -50,6 +50,14 @@ def test_planes_sent_later_are_the_planes_sent_at_once():
     assert parts == encode_planes(quantised, 0, 8, TABLES)
 
 
+def test_a_plane_that_costs_nothing_is_empty_and_comes_back():
+    quantised = Quantised(np.zeros((1, 1), np.uint8), np.zeros(1, np.float16), np.ones(1, np.float16))
+    tables = CodeTables(fit_tables([quantised], 1))
+    planes = encode_planes(quantised, 0, 8, tables)
+    assert planes == [b""] * 8
+    assert (decoded(planes, quantised, tables) == 0).all()
+
+
 def test_likely_codes_become_much_shorter():
     samples = [sample(seed, rows=65) for seed in range(1000, 1010)]
     coded = sum(len(plane) for s in samples for plane in encode_planes(s, 0, 4, TABLES))
