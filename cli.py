@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -29,19 +29,19 @@ app = typer.Typer(
 )
 
 
-class EngineName(str, Enum):
+class EngineName(StrEnum):
     live = "live"
     profile = "profile"
     tensor = "tensor"
 
 
-class HeadName(str, Enum):
+class HeadName(StrEnum):
     auto = "auto"
     torch = "torch"
     onnx = "onnx"
 
 
-class SplitName(str, Enum):
+class SplitName(StrEnum):
     calibration = "calibration"
     evaluation = "evaluation"
 
@@ -56,23 +56,21 @@ def run(
         EngineName, typer.Option(help="Real processes, looked-up answers, or the network.")
     ] = EngineName.live,
     policy: Annotated[
-        Optional[list[str]],
+        list[str] | None,
         typer.Option(metavar="NAME ...", help="Only these policies; also replay:requests.parquet[:POLICY]."),
     ] = None,
     requests: Annotated[
-        Optional[int], typer.Option(min=1, help="Requests per policy, over all devices.")
+        int | None, typer.Option(min=1, help="Requests per policy, over all devices.")
     ] = None,
-    seed: Annotated[Optional[int], typer.Option(min=0, help="Root of all randomness.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Root of all randomness.")] = None,
     out: Annotated[
-        Optional[Path], typer.Option(help="Folder for summary.json, requests.parquet and report.html.")
+        Path | None, typer.Option(help="Folder for summary.json, requests.parquet and report.html.")
     ] = None,
     compare: Annotated[
-        Optional[EngineName],
+        EngineName | None,
         typer.Option(help="Run this virtual engine first, replay its Decisions, and compare."),
     ] = None,
-    server: Annotated[
-        Optional[str], typer.Option(help="Live: a server that runs already, HOST:PORT.")
-    ] = None,
+    server: Annotated[str | None, typer.Option(help="Live: a server that runs already, HOST:PORT.")] = None,
     head: Annotated[
         HeadName, typer.Option(help="Live: what the devices run their blocks with.")
     ] = HeadName.auto,
@@ -113,7 +111,7 @@ def train(
         "clutter.safetensors"
     ),
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    epochs: Annotated[Optional[int], typer.Option(min=2, help="Shorter or longer than the default.")] = None,
+    epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a network; a run that was killed goes on where it was when started again."""
@@ -132,7 +130,7 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
     split: Annotated[SplitName, typer.Option(help="Of a named set.")] = SplitName.evaluation,
-    data_dir: Annotated[Optional[Path], typer.Option(help="Where named sets lie.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     json_: Json = False,
 ) -> None:
     """Accuracy, multiply-accumulates and time at every exit."""
@@ -167,11 +165,11 @@ def profile(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     split: Annotated[SplitName, typer.Option(help="Which profile, for a named set.")] = SplitName.calibration,
     data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
-    data_dir: Annotated[Optional[Path], typer.Option(help="Where named sets lie.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="Default: beside the model, NAME.SPLIT.npz.")] = None,
-    keep: Annotated[Optional[list[float]], typer.Option(help="Grid of keep; repeat for more.")] = None,
-    dims: Annotated[Optional[list[int]], typer.Option(help="Grid of dims; repeat for more.")] = None,
-    bits: Annotated[Optional[list[int]], typer.Option(help="Grid of bits; repeat for more.")] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Default: beside the model, NAME.SPLIT.npz.")] = None,
+    keep: Annotated[list[float] | None, typer.Option(help="Grid of keep; repeat for more.")] = None,
+    dims: Annotated[list[int] | None, typer.Option(help="Grid of dims; repeat for more.")] = None,
+    bits: Annotated[list[int] | None, typer.Option(help="Grid of bits; repeat for more.")] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
@@ -204,13 +202,11 @@ def serve(
     threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1)] = 32,
     max_pending: Annotated[int, typer.Option(min=1, help="Requests beyond this are refused.")] = 256,
-    pace_macs_per_s: Annotated[Optional[float], typer.Option(help="Simulate a server of this speed.")] = None,
+    pace_macs_per_s: Annotated[float | None, typer.Option(help="Simulate a server of this speed.")] = None,
     pace_base_s: Annotated[float, typer.Option(help="With it: seconds for each segment of a batch.")] = 0.0,
-    certificate: Annotated[Optional[Path], typer.Option(help="TLS: the server's certificate, PEM.")] = None,
-    key: Annotated[Optional[Path], typer.Option(help="TLS: its key, PEM.")] = None,
-    client_root: Annotated[
-        Optional[Path], typer.Option(help="TLS: who must have signed the clients.")
-    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS: the server's certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
+    client_root: Annotated[Path | None, typer.Option(help="TLS: who must have signed the clients.")] = None,
 ) -> None:
     """Serve the network's tail over gRPC, until SIGTERM."""
     from .server.config import ServerConfig
@@ -258,11 +254,11 @@ def device(
     ] = "clutter",
     deadline_s: Annotated[float, typer.Option(min=0.0, help="Relative, for each image.")] = 0.5,
     index: Annotated[int, typer.Option(min=0, help="This device's number on the emulator.")] = 0,
-    root: Annotated[Optional[Path], typer.Option(help="TLS: who signed the server, PEM.")] = None,
-    certificate: Annotated[Optional[Path], typer.Option(help="TLS: this client's certificate, PEM.")] = None,
-    key: Annotated[Optional[Path], typer.Option(help="TLS: its key, PEM.")] = None,
+    root: Annotated[Path | None, typer.Option(help="TLS: who signed the server, PEM.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS: this client's certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
     server_name: Annotated[
-        Optional[str], typer.Option(help="TLS: the name in the server's certificate.")
+        str | None, typer.Option(help="TLS: the name in the server's certificate.")
     ] = None,
     json_: Json = False,
 ) -> None:

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from ..clock import Clock
 from ..errors import RemoteError
-from ..protos.client import LinkDown, ServiceClient, TimedOut
 from ..protos import splitpoint_pb2 as pb
+from ..protos.client import LinkDown, ServiceClient, TimedOut
 from .accounting import Trip
-from .clock import Clock
 from .effects import Answer, Offload, Reading, Reply, RunBlocks
 from .encoder import Encoder
 from .head import Head, HeadState, advanced

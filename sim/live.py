@@ -146,8 +146,9 @@ class LiveEngine:
             await device.tell(command)
         ended = asyncio.Event()
         faults = [self._fault(fault, epoch, ended) for fault in self.setup.scenario.faults]
-        parts, *_ = await asyncio.gather(self._follow_all(ended), *faults)
-        return [record for part in parts for record in part]
+        following = asyncio.create_task(self._follow_all(ended))
+        await asyncio.gather(following, *faults)
+        return [record for part in following.result() for record in part]
 
     async def _follow_all(self, ended: asyncio.Event) -> list[list[Record]]:
         try:
@@ -195,3 +196,8 @@ class LiveEngine:
         for process in known:
             if process is not None:
                 await process.stop()
+
+
+def _record(row: list[Any]) -> Record:
+    # JSON has no NaN: None stands for it on the pipe.
+    return Record(*(math.nan if value is None else value for value in row))

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_type_hints
 
 import numpy as np
 
@@ -108,7 +108,7 @@ def table(records: Sequence[Record], labels: np.ndarray, deadline_s: float) -> d
     columns = {
         name: np.array(values, dtype=_DTYPES[kind])
         for (name, kind), values in zip(
-            Record.__annotations__.items(),
+            get_type_hints(Record).items(),
             zip(*ordered, strict=True) if ordered else [()] * len(Record._fields),
             strict=True,
         )
@@ -120,7 +120,7 @@ def table(records: Sequence[Record], labels: np.ndarray, deadline_s: float) -> d
     return columns
 
 
-_DTYPES: dict[str, type] = {"int": np.int64, "float": np.float64, "bool": np.bool_}
+_DTYPES: dict[type, type] = {int: np.int64, float: np.float64, bool: np.bool_}
 
 
 def write_requests(path: Path, tables: Mapping[str, Table], about: Mapping[str, Any]) -> None:

@@ -70,9 +70,7 @@ def draw_accuracy(
     )
     colours = [darker(policy_colour(place)) for place in places_]
     names = [shorten(str(summaries[place]["policy"]), 20) for place in places_]
-    place_labels(
-        ax, np.stack([x, y], axis=1), names, bars, [darker(policy_colour(place)) for place in places_]
-    )
+    place_labels(ax, np.stack([x, y], axis=1), names, bars, colours)
 
 
 def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:

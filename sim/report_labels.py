@@ -26,7 +26,8 @@ def place_labels(
     """Write each name near its point; a thin line leads from it where it had to move away.
 
     points: (P, 2) data coordinates; bars: (P, 4) half-lengths left, right, down, up of the error bars.
-    Limits and margins of the plot must stand already. Error bars may be crossed. Greedy: the crowded points choose first.
+    Limits and margins of the plot must stand already. Greedy: the crowded points choose first; error bars
+    may be crossed.
     """
     figure = ax.get_figure(root=True)
     assert isinstance(figure, Figure)
@@ -54,7 +55,7 @@ def place_labels(
             covered = sum(_overlap(tried, other) for other in taken) + 3 * (
                 width * height - _overlap(tried, room)
             )
-            cost = covered + 0.3 * sum(_overlap(tried, bar) for bar in crossed) + 2.0 * pixel**2 * trial
+            cost = covered + 0.8 * sum(_overlap(tried, bar) for bar in crossed) + 2.0 * pixel**2 * trial
             if cost < best - 1e-9:
                 best, offset, box = cost, step, tried
         text.set_position(tuple(offset / pixel))

@@ -28,8 +28,8 @@ def draw_overview(
     shown = ranked[:1] + sorted(ranked[1:], key=lambda s: -s["offloaded_fraction"])[:1]
     lanes = {str(s["policy"]): tables[s["policy"]] for s in shown}
     with mpl.rc_context(RC):
-        fig = Figure(figsize=(11.0, 5.0), dpi=150)
-        left = fig.add_gridspec(2, 1, left=0.055, right=0.60, top=0.94, bottom=0.19, hspace=0.34)
+        fig = Figure(figsize=(11.0, 5.3), dpi=150)
+        left = fig.add_gridspec(2, 1, left=0.055, right=0.60, top=0.94, bottom=0.225, hspace=0.34)
         right = fig.add_gridspec(2, 1, left=0.72, right=0.985, top=0.965, bottom=0.10, hspace=0.34)
         scale = lane_scale(list(lanes.values()), scenario.deadline_s)
         upper = fig.add_subplot(left[0])

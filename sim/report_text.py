@@ -165,7 +165,7 @@ def quantity(name: str, value: Any) -> str:
     """A configured value in words: ('round_trip_s', .01) gives 'round trip 10 ms'."""
     for suffix, unit in _UNITS:
         if f"_{name}".endswith(suffix) and isinstance(value, int | float) and not isinstance(value, bool):
-            words = name.removesuffix(suffix.lstrip("_")).strip("_").replace("_", " ").replace("snr", "SNR")
+            words = name.removesuffix(suffix.lstrip("_")).strip("_").replace("_", " ").replace("snr", "SNR").replace("doppler", "Doppler")
             return f"{words} {_scaled(float(value), unit)}".strip()
     words = name.replace("_", " ")
     if isinstance(value, bool):
@@ -183,9 +183,27 @@ def _scaled(value: float, unit: str) -> str:
     return f"{value:g} {unit}"
 
 
+_KINDS = {
+    "awgn": "constant SNR",
+    "bursts": "bursts of requests",
+    "constant": "constant rate",
+    "dedicated": "each device its own",
+    "fifo": "first come, first served",
+    "gilbert_elliott": "Gilbert-Elliott",
+    "mahimahi": "Mahimahi trace",
+    "periodic": "one request every period",
+    "poisson": "Poisson arrivals",
+    "rayleigh": "Rayleigh fading",
+    "rician": "Rician fading",
+    "round_robin": "devices take turns",
+    "snr_trace": "recorded SNR",
+}
+
+
 def _described(config: BaseModel, always: tuple[str, ...] = ()) -> str:
     """A configuration in words: its kind, then what was set in it."""
-    parts = [str(getattr(config, "kind", "")).replace("_", " ")]
+    kind = str(getattr(config, "kind", ""))
+    parts = [_KINDS.get(kind, kind.replace("_", " "))]
     for name in type(config).model_fields:
         value = getattr(config, name)
         if name == "kind" or (name not in config.model_fields_set and name not in always):
@@ -203,7 +221,7 @@ def facts(
 ) -> list[tuple[str, str]]:
     """What was run, as (term, description)."""
     groups = [
-        f"{group.count} at {quantity('macs_per_s', group.macs_per_s)}, {_described(group.arrivals)} each"
+        f"{group.count} at {quantity('macs_per_s', group.macs_per_s)}, {_described(group.arrivals)} at each"
         + (f", link of their own: {_described(group.link)}" if group.link else "")
         for group in scenario.devices
     ]
@@ -215,7 +233,7 @@ def facts(
         ("deadline", f"{_scaled(scenario.deadline_s, 's')} from a request's arrival"),
         ("devices", "; ".join(groups)),
         ("link", _described(radio.link)),
-        ("shared air", f"up: {_described(radio.uplink)}; down: {_described(radio.downlink)}"),
+        ("medium", f"up: {_described(radio.uplink)}; down: {_described(radio.downlink)}"),
         (
             "server",
             f"{quantity('macs_per_s', scenario.server.macs_per_s)}, "

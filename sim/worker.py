@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..device.clock import Clock
 from ..device.encoder import Encoder
 from ..device.head import Head, advanced, load_head
 from ..device.realtime import RealTimeDevice

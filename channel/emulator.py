@@ -1,0 +1,283 @@
+"""The channel emulator: a process between devices and server that makes real traffic wait as a link would.
+
+    device ─► Infer, InferStream ─► up: medium, half a round trip, noise on symbols ─► server
+           ◄─ reply + LinkReport ◄─ down: medium, half a round trip ◄────────────────┘
+    anything else (health, reflection, Describe, ...) is relayed bytewise, half a round trip each way
+
+Messages that an outage swallows are not answered. Where the server cannot be reached, the device is told so at
+once. The metadata `splitpoint-device` says whose link it is; without it, device 0's. User space only: kernels often
+lack netem.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import yaml
+from google.protobuf.message import DecodeError
+from pydantic import ValidationError
+
+from ..errors import ConfigError, UsageError
+from ..protos import splitpoint_pb2 as pb
+from ..protos.client import DEVICE_KEY, connect
+from ..protos.options import SERVICE, server_options
+from .config import ChannelConfig
+from .corruption import corrupted
+from .radio import Passage, Radio
+
+__all__ = ["Emulator", "main", "reset_emulator", "serve_emulator"]
+
+_CONTROL = "splitpoint.emulator.Control"
+_RESET = f"/{_CONTROL}/Reset"
+_HOP = ("user-agent", "content-type", "te")
+Context = grpc.aio.ServicerContext
+
+
+class Emulator:
+    """Relays one server over the links of `config`. Make and use it on one event loop."""
+
+    def __init__(self, config: ChannelConfig, upstream: str, seed: int) -> None:
+        self._config = config
+        self._seed = seed
+        self._upstream = connect(upstream)
+        self.radio = Radio(config, seed)
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """What a grpc.aio server registers: it takes every method."""
+        return _Methods(self)
+
+    def reset(self, epoch: float) -> None:
+        """A new run: time 0 is `epoch` by `time.time()`, media are idle."""
+        self.radio = Radio(self._config, self._seed, epoch)
+
+    async def close(self) -> None:
+        await self._upstream.close(None)
+
+    async def control(self, data: bytes, context: Context) -> bytes:
+        """`Reset` with {"epoch": seconds} in JSON."""
+        try:
+            epoch = float(json.loads(data)["epoch"])
+        except (ValueError, KeyError, TypeError):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, 'Reset takes {"epoch": seconds}')
+        self.reset(epoch)
+        return b"{}"
+
+    async def infer(self, data: bytes, context: Context) -> bytes:
+        """One request, one reply."""
+        device, call = _device(context), self._upstream.unary_unary(f"/{SERVICE}/Infer", None, None)
+        way = _Way(self.radio, device)
+        sent = await way.up(data)
+        if sent is None:
+            await asyncio.Future()
+        try:
+            reply = await call(sent, timeout=context.time_remaining(), metadata=_metadata(context))
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "")
+        delivered = await way.down(reply)
+        if delivered is None:
+            await asyncio.Future()
+        return delivered
+
+    async def infer_stream(self, context: Context) -> None:
+        """Both ways at once; each message is on its way by itself, so that one does not wait for another's reply."""
+        open_call = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
+        call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
+        way = _Way(self.radio, _device(context))
+        upward = asyncio.create_task(_relay(context.read, way.up, call.write))
+        downward = asyncio.create_task(_relay(call.read, way.down, context.write))
+        try:
+            await asyncio.wait((upward, downward), return_when=asyncio.FIRST_COMPLETED)
+            if not downward.done():
+                # The device half-closed: what it sent is still answered.
+                await call.done_writing()
+                await asyncio.wait((downward,))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            pass  # the status of the call says why
+        finally:
+            for task in (upward, downward):
+                task.cancel()
+            await asyncio.gather(upward, downward, return_exceptions=True)
+            call.cancel()
+        code = await call.code()
+        if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
+            await context.abort(code, await call.details() or "")
+
+    async def anything(self, method: str, context: Context) -> None:
+        """Any other method, bytewise."""
+        device = _device(context)
+        call = self._upstream.stream_stream(method, None, None)(
+            timeout=context.time_remaining(), metadata=_metadata(context)
+        )
+
+        async def passes(data: bytes) -> bytes | None:
+            return data if await self.radio.propagate(device) else None
+
+        async def upward() -> None:
+            await _relay(context.read, passes, call.write)
+            await call.done_writing()
+
+        sending = asyncio.create_task(upward())
+        try:
+            await _relay(call.read, passes, context.write)
+        except grpc.aio.AioRpcError:
+            pass  # the status of the call says why
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        code = await call.code()
+        if code is not grpc.StatusCode.OK:
+            await context.abort(code, await call.details() or "")
+
+
+class _Way:
+    """The requests of one call on their way up and down."""
+
+    def __init__(self, radio: Radio, device: int) -> None:
+        self._radio = radio
+        self._device = device
+        self._up: dict[int, Passage] = {}
+
+    async def up(self, data: bytes) -> bytes | None:
+        """The request as the server gets it, when it does; None if it is swallowed."""
+        try:
+            request = pb.InferRequest.FromString(data)
+        except DecodeError:
+            # It costs what it weighs, and the server says what is wrong with it.
+            return data if await self._radio.uplink(self._device, len(data), 0) else None
+        symbols = request.symbols.count * request.symbols.per_token if request.HasField("symbols") else 0
+        nbytes = len(data) - (len(request.symbols.values) if symbols else 0)
+        began_s = self._radio.clock.now()
+        passage = await self._radio.uplink(self._device, nbytes, request.request_id, symbols)
+        if passage is None:
+            return None
+        self._up[request.request_id] = passage
+        if symbols:
+            return corrupted(request, self._radio.link(self._device), began_s).SerializeToString()
+        return data
+
+    async def down(self, data: bytes) -> bytes | None:
+        """The reply as the device gets it, with the modem's report; None if it is swallowed."""
+        try:
+            reply = pb.InferReply.FromString(data)
+        except DecodeError:
+            return data
+        if not reply.HasField("request_id"):
+            return data
+        radio, up = self._radio, self._up.pop(reply.request_id, None)
+        passage = await radio.downlink(self._device, len(data), reply.request_id)
+        if passage is None:
+            return None
+        reading = radio.report(self._device, reply.request_id)
+        reply.link.snr_db, reply.link.rate_bps = reading.snr_db, reading.rate_bps
+        reply.link.downlink_s, reply.link.airtime_down_s = passage.elapsed_s, passage.transfer.airtime_s
+        if up is not None:
+            reply.link.uplink_s, reply.link.airtime_up_s = up.elapsed_s, up.transfer.airtime_s
+        return reply.SerializeToString()
+
+
+async def _relay(read: Any, carry: Any, write: Any) -> None:
+    """Carry each message by itself, and write it when it has arrived. Returns at the end of the stream, all done."""
+    lock = asyncio.Lock()
+
+    async def one(data: bytes) -> None:
+        carried = await carry(data)
+        if carried is not None:
+            async with lock:
+                await write(carried)
+
+    under_way: set[asyncio.Task[None]] = set()
+    try:
+        # At the end of a stream stands a sentinel that is no bytes.
+        while isinstance(data := await read(), bytes):
+            task = asyncio.create_task(one(data))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+
+class _Methods(grpc.GenericRpcHandler):
+    """Every method is taken; messages stay bytes."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        emulator, method = self._emulator, str(details.method)
+        if method == _RESET:
+            return grpc.unary_unary_rpc_method_handler(emulator.control)
+        if method == f"/{SERVICE}/Infer":
+            return grpc.unary_unary_rpc_method_handler(emulator.infer)
+        if method == f"/{SERVICE}/InferStream":
+
+            async def stream(_requests: AsyncIterator[bytes], context: Context) -> None:
+                await emulator.infer_stream(context)
+
+            return grpc.stream_stream_rpc_method_handler(stream)
+
+        async def anything(_requests: AsyncIterator[bytes], context: Context) -> None:
+            await emulator.anything(method, context)
+
+        # On the wire a unary call is a stream of one message, so this serves all kinds.
+        return grpc.stream_stream_rpc_method_handler(anything)
+
+
+def _device(context: Context) -> int:
+    value = dict(context.invocation_metadata() or ()).get(DEVICE_KEY, "0")
+    return int(value) if isinstance(value, str) and value.isdigit() else 0
+
+
+def _metadata(context: Context) -> list[tuple[str, str | bytes]]:
+    pairs = context.invocation_metadata() or ()
+    return [(key, value) for key, value in pairs if not key.startswith((":", "grpc-")) and key not in _HOP]
+
+
+async def serve_emulator(
+    config: ChannelConfig, upstream: str, *, host: str = "127.0.0.1", port: int = 0, seed: int = 0
+) -> None:
+    """Serve until SIGTERM or SIGINT. Prints `listening on HOST:PORT` when devices may come."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    emulator = Emulator(config, upstream, seed)
+    server = grpc.aio.server(options=server_options())
+    server.add_generic_rpc_handlers((emulator.handler(),))
+    try:
+        bound = server.add_insecure_port(f"{host}:{port}")
+    except RuntimeError:
+        raise UsageError(f"cannot listen on {host}:{port}: the port is taken or not ours to use") from None
+    await server.start()
+    print(f"listening on {host}:{bound}", flush=True)
+    await stop.wait()
+    await server.stop(0.5)
+    await emulator.close()
+
+
+def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:
+    """`serve_emulator` with the ChannelConfig in a YAML or JSON file. Raises ConfigError."""
+    try:
+        config = ChannelConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise ConfigError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+    asyncio.run(serve_emulator(config, upstream, host=host, port=port, seed=seed))
+
+
+async def reset_emulator(address: str, epoch: float) -> None:
+    """Tell the emulator at `address` that a new run begins at `epoch`, by `time.time()`."""
+    async with connect(address) as channel:
+        await channel.unary_unary(_RESET, None, None)(json.dumps({"epoch": epoch}).encode(), timeout=5.0)
