@@ -47,10 +47,11 @@ def unpack_planes(planes: Sequence[bytes], count: int) -> np.ndarray:
     for place, plane in enumerate(planes):
         if len(plane) != size:
             raise PayloadError("tokens.planes", f"[{place}] must have {size} bytes, not {len(plane)}")
-    # Eight codes at a time in one 64-bit word: doubling never carries into the neighbour. Ten times as fast
+    # Eight codes at a time in one 64-bit word: doubling never carries into the neighbour. Many times as fast
     # as packing bits over the planes' axis.
-    codes = np.unpackbits(np.frombuffer(planes[0], np.uint8)).view(np.uint64)
-    for plane in planes[1:]:
+    words = np.unpackbits(np.frombuffer(b"".join(planes), np.uint8)).view(np.uint64).reshape(bits, size)
+    codes = words[0]
+    for plane in words[1:]:
         codes += codes
-        codes += np.unpackbits(np.frombuffer(plane, np.uint8)).view(np.uint64)
+        codes += plane
     return codes.view(np.uint8)[:count]

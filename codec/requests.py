@@ -100,10 +100,7 @@ def build_reply(
 
 def payload_crc(request: pb.InferRequest) -> int:
     """CRC-32 of the payload's bytes fields, in field order; 0 where there is no payload."""
-    crc = 0
-    for data in _payload_bytes(request):
-        crc = zlib.crc32(data, crc)
-    return crc
+    return zlib.crc32(b"".join(_payload_bytes(request)))
 
 
 def planes_crc(planes: Iterable[bytes], tokens: pb.Tokens | None = None) -> int:

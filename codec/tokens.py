@@ -180,17 +180,20 @@ class TokenCodec:
         scale = _halves("scale", message.scale, rows)
         if (scale < 0).any():
             raise PayloadError("tokens.scale", "must not be negative")
-        if len(message.planes) != bits:
-            raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(message.planes)}")
+        planes = list(message.planes)
+        if len(planes) != bits:
+            raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(planes)}")
         if message.coder == pb.CODER_PACKED:
-            codes = unpack_planes(message.planes, rows * dims)
+            codes = unpack_planes(planes, rows * dims)
         elif message.coder in self.coders(cut):
             tables = self.tables(cut)
             assert tables is not None
-            codes = decode_planes(message.planes, offset, scale, dims, tables)
+            codes = decode_planes(planes, offset, scale, dims, tables)
         else:
             raise PayloadError("tokens.coder", f"{message.coder} is not to be had at cut {cut} here")
         values = dequantise(codes.reshape(rows, dims), offset, scale, bits)
+        if basis.is_identity:
+            return basis.reconstruct(values)  # finite: offset and scale are finite float16
         with np.errstate(over="ignore", invalid="ignore"):
             tokens = basis.reconstruct(values)
         if not np.isfinite(tokens).all():
