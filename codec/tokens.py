@@ -20,7 +20,7 @@ from .basis import Basis
 from .entropy import CodeTables, available_coders, decode_planes, encode_planes
 from .errors import PayloadError
 from .nested import Quantised, dequantise, quantise
-from .planes import pack_planes, unpack_planes
+from .planes import pack_planes, plane_bytes, unpack_planes
 from .selection import kept_tokens
 
 __all__ = ["PayloadError", "TokenCodec", "extended", "group_count"]
@@ -114,20 +114,21 @@ class TokenCodec:
     def message(
         self, quantised: Quantised, cut: int, bits: int, coder: pb.Coder.ValueType = pb.CODER_PACKED
     ) -> pb.Tokens:
-        """The payload with the leading `bits` planes. A coder that is not to be had becomes bit packing."""
+        """The payload with the leading `bits` planes, packed where `coder` is not to be had or not shorter."""
         if not 1 <= bits <= 8:
             raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
         if coder not in self.coders(cut):
             coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
+        planes = self.planes(quantised, cut, 0, bits, coder)
         return pb.Tokens(
             count=count,
             dims=dims,
             bits=bits,
             offset=quantised.offset.astype("<f2", copy=False).tobytes(),
             scale=quantised.scale.astype("<f2", copy=False).tobytes(),
-            coder=coder,
-            planes=self.planes(quantised, cut, 0, bits, coder),
+            coder=_coder_of(planes, count * dims),
+            planes=planes,
         )
 
     def encode_merged(
@@ -209,7 +210,14 @@ def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
     longer.CopyFrom(message)
     longer.planes.extend(planes)
     longer.bits = message.bits + len(planes)
+    longer.coder = _coder_of(longer.planes, message.count * group_count(message) * message.dims)
     return longer
+
+
+def _coder_of(planes: Sequence[bytes], codes: int) -> pb.Coder.ValueType:
+    # Entropy-coded planes are the shorter ones; where there is none, the message need not speak of them.
+    packed = plane_bytes(codes)
+    return pb.CODER_PACKED if all(len(plane) == packed for plane in planes) else pb.CODER_ANS
 
 
 def group_count(message: pb.Tokens) -> int:

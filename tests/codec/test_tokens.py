@@ -58,7 +58,9 @@ def test_what_is_decoded_is_within_half_a_cell_of_what_was_sent(seed, keep, dims
     back = TRAINED.decode(pb.Tokens.FromString(message.SerializeToString()), CUT)
     assert kept.tolist() == kept_tokens(scores, keep).tolist()
     assert back.shape == (len(kept) + 1, DIM)
-    assert message.coder == coder
+    packed, _ = TRAINED.encode(tokens, scores, CUT, keep, dims, bits)
+    assert message.ByteSize() <= packed.ByteSize() + 2  # the coder's own field
+    assert (message.coder == pb.CODER_ANS) == (list(message.planes) != list(packed.planes))
     sent = tokens[[0, *(kept + 1)]] @ TURN[:, :dims]
     half_cell = np.frombuffer(message.scale, "<f2").astype(np.float32)[:, None] * 2.0 ** (7 - bits)
     assert (np.abs(back @ TURN[:, :dims] - sent) <= half_cell * 1.001 + 1e-5).all()
