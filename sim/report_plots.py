@@ -156,7 +156,7 @@ def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
             Patch(facecolor=c, hatch=h or None, edgecolor="white", label=n)
             for n, c, h in zip(names, colours, hatches, strict=True)
         ],
-        3,
+        4,
     )
     return fig
 

@@ -165,7 +165,13 @@ def quantity(name: str, value: Any) -> str:
     """A configured value in words: ('round_trip_s', .01) gives 'round trip 10 ms'."""
     for suffix, unit in _UNITS:
         if f"_{name}".endswith(suffix) and isinstance(value, int | float) and not isinstance(value, bool):
-            words = name.removesuffix(suffix.lstrip("_")).strip("_").replace("_", " ").replace("snr", "SNR").replace("doppler", "Doppler")
+            words = (
+                name.removesuffix(suffix.lstrip("_"))
+                .strip("_")
+                .replace("_", " ")
+                .replace("snr", "SNR")
+                .replace("doppler", "Doppler")
+            )
             return f"{words} {_scaled(float(value), unit)}".strip()
     words = name.replace("_", " ")
     if isinstance(value, bool):
@@ -259,11 +265,11 @@ def comparison_rows(comparison: Mapping[str, Sequence[Any]]) -> list[dict[str, A
     rows = []
     for metric, (live, virtual, difference, within) in comparison.items():
         show = _shown_as(metric)
+        # `policy: metric`; the policy's name stays as it is.
+        *whose, what = metric.rsplit(": ", 1)
         rows.append(
             {
-                "metric": metric.removesuffix("_s").replace("_", " ")
-                if metric.endswith("_s")
-                else metric.replace("_", " "),
+                "metric": ": ".join([*whose, what.removesuffix("_s").replace("_", " ")]),
                 "live": show(live),
                 "virtual": show(virtual),
                 "difference": show(difference),

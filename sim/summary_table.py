@@ -1,4 +1,4 @@
-"""The summary of a run as a table for a terminal of 110 columns."""
+"""The summary of a run as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
+from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -19,22 +20,34 @@ _HEADS = (
 )  # fmt: skip
 
 
-def summary_table(summaries: Sequence[Mapping[str, Any]]) -> RichTable:
-    """One row a policy, the best utility first and in bold. Names are shown as they are, not as markup."""
-    table = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), header_style="bold")
+def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = None) -> RichTable:
+    """One row a policy, the best utility first and in bold. Names are shown as they are, not as markup.
+
+    width: columns of the terminal, asked of it when None. Under 100, columns stand closer and each ± goes to a
+    second line, so that 80 are enough for the usual numbers.
+    """
+    narrow = (Console().width if width is None else width) < 100
+    between = "\n" if narrow else " "
+    table = RichTable(
+        box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0)
+    )
     for head in _HEADS:
-        first = head == "policy"
-        table.add_column(
-            head, justify="left" if first else "right", vertical="bottom", no_wrap=True,
-            overflow="ellipsis", max_width=20 if first else None,
-        )  # fmt: skip
+        if head == "policy":
+            table.add_column(head, vertical="bottom", overflow="fold", min_width=6, max_width=20)
+        else:
+            table.add_column(head, justify="right", vertical="bottom", no_wrap=True)
     bytes_mean = {str(s["policy"]): s["uplink_bytes_mean"] for s in summaries}
     for row in headline_rows(summaries):
         cells = [
-            row["policy"], f"{row['accuracy']} {row['accuracy_ci']}", f"{row['utility']} {row['utility_ci']}",
-            row["p50"], row["p95"], row["p99"], number(bytes_mean[row["policy"]], 0),
-            row["energy"], row["local"], *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
-        ]  # fmt: skip
+            row["policy"],
+            f"{row['accuracy']}{between}{row['accuracy_ci']}",
+            f"{row['utility']}{between}{row['utility_ci']}",
+            *(row[name] for name in ("p50", "p95", "p99")),
+            number(bytes_mean[row["policy"]], 0),
+            row["energy"],
+            row["local"],
+            *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
+        ]
         texts = [Text(cell.strip()) for cell in cells]
         if row["lost"]:
             texts[-1].stylize("bold red")
