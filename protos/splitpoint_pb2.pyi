@@ -934,6 +934,8 @@ class Observation(_message.Message):
     SERVER_LOAD_FIELD_NUMBER: _builtins.int
     ENERGY_J_FIELD_NUMBER: _builtins.int
     TIME_LEFT_S_FIELD_NUMBER: _builtins.int
+    RATE_SIGMA_DB_FIELD_NUMBER: _builtins.int
+    LINK_UP_FIELD_NUMBER: _builtins.int
     snr_db: _builtins.float
     rate_bps: _builtins.float
     round_trip_s: _builtins.float
@@ -941,6 +943,8 @@ class Observation(_message.Message):
     server_load: _builtins.float
     energy_j: _builtins.float
     time_left_s: _builtins.float
+    rate_sigma_db: _builtins.float
+    link_up: _builtins.bool
     def __init__(
         self,
         *,
@@ -951,15 +955,19 @@ class Observation(_message.Message):
         server_load: _builtins.float | None = ...,
         energy_j: _builtins.float | None = ...,
         time_left_s: _builtins.float = ...,
+        rate_sigma_db: _builtins.float | None = ...,
+        link_up: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j", "_rate_bps", b"_rate_bps", "_round_trip_s", b"_round_trip_s", "_server_load", b"_server_load", "_snr_db", b"_snr_db", "energy_j", b"energy_j", "rate_bps", b"rate_bps", "round_trip_s", b"round_trip_s", "server_load", b"server_load", "snr_db", b"snr_db"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j", "_rate_bps", b"_rate_bps", "_rate_sigma_db", b"_rate_sigma_db", "_round_trip_s", b"_round_trip_s", "_server_load", b"_server_load", "_snr_db", b"_snr_db", "energy_j", b"energy_j", "rate_bps", b"rate_bps", "rate_sigma_db", b"rate_sigma_db", "round_trip_s", b"round_trip_s", "server_load", b"server_load", "snr_db", b"snr_db"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j", "_rate_bps", b"_rate_bps", "_round_trip_s", b"_round_trip_s", "_server_load", b"_server_load", "_snr_db", b"_snr_db", "device_queue", b"device_queue", "energy_j", b"energy_j", "rate_bps", b"rate_bps", "round_trip_s", b"round_trip_s", "server_load", b"server_load", "snr_db", b"snr_db", "time_left_s", b"time_left_s"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j", "_rate_bps", b"_rate_bps", "_rate_sigma_db", b"_rate_sigma_db", "_round_trip_s", b"_round_trip_s", "_server_load", b"_server_load", "_snr_db", b"_snr_db", "device_queue", b"device_queue", "energy_j", b"energy_j", "link_up", b"link_up", "rate_bps", b"rate_bps", "rate_sigma_db", b"rate_sigma_db", "round_trip_s", b"round_trip_s", "server_load", b"server_load", "snr_db", b"snr_db", "time_left_s", b"time_left_s"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__energy_j: _TypeAlias = _typing.Literal["energy_j"]  # noqa: Y015
     _WhichOneofArgType__energy_j: _TypeAlias = _typing.Literal["_energy_j", b"_energy_j"]  # noqa: Y015
     _WhichOneofReturnType__rate_bps: _TypeAlias = _typing.Literal["rate_bps"]  # noqa: Y015
     _WhichOneofArgType__rate_bps: _TypeAlias = _typing.Literal["_rate_bps", b"_rate_bps"]  # noqa: Y015
+    _WhichOneofReturnType__rate_sigma_db: _TypeAlias = _typing.Literal["rate_sigma_db"]  # noqa: Y015
+    _WhichOneofArgType__rate_sigma_db: _TypeAlias = _typing.Literal["_rate_sigma_db", b"_rate_sigma_db"]  # noqa: Y015
     _WhichOneofReturnType__round_trip_s: _TypeAlias = _typing.Literal["round_trip_s"]  # noqa: Y015
     _WhichOneofArgType__round_trip_s: _TypeAlias = _typing.Literal["_round_trip_s", b"_round_trip_s"]  # noqa: Y015
     _WhichOneofReturnType__server_load: _TypeAlias = _typing.Literal["server_load"]  # noqa: Y015
@@ -970,6 +978,8 @@ class Observation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__energy_j) -> _WhichOneofReturnType__energy_j | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_bps) -> _WhichOneofReturnType__rate_bps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__rate_sigma_db) -> _WhichOneofReturnType__rate_sigma_db | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__round_trip_s) -> _WhichOneofReturnType__round_trip_s | None: ...
     @_typing.overload

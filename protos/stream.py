@@ -17,7 +17,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from . import splitpoint_pb2 as pb
-from .failures import LinkDown, TimedOut, from_status
+from .failures import LinkDown, Refused, TimedOut, from_status
+from .options import MAX_MESSAGE_BYTES
 
 __all__ = ["InferStream"]
 
@@ -130,6 +131,10 @@ class InferStream:
         life = self._life
         if life is None or not life.usable or loop.time() > life.until:
             life = self._reopen(loop)
+        data = request.SerializeToString()
+        if len(data) > MAX_MESSAGE_BYTES:
+            message = f"a request of {len(data)} bytes; at most {MAX_MESSAGE_BYTES} may be sent"
+            raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
         key = request.request_id
         if key in life.pending:
             raise ValueError(f"request_id {key} is already in flight on this stream")
@@ -137,7 +142,7 @@ class InferStream:
         life.pending[key] = future
         timer = loop.call_later(timeout, _expire, future, self._address, timeout)
         try:
-            life.send(request.SerializeToString())
+            life.send(data)
             reply = await future
         finally:
             timer.cancel()

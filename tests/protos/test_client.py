@@ -1,0 +1,353 @@
+"""The client against small servers written for each test."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import grpc
+import pytest
+
+from splitpoint.errors import DataError, RemoteError, UsageError
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import (
+    DEVICE_KEY,
+    CertificateError,
+    LinkDown,
+    Refused,
+    ServiceClient,
+    TimedOut,
+    Timeouts,
+    Tls,
+    connect,
+)
+from splitpoint.protos.options import MAX_MESSAGE_BYTES, SERVICE, server_options
+
+CERTS = Path(__file__).parent / "certs"
+
+
+class Server:
+    """A grpc.aio server with the given handlers of SplitInference."""
+
+    def __init__(self, *, credentials=None, port=0, **methods):
+        self._server = grpc.aio.server(options=server_options())
+        handlers = {
+            name: (
+                grpc.stream_stream_rpc_method_handler(method)
+                if name == "InferStream"
+                else grpc.unary_unary_rpc_method_handler(method)
+            )
+            for name, method in methods.items()
+        }
+        self._server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        where = f"127.0.0.1:{port}"
+        add = self._server.add_insecure_port
+        self.port = add(where) if credentials is None else self._server.add_secure_port(where, credentials)
+        self.address = f"127.0.0.1:{self.port}"
+
+    async def __aenter__(self):
+        await self._server.start()
+        return self
+
+    async def __aexit__(self, *_):
+        await self._server.stop(0)
+
+
+def request(number):
+    return pb.InferRequest(request_id=number)
+
+
+def reply(number, **fields):
+    return pb.InferReply(request_id=number, **fields).SerializeToString()
+
+
+async def answer_each(requests, context):
+    async for data in requests:
+        number = pb.InferRequest.FromString(data).request_id
+        await context.write(reply(number, prediction=number))
+
+
+async def swallow(requests, context):
+    async for _ in requests:
+        pass
+
+
+def test_replies_find_their_requests_in_any_order():
+    async def backwards(requests, context):
+        numbers = []
+        async for data in requests:
+            numbers.append(pb.InferRequest.FromString(data).request_id)
+            if len(numbers) == 40:
+                for number in reversed(numbers):
+                    await context.write(reply(number, prediction=number + 1))
+                numbers = []
+
+    async def main():
+        async with Server(InferStream=backwards) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            return await asyncio.gather(*(stream.infer(request(i), 5.0) for i in range(1, 81)))
+
+    assert [found.prediction for found in asyncio.run(main())] == list(range(2, 82))
+
+
+def test_a_request_times_out_alone_and_its_late_reply_is_dropped():
+    async def slow_on_one(requests, context):
+        async for data in requests:
+            number = pb.InferRequest.FromString(data).request_id
+            if number == 1:
+                continue
+            await context.write(reply(1))
+            await context.write(reply(number, prediction=7))
+
+    async def main():
+        async with Server(InferStream=slow_on_one) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            start = time.monotonic()
+            with pytest.raises(TimedOut, match=r"within 0\.1 s"):
+                await stream.infer(request(1), 0.1)
+            assert 0.09 < time.monotonic() - start < 1.0
+            return (await stream.infer(request(2), 5.0)).prediction
+
+    assert asyncio.run(main()) == 7
+
+
+def test_a_broken_stream_fails_all_that_is_pending_and_the_next_request_opens_another():
+    async def main():
+        async with Server(InferStream=swallow) as first, ServiceClient(first.address) as client:
+            stream = client.stream()
+            pending = [asyncio.create_task(stream.infer(request(i), 30.0)) for i in range(1, 11)]
+            await asyncio.sleep(0.2)
+            start = time.monotonic()
+            await first._server.stop(0)
+            failures = await asyncio.gather(*pending, return_exceptions=True)
+            assert time.monotonic() - start < 2.0
+            assert [type(failure) for failure in failures] == [LinkDown] * 10
+            with pytest.raises(LinkDown, match=first.address):
+                await stream.infer(request(11), 30.0)
+            async with Server(InferStream=answer_each, port=first.port):
+                back = time.monotonic()
+                while True:
+                    try:
+                        found = await stream.infer(request(12), 5.0)
+                        break
+                    except LinkDown:
+                        assert time.monotonic() - back < 2.0
+                        await asyncio.sleep(0.02)
+                return found.prediction
+
+    assert asyncio.run(main()) == 12
+
+
+def test_an_error_in_a_reply_is_raised_and_the_stream_goes_on():
+    async def refuse_odd(requests, context):
+        async for data in requests:
+            number = pb.InferRequest.FromString(data).request_id
+            error = pb.Error(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="tokens.bits: 9")
+            await context.write(reply(number, error=error if number % 2 else None))
+
+    async def main():
+        async with Server(InferStream=refuse_odd) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            with pytest.raises(Refused, match=r"tokens\.bits: 9") as caught:
+                await stream.infer(request(1), 5.0)
+            assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+            await stream.infer(request(2), 5.0)
+
+    asyncio.run(main())
+
+
+def test_a_draining_server_gets_no_more_requests_on_that_stream_and_answers_the_rest():
+    opened = []
+
+    async def drain_after_three(requests, context):
+        mine = []
+        opened.append(mine)
+        async for data in requests:
+            mine.append(pb.InferRequest.FromString(data).request_id)
+            if len(mine) == 3 and len(opened) == 1:
+                error = pb.Error(code=grpc.StatusCode.UNAVAILABLE.value[0], message="draining")
+                await context.write(pb.InferReply(error=error).SerializeToString())
+            elif len(opened) > 1:
+                await context.write(reply(mine[-1]))
+        if mine[0] == 1:
+            for number in mine:
+                await context.write(reply(number))
+
+    async def main():
+        async with Server(InferStream=drain_after_three) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            await asyncio.gather(*(stream.infer(request(i), 5.0) for i in range(1, 4)))
+            await stream.infer(request(4), 5.0)
+
+    asyncio.run(main())
+    assert opened == [[1, 2, 3], [4]]
+
+
+def test_a_stream_is_renewed_before_its_time_is_up():
+    opened = []
+
+    async def count(requests, context):
+        opened.append(1)
+        await answer_each(requests, context)
+
+    async def main():
+        timeouts = Timeouts(stream=0.5)
+        async with (
+            Server(InferStream=count) as server,
+            ServiceClient(server.address, timeouts=timeouts) as client,
+        ):
+            stream = client.stream()
+            for number in range(1, 61):
+                await stream.infer(request(number), 5.0)
+                await asyncio.sleep(0.02)
+
+    asyncio.run(main())
+    assert 2 <= len(opened) <= 5
+
+
+def test_a_request_over_the_limit_is_refused_without_breaking_the_stream():
+    async def main():
+        async with Server(InferStream=answer_each) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            other = asyncio.create_task(stream.infer(request(1), 5.0))
+            large = pb.InferRequest(request_id=2, image=pb.Image(data=bytes(MAX_MESSAGE_BYTES)))
+            with pytest.raises(Refused) as caught:
+                await stream.infer(large, 5.0)
+            assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+            await other
+
+    asyncio.run(main())
+
+
+def test_a_reply_that_does_not_parse_breaks_the_stream_and_nothing_else():
+    async def garbage(requests, context):
+        async for data in requests:
+            number = pb.InferRequest.FromString(data).request_id
+            await context.write(b"\xff\xff\xff" if number == 1 else reply(number))
+
+    async def main():
+        async with Server(InferStream=garbage) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            with pytest.raises(LinkDown, match="undecodable"):
+                await stream.infer(request(1), 5.0)
+            await stream.infer(request(2), 5.0)
+
+    asyncio.run(main())
+
+
+def test_describe_refuses_another_protocol_version():
+    async def describe(data, context):
+        return pb.DescribeReply(protocol_version=9).SerializeToString()
+
+    async def main():
+        async with Server(Describe=describe) as server, ServiceClient(server.address) as client:
+            with pytest.raises(RemoteError, match="protocol version 9, not 1"):
+                await client.describe()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(("method", "tries"), [("Infer", 3), ("Refine", 1), ("TrainStep", 1)])
+def test_only_calls_that_change_nothing_are_tried_again(method, tries):
+    seen = []
+
+    async def unavailable(data, context):
+        seen.append(1)
+        await context.abort(grpc.StatusCode.UNAVAILABLE, "try again")
+
+    async def main():
+        async with Server(**{method: unavailable}) as server, ServiceClient(server.address) as client:
+            calls = {
+                "Infer": lambda: client.infer(request(1)),
+                "Refine": lambda: client.refine(pb.RefineRequest()),
+                "TrainStep": lambda: client.train_step(pb.TrainStepRequest()),
+            }
+            with pytest.raises(LinkDown):
+                await calls[method]()
+
+    asyncio.run(main())
+    assert len(seen) == tries
+
+
+def test_every_call_names_its_device_and_has_a_deadline():
+    seen = {}
+
+    async def infer(data, context):
+        seen.update(dict(context.invocation_metadata()))
+        seen["left"] = context.time_remaining()
+        return reply(1)
+
+    async def main():
+        async with Server(Infer=infer) as server, ServiceClient(server.address, device=3) as client:
+            await client.infer(request(1))
+
+    asyncio.run(main())
+    assert seen[DEVICE_KEY] == "3"
+    assert 0 < seen["left"] <= Timeouts().call
+
+
+def test_health_is_false_where_nobody_listens():
+    async def main():
+        async with Server() as server:
+            address = server.address
+        async with ServiceClient(address) as client:
+            return await client.health(0.5)
+
+    assert asyncio.run(main()) is False
+
+
+def credentials(client_root=None):
+    pair = ((CERTS / "server.key").read_bytes(), (CERTS / "server.pem").read_bytes())
+    root = client_root and client_root.read_bytes()
+    return grpc.ssl_server_credentials([pair], root, require_client_auth=root is not None)
+
+
+def infer_over(tls, client_root=None):
+    async def infer(data, context):
+        return reply(5)
+
+    async def main():
+        async with (
+            Server(Infer=infer, InferStream=answer_each, credentials=credentials(client_root)) as server,
+            ServiceClient(server.address, tls=tls) as client,
+        ):
+            return (await client.infer(request(5), 3.0)).request_id, (
+                await client.stream().infer(request(6), 3.0)
+            ).prediction
+
+    return asyncio.run(main())
+
+
+def test_tls_with_a_trusted_root_and_another_name():
+    assert infer_over(Tls(root=CERTS / "ca.pem", server_name="splitpoint.test")) == (5, 6)
+
+
+def test_tls_where_the_client_must_prove_itself():
+    tls = Tls(
+        root=CERTS / "ca.pem",
+        certificate=CERTS / "client.pem",
+        key=CERTS / "client.key",
+        server_name="splitpoint.test",
+    )
+    assert infer_over(tls, client_root=CERTS / "ca.pem") == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        Tls(root=CERTS / "other.pem", server_name="splitpoint.test"),
+        Tls(root=CERTS / "ca.pem", server_name="elsewhere.test"),
+    ],
+    ids=["untrusted root", "wrong name"],
+)
+def test_a_wrong_certificate_is_said_to_be_one_at_once(tls):
+    start = time.monotonic()
+    with pytest.raises(CertificateError, match="no trusted TLS connection"):
+        infer_over(tls)
+    assert time.monotonic() - start < 3.0
+
+
+def test_tls_files_are_checked_before_anything_is_sent(tmp_path):
+    with pytest.raises(UsageError, match="key"):
+        Tls(certificate=CERTS / "client.pem").credentials()
+    with pytest.raises(DataError, match="absent"):
+        connect("127.0.0.1:1", tls=Tls(root=tmp_path / "absent.pem"))
