@@ -7,15 +7,18 @@ import math
 __all__ = ["LinkEstimate"]
 
 _MEMORY = 0.1
-"""Weight of the newest report in the running means."""
+"""Weight of the newest report in the running moments."""
+
+_DECIBEL = 10.0 / math.log(10.0)
 
 
 class LinkEstimate:
     """SNR, rate and round trip as last reported, drawn towards their running means as the report ages.
 
     A fading link forgets: after `coherence_s` a report says 1/e as much about now as when it was new. Without
-    this, a device that answered locally after one bad report would never learn that the fade is over.
-    Means of the rate are geometric. All values are NaN before the first report.
+    this, a device that answered locally after one bad report would never learn that the fade is over. The rate is
+    taken as log-normal; its spread grows with the report's age to that of all reports so far. Values are NaN
+    before the first report.
     """
 
     def __init__(self, coherence_s: float) -> None:
@@ -23,6 +26,7 @@ class LinkEstimate:
         self._at_s = -math.inf
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
+        self._variance = 0.0
         self.round_trip_s = math.nan
         self.server_load = math.nan
 
@@ -37,23 +41,35 @@ class LinkEstimate:
         if nbytes > 0 and seconds > 0:
             self._rate(now_s, 8.0 * nbytes / seconds)
 
+    def no_reply(self, now_s: float, nbytes: int, seconds: float) -> None:
+        """A request that got no reply within `seconds`: the rate was at most its bytes over that time."""
+        _, believed_bps, _ = self.at(now_s)
+        if seconds > 0 and not 8.0 * nbytes / seconds > believed_bps:
+            self.measured(now_s, nbytes, seconds)
+
     def reply(self, round_trip_s: float, server_load: float) -> None:
         """The part of a reply's time that neither airtime nor the server explains, and the server's load."""
         self.round_trip_s = _towards(self.round_trip_s, max(0.0, round_trip_s))
         self.server_load = server_load
 
-    def at(self, now_s: float) -> tuple[float, float]:
-        """(SNR in dB, rate in bit/s) believed at `now_s`."""
+    def at(self, now_s: float) -> tuple[float, float, float]:
+        """(SNR in dB, rate in bit/s, standard deviation of the rate in dB) believed at `now_s`."""
         if self._at_s == -math.inf:
-            return math.nan, math.nan
+            return math.nan, math.nan, math.nan
         trust = math.exp(-max(0.0, now_s - self._at_s) / self.coherence_s)
         snr_db = self._mean_snr_db + trust * (self._snr_db - self._mean_snr_db)
-        return snr_db, math.exp(self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate))
+        log_rate = self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate)
+        sigma_db = _DECIBEL * math.sqrt(self._variance * (1.0 - trust * trust))
+        return snr_db, math.exp(log_rate), sigma_db
 
     def _rate(self, now_s: float, rate_bps: float) -> None:
         self._at_s = now_s
         self._log_rate = math.log(max(rate_bps, 1.0))
-        self._mean_log_rate = _towards(self._mean_log_rate, self._log_rate)
+        before = self._mean_log_rate
+        self._mean_log_rate = mean = _towards(before, self._log_rate)
+        if before == before:
+            deviation = (self._log_rate - before) * (self._log_rate - mean)
+            self._variance += _MEMORY * (deviation - self._variance)
 
 
 def _towards(mean: float, value: float) -> float:

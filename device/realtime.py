@@ -80,9 +80,9 @@ class RealTimeDevice:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
 
-    def lose_link(self) -> None:
+    def _lose_link(self) -> None:
         """Take the link as down, and look at once and then every `probe_s` whether it is back."""
-        self.session.link_up = False
+        self.session.lost(self.clock.now())
         if self._probing is None or self._probing.done():
             self._probing = asyncio.get_running_loop().create_task(self._probe())
 
@@ -117,7 +117,7 @@ class RealTimeDevice:
             reply = await self._stream.infer(request, max(left_s, 1e-3))
         except (LinkDown, TimedOut) as error:
             self._last_error = error
-            self.lose_link()
+            self._lose_link()
             return None
         except RemoteError as error:
             # The server refused this request: the link itself is well.

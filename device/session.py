@@ -61,10 +61,11 @@ class Session:
         self._arrival_s, self._start_s, self._trip = arrival_s, start_s, None
         due_s = arrival_s + self._deadline_s
         estimate = self._estimate
-        snr_db, rate_bps = estimate.at(start_s)
+        snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
         self._observation = Observation(
             snr_db,
             rate_bps,
+            rate_sigma_db,
             estimate.round_trip_s,
             queue,
             estimate.server_load,
@@ -92,6 +93,13 @@ class Session:
             estimate.measured(now_s, trip.uplink_bytes, elapsed_s - trip.server_s)
         on_air_s = trip.airtime_up_s + trip.airtime_down_s
         estimate.reply(elapsed_s - trip.server_s - (on_air_s if on_air_s == on_air_s else 0.0), trip.load)
+
+    def lost(self, now_s: float) -> None:
+        """No reply came, and the link is the likely reason."""
+        trip = self._trip
+        assert trip is not None
+        self.link_up = False
+        self._estimate.no_reply(now_s, trip.uplink_bytes, now_s - trip.sent_s)
 
     def finish(self, answer: Answer) -> Finished:
         """Charge the device and tell the policy."""

@@ -16,8 +16,11 @@ from .predicted import PredictedUtility
 
 __all__ = ["Greedy", "grid_decisions"]
 
-_PRIOR_RATE_BPS = 1e6
+_PRIOR_RATE_BPS, _PRIOR_SIGMA_DB = 1e6, 10.0
 """Believed before the first report; one request corrects it."""
+
+_REPORT_SIGMA_DB = 1.0
+"""Error of a fresh report, as modems give them."""
 
 
 def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[Decision]:
@@ -46,11 +49,8 @@ class Greedy:
         profile: Profile,
         deployment: Deployment,
         exit_margins: tuple[float, ...],
-        rate_sigma_db: float = 3.0,
     ) -> None:
-        everything = PredictedUtility(
-            profile, grid_decisions(profile, exit_margins), deployment, rate_sigma_db
-        )
+        everything = PredictedUtility(profile, grid_decisions(profile, exit_margins), deployment)
         self._predicted = everything.keep(_best_somewhere(everything, deployment.weights.deadline_s))
 
     @property
@@ -58,13 +58,16 @@ class Greedy:
         return self._predicted.candidates
 
     def decide(self, observation: Observation) -> Decision:
-        rate_bps = observation.rate_bps
+        rate_bps, sigma_db = observation.rate_bps, observation.rate_sigma_db
         if not observation.link_up:
-            rate_bps = 1.0
+            rate_bps, sigma_db = 1.0, 0.0
         elif math.isnan(rate_bps):
-            rate_bps = _PRIOR_RATE_BPS
+            rate_bps, sigma_db = _PRIOR_RATE_BPS, _PRIOR_SIGMA_DB
         round_trip_s = 0.0 if math.isnan(observation.round_trip_s) else observation.round_trip_s
-        values = self._predicted.at(rate_bps, round_trip_s, observation.time_left_s, observation.device_queue)
+        sigma_db = math.hypot(sigma_db, _REPORT_SIGMA_DB)
+        values = self._predicted.at(
+            rate_bps, sigma_db, round_trip_s, observation.time_left_s, observation.device_queue
+        )
         return self._predicted.candidates[int(values.argmax())]
 
     def learn(self, outcome: Outcome) -> None:
@@ -77,8 +80,9 @@ class Greedy:
 def _best_somewhere(predicted: PredictedUtility, deadline_s: float) -> list[int]:
     """Candidates that win at some rate, time left and queue: the others need not be looked at again."""
     winners = {
-        int(predicted.at(rate_bps, round_trip_s, part * deadline_s, queue).argmax())
-        for rate_bps in [1.0, *np.logspace(3, 9, 49).tolist()]
+        int(predicted.at(rate_bps, sigma_db, round_trip_s, part * deadline_s, queue).argmax())
+        for rate_bps in [1.0, *np.logspace(3, 9, 37).tolist()]
+        for sigma_db in (_REPORT_SIGMA_DB, 4.0, 8.0)
         for round_trip_s in (0.0, 0.1 * deadline_s)
         for part in (0.0, 0.25, 0.5, 0.75, 1.0)
         for queue in (0, 2, 8)

@@ -12,6 +12,7 @@ class Observation(NamedTuple):
 
     snr_db         last SNR that the modem reported
     rate_bps       estimated rate of the link, from the report or from bytes over measured time
+    rate_sigma_db  standard deviation of that estimate, in dB
     round_trip_s   estimated round trip of an empty message
     device_queue   requests that wait on the device behind this one
     server_load    requests waiting or in work on the server, as of the last reply
@@ -22,6 +23,7 @@ class Observation(NamedTuple):
 
     snr_db: float
     rate_bps: float
+    rate_sigma_db: float
     round_trip_s: float
     device_queue: int
     server_load: float

@@ -21,28 +21,23 @@ from .rules import energy_j, utility
 
 __all__ = ["PredictedUtility"]
 
-_QUADRATURE = ((0.0, 2 / 3), (3**0.5, 1 / 6), (-(3**0.5), 1 / 6))
-"""Gauss-Hermite points and weights for a mean over a normal variable."""
+_POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
+_QUADRATURE = list(zip(_POINTS.tolist(), (_WEIGHTS / _WEIGHTS.sum()).tolist(), strict=True))
+"""Points and weights for a mean over a standard normal variable."""
 
 
 class PredictedUtility:
-    """Expected utility of each candidate for given rate, round trip, time left and queue.
-
-    rate_sigma_db: the estimated rate is taken as log-normal with this spread, so that a Decision which is
-    late at a slightly lower rate is not mistaken for a good one.
-    """
+    """Expected utility of each candidate for given rate, round trip, time left and queue."""
 
     def __init__(
         self,
         profile: Profile,
         candidates: Sequence[Decision],
         deployment: Deployment,
-        rate_sigma_db: float,
     ) -> None:
         profile.require("calibration")
         self.candidates = list(candidates)
         self._deployment = deployment
-        self._factors = [(10 ** (x * rate_sigma_db / 10), weight) for x, weight in _QUADRATURE]
         rows = [_rows(profile, decision, deployment) for decision in self.candidates]
         self._starts = np.cumsum([0, *(len(r) for r in rows[:-1])])
         columns = np.concatenate(rows).T
@@ -55,25 +50,31 @@ class PredictedUtility:
         """The same for some of the candidates only."""
         smaller = object.__new__(PredictedUtility)
         smaller.candidates = [self.candidates[i] for i in chosen]
-        smaller._deployment, smaller._factors = self._deployment, self._factors
+        smaller._deployment = self._deployment
         ends = [*self._starts[1:].tolist(), len(self._weight)]
         spans = [np.arange(self._starts[i], ends[i]) for i in chosen]
         smaller._starts = np.cumsum([0, *(len(span) for span in spans[:-1])])
         rows = np.concatenate(spans)
         for name, values in vars(self).items():
-            if name not in ("candidates", "_deployment", "_factors", "_starts"):
+            if name not in ("candidates", "_deployment", "_starts"):
                 setattr(smaller, name, values[rows])
         return smaller
 
-    def at(self, rate_bps: float, round_trip_s: float, time_left_s: float, queue: int) -> np.ndarray:
+    def at(
+        self, rate_bps: float, rate_sigma_db: float, round_trip_s: float, time_left_s: float, queue: int
+    ) -> np.ndarray:
         """Expected utility, float64 (candidates,), of a request whose deadline is `time_left_s` away.
+
+        The rate is log-normal with that spread, so that a Decision which would be late at a somewhat lower rate is
+        not mistaken for a good one.
 
         Each of the `queue` requests behind it waits for as long as this one takes: their lost latency counts.
         """
         d = self._deployment
         total = np.zeros(len(self._weight))
         answer_by_s = time_left_s - d.slack_s - self._reserve_s
-        for factor, weight in self._factors:
+        for point, weight in _QUADRATURE:
+            factor = 10.0 ** (0.1 * rate_sigma_db * point)
             up_s, down_s = self._up / (rate_bps * factor), self._down / (rate_bps * factor)
             wait_s = self._offloaded * (round_trip_s + d.overhead_s) + self._server_s
             latency_s = self._head_s + up_s + down_s + wait_s

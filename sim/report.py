@@ -103,14 +103,13 @@ def _figures(
     seed: int,
 ) -> list[dict[str, Any]]:
     """Title, caption and SVG texts of every figure, in the order of the page."""
-    import matplotlib as mpl
     from markupsafe import Markup
 
     from .report_accuracy import accuracy_figure
     from .report_choices import adaptive_policies, choices_figure
     from .report_lanes import lane_figure
     from .report_plots import breakdown_figure, cdf_figure, places_figure
-    from .report_style import RC, svg
+    from .report_style import drawing, svg
 
     found: list[dict[str, Any]] = []
 
@@ -121,7 +120,7 @@ def _figures(
 
     ranked = [s for s in by_utility(summaries) if s["policy"] in tables]
     issued = {str(s["policy"]): int(s["requests"]) for s in ranked}
-    with mpl.rc_context(RC):
+    with drawing():
         lanes, remark = lane_figure(tables, scenario, seed)
         add(
             "What happened over time",
@@ -142,11 +141,12 @@ def _figures(
             "black is the fallback.",
             places_figure(tables, card.exits),
         )
+        curves, remark = cdf_figure(tables, issued, scenario.deadline_s)
         add(
             "How long answers took",
-            "A curve further left is faster; where it crosses the deadline is the share answered in time, "
-            "and a curve that ends below 100 % lost requests.",
-            cdf_figure(tables, issued, scenario.deadline_s),
+            f"A curve further left is faster; where it crosses the deadline is the share answered in time, "
+            "and a curve that ends below 100 % lost requests. {remark}",
+            curves,
         )
         if names := adaptive_policies(tables):
             add(

@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from .records import Table
 from .report_accuracy import draw_accuracy
 from .report_lanes import draw_lane, lane_legend, lane_scale
-from .report_style import RC, blank
+from .report_style import blank, drawing
 from .report_text import by_utility
 from .scenario import Scenario
 
@@ -27,7 +26,7 @@ def draw_overview(
     ranked = [s for s in by_utility(summaries) if s["policy"] in tables]
     shown = ranked[:1] + sorted(ranked[1:], key=lambda s: -s["offloaded_fraction"])[:1]
     lanes = {str(s["policy"]): tables[s["policy"]] for s in shown}
-    with mpl.rc_context(RC):
+    with drawing():
         fig = Figure(figsize=(11.0, 5.3), dpi=150)
         left = fig.add_gridspec(2, 1, left=0.055, right=0.60, top=0.94, bottom=0.225, hspace=0.34)
         right = fig.add_gridspec(2, 1, left=0.72, right=0.985, top=0.965, bottom=0.10, hspace=0.34)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -25,11 +26,11 @@ __all__ = [
     "PLACES",
     "POLICY_DASHES",
     "POLICY_MARKERS",
-    "RC",
     "SOFT",
     "Place",
     "blank",
     "darker",
+    "drawing",
     "legend_below",
     "policy_colour",
     "ramp",
@@ -73,7 +74,7 @@ _POLICIES = (
 POLICY_MARKERS = ("o", "s", "D", "^", "v", "P", "X", "<", ">")
 POLICY_DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (7, 2, 1.5, 2)))
 
-RC: Any = {
+_RC: Any = {
     "axes.axisbelow": True,
     "axes.edgecolor": "#9a9a9a",
     "axes.grid": True,
@@ -106,6 +107,14 @@ RC: Any = {
 def policy_colour(index: int) -> str:
     """Colour of the policy with this place in the summary."""
     return _POLICIES[index % len(_POLICIES)]
+
+
+@contextmanager
+def drawing() -> Iterator[None]:
+    """The style, for whatever is drawn inside. Names in any script are fine: the reader's fonts show them."""
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        yield
 
 
 def darker(colour: str) -> str:
@@ -146,7 +155,7 @@ def legend_below(fig: Figure, handles: Sequence[Any], columns: int, centre: floa
     ]
     fig.legend(
         handles=by_column, loc="lower center", ncols=columns,
-        handlelength=1.6, columnspacing=1.8, handletextpad=0.6,
+        handlelength=2.2, columnspacing=1.8, handletextpad=0.6,
         bbox_to_anchor=(centre, 0.0), borderaxespad=0.2,
     )  # fmt: skip
 
@@ -158,8 +167,7 @@ def svg(fig: Figure, key: str) -> str:
     The same figure gives the same text at any time.
     """
     out = io.StringIO()
-    with mpl.rc_context(RC), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+    with drawing():
         fig.savefig(out, format="svg", metadata={"Date": None})
     text = out.getvalue()
     text = text[text.index("<svg") :]

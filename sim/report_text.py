@@ -183,7 +183,7 @@ def _scaled(value: float, unit: str) -> str:
     if unit in ("MAC/s", "bit/s", "Hz"):
         for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
             if abs(value) >= size:
-                return f"{value / size:g} {prefix}{unit}"
+                return f"{value / size:g} {prefix}{' ' if unit == 'MAC/s' else ''}{unit}"
     if unit in ("s", "J", "W") and 0 < abs(value) < 1:
         return f"{value * 1e3:g} m{unit}"
     return f"{value:g} {unit}"

@@ -68,7 +68,7 @@ class DeviceGroup(_Config):
     macs_per_s: float = Field(1.0e9, gt=0, description="how fast a device computes")
     overhead_s: float = Field(0.002, ge=0, description="per offloaded request: codec and RPC")
     slack_s: float = Field(0.01, ge=0, description="kept in reserve before the deadline")
-    battery_j: float = Field(float("inf"), gt=0)
+    battery_j: float | None = Field(None, gt=0, description="none: on mains")
     power: PowerConfig = PowerConfig()
     arrivals: ArrivalsConfig = Poisson(rate_hz=5.0)
     link: LinkConfig | None = Field(None, description="where it differs from the scenario's channel")
@@ -131,7 +131,6 @@ class GreedyPolicy(_Config):
     kind: Literal["greedy"] = "greedy"
     name: str = "greedy"
     exit_margins: tuple[float, ...] = (0.5, 0.7, 0.85, 0.95, NEVER)
-    rate_sigma_db: float = Field(3.0, ge=0, description="uncertainty of the estimated rate")
 
 
 class ReplayPolicy(_Config):

@@ -107,7 +107,7 @@ class Setup:
             group.power.power(),
             deadline_s=scenario.deadline_s,
             coherence_s=scenario.coherence_s,
-            battery_j=group.battery_j,
+            battery_j=float("inf") if group.battery_j is None else group.battery_j,
         )
 
     def deployment(self, device: int) -> Deployment:
@@ -134,9 +134,7 @@ class Setup:
         # It keeps nothing from request to request, so the devices of a group can share its tables.
         key = (config.name, self.groups.index(self.groups[device]))
         if key not in self._greedy:
-            self._greedy[key] = Greedy(
-                self.calibration, self.deployment(device), config.exit_margins, config.rate_sigma_db
-            )
+            self._greedy[key] = Greedy(self.calibration, self.deployment(device), config.exit_margins)
         return self._greedy[key]
 
     def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:

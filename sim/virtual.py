@@ -243,7 +243,7 @@ class VirtualRun:
         device = call.device
         call.open = False
         if link_lost and device.session.link_up:
-            device.session.link_up = False
+            device.session.lost(self.env.now)
             self._probe(device)
         if self._advance(device, self.env.now, (self.env.now, reply)):
             self._serve(device)
