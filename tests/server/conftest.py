@@ -1,0 +1,141 @@
+"""A small network with random weights, requests for it, and the real server in a process of its own."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from splitpoint.codec.image import encode_image
+from splitpoint.codec.requests import build_request, exit_state_message
+from splitpoint.codec.tokens import TokenCodec
+from splitpoint.models.card import ModelCard
+from splitpoint.server.config import ServerConfig
+from splitpoint.server.schedule import next_exit
+
+START_S = 60.0
+
+
+@dataclass
+class Small:
+    """The network, its card, file and codec, and requests that it serves."""
+
+    path: object
+    network: object
+    card: ModelCard
+    codec: TokenCodec
+
+    def request(
+        self, number=1, cut=2, keep=1.0, bits=8, seed=None, *, state=True, margin=2.0, deadline_s=20.0
+    ):
+        random = np.random.default_rng(number if seed is None else seed)
+        card = self.card
+        if cut == 0:
+            payload = encode_image(random.integers(0, 256, (*card.image_size, card.channels), dtype=np.uint8))
+        else:
+            tokens = random.standard_normal((card.patch_tokens + 1, card.dim)).astype(np.float32)
+            scores = random.random(card.patch_tokens).astype(np.float32)
+            payload, _ = self.codec.encode(tokens, scores, cut, keep, 0, bits)
+        passed = next_exit(card, cut)
+        exit_state = None
+        if passed and state:
+            u = random.standard_normal(card.exit_state_dim).astype(np.float32)
+            logits = random.standard_normal(card.class_count).astype(np.float32)
+            exit_state = exit_state_message(u, logits, passed, 0.25)
+        return build_request(
+            model_id=card.id,
+            request_id=number,
+            cut=cut,
+            deadline_s=deadline_s,
+            exit_margin=margin,
+            payload=payload,
+            exit_state=exit_state,
+        )
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory):
+    import torch
+
+    from splitpoint.models.store import load_network, save_network
+    from splitpoint.models.vit import SplitViT
+
+    torch.set_num_threads(1)
+    card = ModelCard(
+        name="small",
+        image_size=(16, 16),
+        channels=1,
+        classes=tuple("abcde"),
+        mean=(0.5,),
+        std=(0.25,),
+        patch=4,
+        dim=24,
+        depth=4,
+        heads=2,
+        exits=(1, 2, 4),
+        exit_state_dim=8,
+    )
+    torch.manual_seed(5)
+    path = tmp_path_factory.mktemp("model") / "small.safetensors"
+    save_network(path, SplitViT(card), card, {})
+    network, card = load_network(path)
+    return Small(path, network, card, TokenCodec({}, dim=card.dim, max_tokens=card.patch_tokens + 1))
+
+
+class Process:
+    """`main(ServerConfig)` in a process of its own; `address` is what it says it listens on."""
+
+    def __init__(self, config, log):
+        code = (
+            "import sys; from splitpoint.server.config import ServerConfig; from splitpoint.server.serve import main;"
+            "main(ServerConfig.model_validate_json(sys.argv[1]))"
+        )
+        self._log = log
+        with log.open("ab") as errors:
+            self.popen = subprocess.Popen(
+                [sys.executable, "-W", "error", "-c", code, config.model_dump_json()],
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=os.environ | {"OMP_NUM_THREADS": "1"},
+            )
+        self.first_line = self._line()
+        self.address = self.first_line.removeprefix("listening on ").strip()
+
+    def _line(self):
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            if select.select([self.popen.stdout], [], [], 0.5)[0]:
+                return self.popen.stdout.readline()
+        raise AssertionError(f"the server said nothing: {self.log()}")
+
+    def log(self):
+        return self._log.read_text()
+
+    def end(self, number=signal.SIGTERM):
+        if self.popen.poll() is None:
+            self.popen.send_signal(number)
+        status = self.popen.wait(30)
+        self.popen.stdout.close()
+        return status
+
+
+@pytest.fixture
+def start(small, tmp_path):
+    """`start(port=0, ...)`: a running server of the small network; ended after the test."""
+    running = []
+
+    def run(**settings):
+        config = ServerConfig(**{"model": str(small.path), "port": 0} | settings)
+        running.append(Process(config, tmp_path / "server.log"))
+        return running[-1]
+
+    yield run
+    for process in running:
+        if process.popen.poll() is None:
+            process.end(signal.SIGKILL)
