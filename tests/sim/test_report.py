@@ -1,0 +1,271 @@
+"""The report: one page that stands by itself, says everything, and survives odd runs."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from splitpoint.errors import DataError, MissingExtra
+from splitpoint.sim.metrics import summarise
+from splitpoint.sim.report import KeptPatches, overview_figure, write_report
+from splitpoint.sim.report_lanes import lane_figure
+from splitpoint.sim.report_patches import draw_kept
+from splitpoint.sim.report_plots import latency_parts
+from splitpoint.sim.report_text import by_utility, quantity
+
+from .report_data import CARD, columns, run, scenario
+
+POLICIES = ("local", "split", "greedy")
+EVIL = '<script>alert("$x$")</script>'
+
+
+def page(path: Path, arguments: dict[str, Any]) -> str:
+    write_report(path / "report.html", **arguments)
+    return (path / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> str:
+    faults = [{"kind": "kill", "at_s": 3.0, "for_s": 2.0}]
+    arguments = run(*POLICIES, EVIL, faults=faults, description=EVIL)
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 1), np.uint8)
+    picture = KeptPatches(
+        image, 3, 5, CARD.classes, {0.5: np.arange(8), 0.25: np.arange(4)}, "chosen at random"
+    )
+    arguments["pictures"] = [picture, replace(picture, label=-1)]
+    arguments["comparison"] = {
+        "greedy: latency_p95_s": (0.0812, 0.0794, 0.0018, True),
+        "greedy: bytes_differ": (3, 0, 3, False),
+        "greedy: near_ties": (1, 0, 1, None),
+    }
+    arguments["command"] = f"splitpoint run '{EVIL}'"
+    return page(tmp_path_factory.mktemp("report"), arguments)
+
+
+def svgs(text: str) -> list[str]:
+    return re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
+
+
+def test_nothing_is_loaded_from_elsewhere(usual: str) -> None:
+    class Loads(HTMLParser):
+        found: list[str] = []  # noqa: RUF012 - filled once, by one parser
+
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert tag not in ("script", "link", "iframe", "object")
+            for name, value in attrs:
+                assert not name.startswith("on")
+                if name in ("src", "href", "xlink:href"):
+                    self.found.append(value or "")
+
+    parser = Loads()
+    parser.feed(usual)
+    assert any(address.startswith("data:image/png") for address in parser.found)
+    assert all(address.startswith(("data:", "#")) for address in parser.found)
+    without_names = re.sub(r'xmlns(:xlink)?="[^"]*"', "", usual)
+    assert not re.findall(r"https?://|@import|url\((?!#)", without_names)
+
+
+def test_names_are_escaped_in_page_and_figures(usual: str) -> None:
+    assert "<script" not in usual
+    assert usual.count("&lt;script&gt;") >= 5
+
+
+def test_every_figure_is_well_formed_and_every_reference_in_it_has_its_own_target(usual: str) -> None:
+    figures = svgs(usual)
+    assert len(figures) == 7
+    everywhere: set[str] = set()
+    for figure in figures:
+        ElementTree.fromstring(figure)
+        ids = set(re.findall(r'\bid="([^"]+)"', figure))
+        assert set(re.findall(r'(?:xlink:href="|url\()#([\w.-]+)', figure)) <= ids
+        assert not ids & everywhere
+        everywhere |= ids
+
+
+def test_every_policy_is_named_in_table_and_figures(usual: str) -> None:
+    for name in POLICIES:
+        assert re.search(rf'<th scope="row">{name}\b', usual)
+        assert sum(f">{name}</text>" in figure for figure in svgs(usual)) >= 5
+
+
+def test_head_says_what_was_run(usual: str) -> None:
+    for said in (
+        "made up",
+        "virtual time",
+        "seed 7",
+        "200 ms",
+        "Rayleigh fading",
+        "Doppler 2 Hz",
+        "killed at 3 s",
+    ):
+        assert said in usual
+
+
+def test_the_best_utility_comes_first_and_alone_is_marked(usual: str, tmp_path: Path) -> None:
+    arguments = run(*POLICIES)
+    best = max(arguments["summaries"], key=lambda s: s["utility"])["policy"]
+    text = page(tmp_path, arguments)
+    assert re.findall(r'<th scope="row">(\w+)[^<]*<span class="badge">', text) == [best]
+    order = [text.index(f'<th scope="row">{s["policy"]}') for s in by_utility(arguments["summaries"])]
+    assert order == sorted(order)
+
+
+def test_comparison_is_shown_with_units_and_verdicts(usual: str) -> None:
+    rows = re.findall(r'<tr><th scope="row">(greedy: .*?)</tr>', usual, flags=re.DOTALL)
+    texts = [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in rows]
+    assert texts == [
+        "greedy: latency p95 81.2 ms 79.4 ms 1.8 ms yes",
+        "greedy: bytes differ 3 0 3 no",
+        "greedy: near ties 1 0 1 –",
+    ]
+
+
+def test_pictures_say_answer_and_truth_where_it_is_known(usual: str) -> None:
+    answers = re.findall(r"<p>Answer: <strong>5</strong>(.*?)</p>", usual, flags=re.DOTALL)
+    assert ["in truth 3" in answer for answer in answers] == [True, False]
+    assert usual.count("data:image/png") == 6
+
+
+@pytest.mark.parametrize("count", [0, 1])
+@pytest.mark.parametrize("policies", [("greedy",), ("local", "split")])
+def test_tiny_runs_make_a_page(tmp_path: Path, policies: tuple[str, ...], count: int) -> None:
+    text = page(tmp_path, run(*policies, count=count))
+    assert ">nan<" not in text.lower()
+    assert len(svgs(text)) >= 6
+
+
+def test_no_policy_at_all_makes_a_page(tmp_path: Path) -> None:
+    arguments = run("local")
+    arguments |= {"summaries": [], "tables": {}}
+    assert "no policy was run" in page(tmp_path, arguments)
+
+
+def test_lost_requests_are_pointed_out(tmp_path: Path) -> None:
+    arguments = run("local", "split")
+    made = arguments["scenario"]
+    arguments["summaries"][1] = summarise("split", "live", 83, arguments["tables"]["split"], made.weights())
+    text = page(tmp_path, arguments)
+    assert "3 requests were lost" in text
+    assert '<td class="warn">3</td>' in text
+
+
+def test_unknown_estimates_everywhere(tmp_path: Path) -> None:
+    arguments = run("greedy")
+    arguments["tables"]["greedy"]["rate_estimate_bps"][:] = np.nan
+    assert ">unknown</text>" in page(tmp_path, arguments)
+
+
+def test_names_in_other_scripts_and_long_ones(tmp_path: Path) -> None:
+    names = (
+        "漢字",
+        "a-rather-long-name-of-a-policy-with-its-budget-of-20mJ-and-more-words-to-come",
+        "$a$",
+        "$",
+    )
+    text = page(tmp_path, run(*names))
+    for name in names:
+        assert f'<th scope="row">{name}' in text
+
+
+def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
+    (tmp_path / "again").mkdir()
+    assert page(tmp_path, run("local", "greedy")) == page(tmp_path / "again", run("local", "greedy"))
+
+
+def test_many_requests_are_thinned_and_it_is_said(tmp_path: Path) -> None:
+    text = page(tmp_path, run("split", "greedy", count=200_000))
+    assert len(text.encode()) < 3_000_000
+    assert "Of 400,000 requests" in text
+
+
+def test_thinning_keeps_rare_kinds() -> None:
+    part = dict(columns("split", 50_000))
+    part["degraded"] = np.zeros(50_000, bool)
+    part["degraded"][[5, 500]] = True
+    part["local"] = part["degraded"]
+    figure, remark = lane_figure({"split": part}, scenario("split"), seed=1)
+    crosses = [line for line in figure.axes[0].lines if line.get_marker() == "X"]
+    assert [len(line.get_xdata()) for line in crosses] == [2]
+    assert "Of 50,000 requests 6,000 are drawn" in remark
+
+
+def test_parts_of_latency_add_up_to_it() -> None:
+    part = columns("split", 500)
+    assert latency_parts(part).sum() == pytest.approx(part["latency_s"].mean())
+    assert part["degraded"].any()
+    waited_s = np.where(part["degraded"], part["latency_s"] - 0.002 - part["head_s"], 0.0)
+    assert latency_parts(part)[-1] == pytest.approx(waited_s.mean())
+
+
+def test_kept_patches_stay_and_dropped_ones_fade() -> None:
+    image = np.arange(32 * 32, dtype=np.uint32).reshape(32, 32, 1).astype(np.uint8)
+    drawn = draw_kept(image, np.array([5]), (4, 4))
+    factor = drawn.shape[0] // 32
+    edge = drawn[8 * factor, 8 * factor : 16 * factor]
+    assert (edge == edge[0]).all()
+    assert np.ptp(edge[0]) > 100
+    centres = drawn[factor // 2 :: factor, factor // 2 :: factor]
+    assert (centres[9:15, 9:15] == image[9:15, 9:15]).all()
+    outside = np.ones((32, 32), bool)
+    outside[8:16, 8:16] = False
+    assert np.ptp(centres[outside].astype(int)) < 0.3 * np.ptp(image.astype(int))
+
+
+def test_colour_images_of_any_size_are_drawn() -> None:
+    for side in (16, 224, 1000):
+        image = np.full((side, side, 3), 90, np.uint8)
+        drawn = draw_kept(image, np.array([0]), (2, 2))
+        assert drawn.shape[2] == 3
+        assert 150 <= drawn.shape[0] <= 400
+
+
+def test_overview_shows_the_best_and_a_sending_policy(tmp_path: Path) -> None:
+    arguments = run(*POLICIES)
+    figure = overview_figure(arguments["summaries"], arguments["tables"], arguments["scenario"])
+    titles = [ax.get_title(loc="left") for ax in figure.axes]
+    assert by_utility(arguments["summaries"])[0]["policy"] in titles
+    assert len([title for title in titles if title]) == 2
+    figure.savefig(tmp_path / "overview.png")
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
+
+
+def test_overview_of_one_policy() -> None:
+    arguments = run("local", count=3)
+    overview_figure(arguments["summaries"], arguments["tables"], arguments["scenario"])
+
+
+def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"cannot write the report .*missing"):
+        write_report(tmp_path / "missing" / "report.html", **run("local", count=2))
+
+
+@pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
+def test_missing_libraries_name_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingExtra, match=r"splitpoint\[sim\]"):
+        write_report(tmp_path / "report.html", **run("local", count=2))
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("round_trip_s", 0.01, "round trip 10 ms"),
+        ("bandwidth_hz", 1e6, "bandwidth 1 MHz"),
+        ("mean_snr_db", 12.0, "mean SNR 12 dB"),
+        ("macs_per_s", 2.5e8, "250 M MAC/s"),
+        ("rate_scale", 0.3, "rate scale 0.3"),
+        ("interpolate", False, "no interpolate"),
+    ],
+)
+def test_configured_values_are_said_with_their_units(name: str, value: Any, words: str) -> None:
+    assert quantity(name, value) == words

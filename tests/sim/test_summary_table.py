@@ -1,0 +1,52 @@
+"""The summary table fits a terminal and shows every figure whole."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from splitpoint.sim.summary_table import summary_table
+
+from .report_data import run
+
+
+def shown(names: tuple[str, ...], width: int, count: int = 80) -> list[str]:
+    console = Console(width=width, file=io.StringIO())
+    console.print(summary_table(run(*names, count=count)["summaries"], width))
+    file = console.file
+    assert isinstance(file, io.StringIO)
+    return file.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_nothing_is_cut_off(width: int) -> None:
+    lines = shown(("local", "split", "greedy"), width)
+    assert max(map(len, lines)) <= width
+    assert "…" not in "".join(lines)
+    assert all(any(word in line for line in lines) for word in ("lost", "degr.", "energy", "±"))
+
+
+def test_one_line_a_policy_where_there_is_room() -> None:
+    lines = shown(("local", "split", "greedy"), 110)
+    assert len(lines) == 2 + 1 + 3
+
+
+def test_names_are_not_markup() -> None:
+    assert any("[red]x" in line for line in shown(("[red]x", "local"), 110))
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_what_does_not_exist_is_a_dash(count: int) -> None:
+    text = "\n".join(shown(("local",), 110, count))
+    assert "nan" not in text
+    assert ("–" in text) == (count == 0)
+
+
+def test_the_best_utility_is_the_first_row_and_bold() -> None:
+    summaries = run("local", "split", "greedy")["summaries"]
+    table = summary_table(summaries, 110)
+    assert [row.style for row in table.rows] == ["bold green", None, None]
+    best = max(summaries, key=lambda s: s["utility"])["policy"]
+    assert str(next(iter(table.columns[0].cells))) == best
