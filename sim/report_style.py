@@ -56,7 +56,7 @@ class Place(NamedTuple):
 PLACES = (
     Place("answered on the device", "#0072b2", "o", "#a6d3ee", "#00466e"),
     Place("answered by the server", "#e08a00", "^", "#ffd591", "#b86200"),
-    Place("fallback: server not reached in time", INK, "X", "#bbbbbb", INK),
+    Place("fallback: best answer so far", INK, "X", "#bbbbbb", INK),
 )
 FALLBACK = 2
 

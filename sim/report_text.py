@@ -57,7 +57,7 @@ GLOSSARY = (
     ("keep, dims, bits", "Share of the patches sent, numbers per patch, and bits per number."),
     (
         "degraded",
-        "The server could not be reached in time, so the device gave its best answer so far: the fallback.",
+        "Neither the chosen exit nor the server answered in time: the device fell back on its best answer so far.",
     ),
     ("late", "Answered after the deadline."),
     ("lost", "Never answered; this must be 0."),
