@@ -107,9 +107,9 @@ class _Life:
 
 
 def _broken(code: grpc.StatusCode, details: str, address: str) -> Exception:
-    # The end of the stream itself is nobody's deadline.
-    if code is grpc.StatusCode.DEADLINE_EXCEEDED:
-        return LinkDown(f"{address}: the stream's time is up")
+    # The end of the stream is nobody's deadline, and a write that fails on a dead connection reads as INTERNAL.
+    if code in (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN):
+        return LinkDown(f"{address}: the stream broke: {details}")
     return from_status(code, details, address)
 
 

@@ -25,6 +25,7 @@ from .work import Tail
 
 __all__ = ["Engine", "load_engine", "main", "serve"]
 
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 5e-4
 
 
@@ -88,7 +89,7 @@ async def serve(
     _reflect(server)
     try:
         address = _bind(server, config)
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, stop.set)
         await server.start()
         await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
@@ -109,6 +110,9 @@ def main(config: ServerConfig, engine: Engine | None = None) -> None:
     gc.collect()
     gc.freeze()
     asyncio.run(serve(config, engine))
+    # A second signal while the interpreter ends must not turn a clean exit into a killed process.
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _announce(address: str) -> None:
