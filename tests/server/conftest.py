@@ -128,14 +128,29 @@ class Process:
 @pytest.fixture
 def start(small, tmp_path):
     """`start(port=0, ...)`: a running server of the small network; ended after the test."""
+    yield from _starter(small, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def served(small, tmp_path_factory):
+    """A running server with its defaults, for tests that leave it as it is."""
+    starter = _starter(small, tmp_path_factory.mktemp("served"))
+    yield next(starter)()
+    starter.close()
+
+
+def _starter(small, folder):
     running = []
 
     def run(**settings):
         config = ServerConfig(**{"model": str(small.path), "port": 0} | settings)
-        running.append(Process(config, tmp_path / "server.log"))
+        running.append(Process(config, folder / "server.log"))
         return running[-1]
 
-    yield run
-    for process in running:
-        if process.popen.poll() is None:
-            process.end(signal.SIGKILL)
+    try:
+        yield run
+    finally:
+        for process in running:
+            if process.popen.poll() is None:
+                process.end(signal.SIGKILL)
+            process.popen.stdout.close()

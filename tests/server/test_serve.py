@@ -18,12 +18,11 @@ from splitpoint.server.validation import Validator
 CERTS = Path(__file__).parent.parent / "protos" / "certs"
 
 
-def test_it_says_where_it_listens_and_what_it_serves(small, start):
-    server = start()
-    assert server.first_line.startswith("listening on 127.0.0.1:")
+def test_it_says_where_it_listens_and_what_it_serves(small, served):
+    assert served.first_line.startswith("listening on 127.0.0.1:")
 
     async def main():
-        async with ServiceClient(server.address) as client:
+        async with ServiceClient(served.address) as client:
             assert await client.health()
             return await client.describe()
 
@@ -35,12 +34,11 @@ def test_it_says_where_it_listens_and_what_it_serves(small, start):
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2, 3])
-def test_answers_over_the_wire_are_the_tails(small, start, cut):
-    server = start()
+def test_answers_over_the_wire_are_the_tails(small, served, cut):
     validator = Validator(small.card, small.codec)
 
     async def main():
-        async with ServiceClient(server.address) as client:
+        async with ServiceClient(served.address) as client:
             stream = client.stream()
             requests = [small.request(number, cut=cut, margin=0.2) for number in range(1, 25)]
             streamed = await asyncio.gather(*(stream.infer(request, 20.0) for request in requests))
@@ -66,11 +64,10 @@ def test_answers_over_the_wire_are_the_tails(small, start, cut):
     assert (unary.prediction, unary.exit) == (streamed[0].prediction, streamed[0].exit)
 
 
-def test_methods_that_are_not_there_yet_say_so(start):
-    server = start()
+def test_methods_that_are_not_there_yet_say_so(served):
 
     async def main():
-        async with ServiceClient(server.address) as client:
+        async with ServiceClient(served.address) as client:
             for call in (client.refine(pb.RefineRequest()), client.train_step(pb.TrainStepRequest())):
                 with pytest.raises(Refused, match="this server has Describe") as caught:
                     await call
@@ -82,13 +79,11 @@ def test_methods_that_are_not_there_yet_say_so(start):
     asyncio.run(main())
 
 
-def test_reflection_lists_the_service(start):
+def test_reflection_lists_the_service(served):
     from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-    server = start()
-
     async def main():
-        async with grpc.aio.insecure_channel(server.address) as channel:
+        async with grpc.aio.insecure_channel(served.address) as channel:
             stub = reflection_pb2_grpc.ServerReflectionStub(channel)
             ask = reflection_pb2.ServerReflectionRequest(list_services="")
             call = stub.ServerReflectionInfo(iter([ask]), timeout=5)
@@ -97,11 +92,10 @@ def test_reflection_lists_the_service(start):
     assert "splitpoint.v1.SplitInference" in asyncio.run(main())
 
 
-def test_another_model_is_refused_on_the_stream_and_it_goes_on(small, start):
-    server = start()
+def test_another_model_is_refused_on_the_stream_and_it_goes_on(small, served):
 
     async def main():
-        async with ServiceClient(server.address) as client:
+        async with ServiceClient(served.address) as client:
             stream = client.stream()
             wrong = small.request(1)
             wrong.model_id = "0" * 16
@@ -258,9 +252,8 @@ def test_a_deadline_that_passes_in_the_queue_is_not_computed(small, start):
     asyncio.run(main())
 
 
-def test_a_taken_port_is_one_clear_line(small, start):
-    server = start()
-    port = int(server.address.rpartition(":")[2])
+def test_a_taken_port_is_one_clear_line(small, served):
+    port = int(served.address.rpartition(":")[2])
     from splitpoint.errors import UsageError
     from splitpoint.server.config import ServerConfig
     from splitpoint.server.serve import Engine, serve
