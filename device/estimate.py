@@ -7,9 +7,11 @@ import math
 __all__ = ["LinkEstimate"]
 
 _MEMORY = 0.1
-"""Weight of the newest report in the running moments."""
+"""Least weight of the newest report in the running moments; the first ones count as in a plain mean."""
 
 _DECIBEL = 10.0 / math.log(10.0)
+_PRIOR_SIGMA_DB = 6.0
+"""Spread that is expected before it can be seen: about that of Rayleigh fading."""
 
 
 class LinkEstimate:
@@ -26,15 +28,17 @@ class LinkEstimate:
         self._at_s = -math.inf
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
-        self._variance = 0.0
+        self._variance = (_PRIOR_SIGMA_DB / _DECIBEL) ** 2
+        self._reports = 0
+        self._replies = 0
         self.round_trip_s = math.nan
         self.server_load = math.nan
 
     def report(self, now_s: float, snr_db: float, rate_bps: float) -> None:
         """The modem's report that came with a reply."""
-        self._snr_db = snr_db
-        self._mean_snr_db = _towards(self._mean_snr_db, snr_db)
         self._rate(now_s, rate_bps)
+        self._snr_db = snr_db
+        self._mean_snr_db = _towards(self._mean_snr_db, snr_db, self._reports)
 
     def measured(self, now_s: float, nbytes: int, seconds: float) -> None:
         """Bytes over measured time, where no modem reports."""
@@ -42,14 +46,18 @@ class LinkEstimate:
             self._rate(now_s, 8.0 * nbytes / seconds)
 
     def no_reply(self, now_s: float, nbytes: int, seconds: float) -> None:
-        """A request that got no reply within `seconds`: the rate was at most its bytes over that time."""
+        """A request that got no reply within `seconds`: for now the rate is at most its bytes over that time.
+
+        It says nothing about the long run, for the medium or the server may have been the reason.
+        """
         _, believed_bps, _ = self.at(now_s)
-        if seconds > 0 and not 8.0 * nbytes / seconds > believed_bps:
-            self.measured(now_s, nbytes, seconds)
+        if seconds > 0 and believed_bps > (bound_bps := 8.0 * nbytes / seconds):
+            self._at_s, self._log_rate = now_s, math.log(bound_bps)
 
     def reply(self, round_trip_s: float, server_load: float) -> None:
         """The part of a reply's time that neither airtime nor the server explains, and the server's load."""
-        self.round_trip_s = _towards(self.round_trip_s, max(0.0, round_trip_s))
+        self._replies += 1
+        self.round_trip_s = _towards(self.round_trip_s, max(0.0, round_trip_s), self._replies)
         self.server_load = server_load
 
     def at(self, now_s: float) -> tuple[float, float, float]:
@@ -65,12 +73,13 @@ class LinkEstimate:
     def _rate(self, now_s: float, rate_bps: float) -> None:
         self._at_s = now_s
         self._log_rate = math.log(max(rate_bps, 1.0))
+        self._reports += 1
         before = self._mean_log_rate
-        self._mean_log_rate = mean = _towards(before, self._log_rate)
-        if before == before:
+        self._mean_log_rate = mean = _towards(before, self._log_rate, self._reports)
+        if self._reports > 1:
             deviation = (self._log_rate - before) * (self._log_rate - mean)
-            self._variance += _MEMORY * (deviation - self._variance)
+            self._variance += max(_MEMORY, 1.0 / self._reports) * (deviation - self._variance)
 
 
-def _towards(mean: float, value: float) -> float:
-    return value if math.isnan(mean) else mean + _MEMORY * (value - mean)
+def _towards(mean: float, value: float, count: int) -> float:
+    return value if count == 1 else mean + max(_MEMORY, 1.0 / count) * (value - mean)

@@ -14,7 +14,7 @@ from .observation import Observation
 from .policy import Outcome
 from .predicted import PredictedUtility
 
-__all__ = ["Greedy", "grid_decisions"]
+__all__ = ["Greedy", "GreedyTables", "grid_decisions"]
 
 _PRIOR_RATE_BPS, _PRIOR_SIGMA_DB = 1e6, 10.0
 """Believed before the first report; one request corrects it."""
@@ -42,22 +42,19 @@ def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[De
 
 
 class Greedy:
-    """Evaluates the candidates that are the best ones somewhere, and takes the best one here."""
+    """Evaluates the candidates that are the best ones somewhere, and takes the best one here.
 
-    def __init__(
-        self,
-        profile: Profile,
-        deployment: Deployment,
-        exit_margins: tuple[float, ...],
-    ) -> None:
-        everything = PredictedUtility(profile, grid_decisions(profile, exit_margins), deployment)
-        self._predicted = everything.keep(_best_somewhere(everything, deployment.weights.deadline_s))
+    explore_after   local answers bring no report of the link: after so many in a row the best Decision that sends
+                    is taken, so that a device which once met a bad link does not stay away from it for ever
+    """
 
-    @property
-    def candidates(self) -> list[Decision]:
-        return self._predicted.candidates
+    def __init__(self, tables: GreedyTables, explore_after: int = 4) -> None:
+        self._tables = tables
+        self._explore_after = explore_after
+        self._unsent = 0
 
     def decide(self, observation: Observation) -> Decision:
+        predicted = self._tables.predicted
         rate_bps, sigma_db = observation.rate_bps, observation.rate_sigma_db
         if not observation.link_up:
             rate_bps, sigma_db = 1.0, 0.0
@@ -65,16 +62,26 @@ class Greedy:
             rate_bps, sigma_db = _PRIOR_RATE_BPS, _PRIOR_SIGMA_DB
         round_trip_s = 0.0 if math.isnan(observation.round_trip_s) else observation.round_trip_s
         sigma_db = math.hypot(sigma_db, _REPORT_SIGMA_DB)
-        values = self._predicted.at(
+        values = predicted.at(
             rate_bps, sigma_db, round_trip_s, observation.time_left_s, observation.device_queue
         )
-        return self._predicted.candidates[int(values.argmax())]
+        if observation.link_up and self._unsent >= self._explore_after:
+            values = np.where(predicted.sends, values, -np.inf)
+        return predicted.candidates[int(values.argmax())]
 
     def learn(self, outcome: Outcome) -> None:
-        """Nothing to learn: the estimates are in the observation."""
+        self._unsent = 0 if outcome.offloaded else self._unsent + 1
 
     def reset(self, seed: int) -> None:
-        """Nothing to forget."""
+        self._unsent = 0
+
+
+class GreedyTables:
+    """What the Greedy policies of equal devices share: the predictions of the candidates that win somewhere."""
+
+    def __init__(self, profile: Profile, deployment: Deployment, exit_margins: tuple[float, ...]) -> None:
+        everything = PredictedUtility(profile, grid_decisions(profile, exit_margins), deployment)
+        self.predicted = everything.keep(_best_somewhere(everything, deployment.weights.deadline_s))
 
 
 def _best_somewhere(predicted: PredictedUtility, deadline_s: float) -> list[int]:
@@ -87,4 +94,6 @@ def _best_somewhere(predicted: PredictedUtility, deadline_s: float) -> list[int]
         for part in (0.0, 0.25, 0.5, 0.75, 1.0)
         for queue in (0, 2, 8)
     }
-    return sorted(winners)
+    # Exploration needs one that always sends; the cheapest to send and try is the best sender on a good link.
+    sure = predicted.at(1e9, _REPORT_SIGMA_DB, 0.0, deadline_s, 0)
+    return sorted(winners | {int(np.where(predicted.sends, sure, -np.inf).argmax())})

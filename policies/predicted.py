@@ -7,6 +7,7 @@ prediction is then arithmetic on a few rows a candidate.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,9 +22,8 @@ from .rules import energy_j, utility
 
 __all__ = ["PredictedUtility"]
 
-_POINTS, _WEIGHTS = np.polynomial.hermite_e.hermegauss(5)
-_QUADRATURE = list(zip(_POINTS.tolist(), (_WEIGHTS / _WEIGHTS.sum()).tolist(), strict=True))
-"""Points and weights for a mean over a standard normal variable."""
+_LOGISTIC = 1.702
+"""Scale at which a logistic distribution comes nearest to a normal one; its tails are heavier, as a fade's are."""
 
 
 class PredictedUtility:
@@ -45,6 +45,11 @@ class PredictedUtility:
             self._weight, self._offloaded, self._correct, self._head_s, self._up, self._down, self._server_s,
             self._fallback_correct, self._fallback_s, self._reserve_s,
         ) = columns  # fmt: skip
+
+    @property
+    def sends(self) -> np.ndarray:
+        """Candidates that send more than half of the requests, bool (candidates,)."""
+        return np.asarray(np.add.reduceat(self._offloaded * self._weight, self._starts) > 0.5)
 
     def keep(self, chosen: Sequence[int]) -> PredictedUtility:
         """The same for some of the candidates only."""
@@ -71,28 +76,58 @@ class PredictedUtility:
         Each of the `queue` requests behind it waits for as long as this one takes: their lost latency counts.
         """
         d = self._deployment
-        total = np.zeros(len(self._weight))
         answer_by_s = time_left_s - d.slack_s - self._reserve_s
-        for point, weight in _QUADRATURE:
-            factor = 10.0 ** (0.1 * rate_sigma_db * point)
-            up_s, down_s = self._up / (rate_bps * factor), self._down / (rate_bps * factor)
-            wait_s = self._offloaded * (round_trip_s + d.overhead_s) + self._server_s
-            latency_s = self._head_s + up_s + down_s + wait_s
-            lost = (self._offloaded > 0) & (latency_s > answer_by_s)
-            tried_s = np.maximum(0.0, answer_by_s - self._head_s)
-            energy = np.where(
-                lost,
-                energy_j(d.power, self._fallback_s, tried_s, 0.0, 0.0),
-                energy_j(d.power, self._head_s, up_s, down_s, wait_s),
-            )
-            airtime_s = np.where(lost, tried_s, up_s + down_s)
-            latency_s = np.where(lost, np.maximum(self._head_s, answer_by_s) + self._reserve_s, latency_s)
-            correct = np.where(lost, self._fallback_correct, self._correct)
-            late = (latency_s > time_left_s).astype(float)
-            value = utility(correct, latency_s, energy, airtime_s, late, d.weights)
-            value -= d.weights.latency * queue * latency_s / d.weights.deadline_s
-            total += weight * value
+        other_s = self._head_s + self._offloaded * (round_trip_s + d.overhead_s) + self._server_s
+        bits, budget_s = self._up + self._down, answer_by_s - other_s
+        sigma = max(rate_sigma_db, 0.1) * math.log(10.0) / 10.0
+        # No reply in time: the rate is below bits / budget_s.
+        with np.errstate(divide="ignore", over="ignore"):
+            least_bps = np.where(budget_s > 0.0, bits / np.maximum(budget_s, 1e-9), np.inf)
+            lost = self._offloaded / (1.0 + (rate_bps / least_bps) ** (_LOGISTIC / sigma))
+        replied = self._value(rate_bps, sigma, other_s, bits, np.maximum(budget_s, 0.0), time_left_s, queue)
+        tried_s = np.maximum(0.0, answer_by_s - self._head_s)
+        fallen_back = self._utility(
+            self._fallback_correct,
+            np.maximum(self._head_s, answer_by_s) + self._reserve_s,
+            energy_j(d.power, self._fallback_s, tried_s, 0.0, 0.0),
+            tried_s,
+            time_left_s,
+            queue,
+        )
+        total = (1.0 - lost) * replied + lost * fallen_back
         return np.add.reduceat(total * self._weight, self._starts)
+
+    def _value(
+        self,
+        rate_bps: float,
+        sigma: float,
+        other_s: np.ndarray,
+        bits: np.ndarray,
+        budget_s: np.ndarray,
+        time_left_s: float,
+        queue: int,
+    ) -> np.ndarray:
+        """Utility where the reply comes in time (or the answer is local)."""
+        # The mean of 1 / rate over the log-normal rate, as far as the reply is in time at all.
+        on_air_s = np.minimum(bits * (math.exp(min(0.5 * sigma * sigma, 50.0)) / rate_bps), budget_s)
+        up_s = on_air_s * self._up / np.maximum(bits, 1.0)
+        wait_s = other_s - self._head_s
+        energy = energy_j(self._deployment.power, self._head_s, up_s, on_air_s - up_s, wait_s)
+        return self._utility(self._correct, other_s + on_air_s, energy, on_air_s, time_left_s, queue)
+
+    def _utility(
+        self,
+        correct: np.ndarray,
+        latency_s: np.ndarray,
+        energy: np.ndarray,
+        airtime_s: np.ndarray,
+        time_left_s: float,
+        queue: int,
+    ) -> np.ndarray:
+        weights = self._deployment.weights
+        late = (latency_s > time_left_s).astype(float)
+        value = utility(correct, latency_s, energy, airtime_s, late, weights)
+        return value - weights.latency * queue * latency_s / weights.deadline_s
 
 
 def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.ndarray:

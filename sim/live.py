@@ -160,10 +160,7 @@ class LiveEngine:
         while True:
             message = await device.message(None)
             if "records" in message:
-                return [
-                    Record(*(math.nan if value is None else value for value in row))
-                    for row in message["records"]
-                ]
+                return [_record(row) for row in message["records"]]
             if "error" in message:
                 raise RemoteError(f"{device.name}: {message['error']}")
             if self._progress is not None:
@@ -200,4 +197,4 @@ class LiveEngine:
 
 def _record(row: list[Any]) -> Record:
     # JSON has no NaN: None stands for it on the pipe.
-    return Record(*(math.nan if value is None else value for value in row))
+    return Record._make(math.nan if value is None else value for value in row)

@@ -105,7 +105,7 @@ Table = Mapping[str, np.ndarray]
 def table(records: Sequence[Record], labels: np.ndarray, deadline_s: float) -> dict[str, np.ndarray]:
     """Records as columns, ordered by (device, request), with what follows from them: label, correct, latency, late."""
     ordered = sorted(records, key=lambda record: record[:2])
-    columns = {
+    columns: dict[str, np.ndarray] = {
         name: np.array(values, dtype=_DTYPES[kind])
         for (name, kind), values in zip(
             get_type_hints(Record).items(),

@@ -131,6 +131,7 @@ class GreedyPolicy(_Config):
     kind: Literal["greedy"] = "greedy"
     name: str = "greedy"
     exit_margins: tuple[float, ...] = (0.5, 0.7, 0.85, 0.95, NEVER)
+    explore_after: int = Field(4, ge=1, description="local answers in a row before the link is tried again")
 
 
 class ReplayPolicy(_Config):

@@ -18,7 +18,7 @@ from ..models.profile import Profile
 from ..models.store import resolve
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
-from ..policies.greedy import Greedy
+from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
 from ..policies.replay import Replay
@@ -42,7 +42,7 @@ class Setup:
         self.model_path: Path = resolve(scenario.model)
         self.card: ModelCard = read_card(self.model_path)
         self.groups: list[DeviceGroup] = scenario.device_groups()
-        self._greedy: dict[tuple[str, int], Greedy] = {}
+        self._greedy: dict[tuple[str, int], GreedyTables] = {}
         self._replayed: dict[Path, dict[str, dict[str, np.ndarray]]] = {}
         for policy in scenario.policies:
             if isinstance(policy, StaticPolicy):
@@ -127,14 +127,13 @@ class Setup:
         if isinstance(config, StaticPolicy):
             return Static(config.decision.decision())
         if isinstance(config, GreedyPolicy):
-            return self._shared_greedy(config, device)
+            return Greedy(self._greedy_tables(config, device), config.explore_after)
         return Replay(self._recorded(config, device))
 
-    def _shared_greedy(self, config: GreedyPolicy, device: int) -> Greedy:
-        # It keeps nothing from request to request, so the devices of a group can share its tables.
+    def _greedy_tables(self, config: GreedyPolicy, device: int) -> GreedyTables:
         key = (config.name, self.groups.index(self.groups[device]))
         if key not in self._greedy:
-            self._greedy[key] = Greedy(self.calibration, self.deployment(device), config.exit_margins)
+            self._greedy[key] = GreedyTables(self.calibration, self.deployment(device), config.exit_margins)
         return self._greedy[key]
 
     def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:

@@ -93,7 +93,9 @@ class _Air:
 
     def _pump(self) -> None:
         for completion in self._medium.pop_completed(self._env.now):
-            self._settled(completion.tag, completion.transfer)
+            call = completion.tag
+            assert isinstance(call, Call)
+            self._settled(call, completion.transfer)
         self._sleep()
 
 
