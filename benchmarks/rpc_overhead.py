@@ -120,7 +120,7 @@ async def measure(tokens: int, dim: int, rounds: int, calls: int) -> dict[str, f
 
             ways = {"echo": lambda: echoed("Run"), "one way": lambda: echoed("OneWay"), "infer": inferred}
             found: dict[str, list[float]] = {name: [] for name in ways}
-            for name, way in ways.items():
+            for way in ways.values():
                 await p50(way, calls)
             for turn in range(rounds):
                 order = list(ways) if turn % 2 else list(ways)[::-1]

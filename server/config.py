@@ -43,7 +43,7 @@ class ServerConfig(BaseModel):
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
     threads: int = Field(1, ge=1)
-    max_batch: int = Field(32, ge=1)
+    max_batch: int = Field(16, ge=1)
     max_pending: int = Field(256, ge=1)
     max_message_bytes: int = Field(MAX_MESSAGE_BYTES, ge=1024)
     grace_s: float = Field(3.0, ge=0.0, allow_inf_nan=False)

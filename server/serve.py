@@ -26,7 +26,7 @@ from .work import Tail
 __all__ = ["Engine", "load_engine", "main", "serve"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_SWITCH_INTERVAL_S = 5e-4
+_SWITCH_INTERVAL_S = 1e-4
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class InferenceService:
         codec: TokenCodec,
         tail: Tail,
         *,
-        max_batch: int = 32,
+        max_batch: int = 16,
         max_pending: int = 256,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         pace: Pace | None = None,
