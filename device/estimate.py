@@ -64,7 +64,7 @@ class LinkEstimate:
         """(SNR in dB, rate in bit/s, standard deviation of the rate in dB) believed at `now_s`."""
         if self._at_s == -math.inf:
             return math.nan, math.nan, math.nan
-        trust = math.exp(-max(0.0, now_s - self._at_s) / self.coherence_s)
+        trust = math.exp((self._at_s - now_s) / self.coherence_s)
         snr_db = self._mean_snr_db + trust * (self._snr_db - self._mean_snr_db)
         log_rate = self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate)
         sigma_db = _DECIBEL * math.sqrt(self._variance * (1.0 - trust * trust))
@@ -82,4 +82,6 @@ class LinkEstimate:
 
 
 def _towards(mean: float, value: float, count: int) -> float:
-    return value if count == 1 else mean + max(_MEMORY, 1.0 / count) * (value - mean)
+    if count * _MEMORY < 1.0:
+        return value if count == 1 else mean + (value - mean) / count
+    return mean + _MEMORY * (value - mean)

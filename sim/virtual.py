@@ -21,6 +21,7 @@ from ..device.accounting import Trip
 from ..device.effects import Answer, Effect, Offload, Reply, RunBlocks
 from ..device.session import Session
 from .backends import Backend, Upload
+from .moment import Moment
 from .records import Record, record
 from .virtual_server import VirtualServer
 
@@ -135,23 +136,21 @@ class VirtualRun:
         return self._records
 
     def _at(self, time_s: float, act: Callable[[Any], None], subject: Any) -> None:
-        delay = time_s - self.env.now
-        event = simpy.Timeout(self.env, delay if delay > 0.0 else 0.0)
-        event.callbacks.append(lambda _: act(subject))
+        Moment(self.env, time_s - self.env.now, act, subject)
 
     def _serve(self, device: VirtualDevice) -> None:
         """Answer request after request, until one must wait for the others or none is left."""
         arrivals = device.arrivals
         while device.next < len(arrivals):
             arrival_s = arrivals[device.next]
-            start_s = max(arrival_s, device.free_s)
+            start_s = arrival_s if arrival_s > device.free_s else device.free_s
             if not device.session.link_up and start_s > self.env.now:
                 # Whether the link is back by then is not known yet.
                 self._at(start_s, self._serve, device)
                 return
             device.next += 1
-            behind = bisect_right(arrivals, start_s) - device.next
-            device.generator = device.session.begin(start_s, arrival_s, max(0, behind))
+            behind = bisect_right(arrivals, start_s, device.next) - device.next
+            device.generator = device.session.begin(start_s, arrival_s, behind)
             if not self._advance(device, start_s, None):
                 return
 

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from ..models.card import ModelCard
-from ..server.schedule import BatchQueue, Pace, segment_time, segments
+from ..server.schedule import BatchQueue, Pace, Segment, segment_time, segments
 from .backends import Backend
+from .moment import Moment
 from .scenario import Fault
 
 if TYPE_CHECKING:
     from .virtual import Call
 
 __all__ = ["VirtualServer"]
+
+
+class _Batch:
+    """Calls in work together: at which segment, and in which life of the server they began."""
+
+    __slots__ = ("calls", "index", "life", "steps")
+
+    def __init__(self, calls: list[Call], steps: tuple[Segment, ...], life: int) -> None:
+        self.calls = calls
+        self.steps = steps
+        self.life = life
+        self.index = 0
 
 
 class VirtualServer:
@@ -53,7 +66,7 @@ class VirtualServer:
         self._busy = False
         self._life = 0
         self._thawed: simpy.Event | None = None
-        self._segments: dict[tuple[int, int], Any] = {}
+        self._segments: dict[tuple[int, int], tuple[Segment, ...]] = {}
         for fault in faults:
             env.process(self._fault(fault))
 
@@ -84,41 +97,46 @@ class VirtualServer:
         if not batch:
             return
         self._in_work = batch
-        first = batch[0]
-        cut, tokens = first.cut, first.upload.tokens
+        cut, tokens = batch[0].cut, batch[0].upload.tokens
         replies = self._backend.serve(
             cut, [call.upload for call in batch], [call.decision.exit_margin for call in batch]
         )
         for call, reply in zip(batch, replies, strict=True):
             call.reply = reply
-        self._segment(batch, cut, tokens, 0)
-
-    def _segment(self, batch: list[Call], cut: int, tokens: int, index: int) -> None:
         steps = self._segments.get((cut, tokens))
         if steps is None:
             steps = self._segments[cut, tokens] = segments(self._card, cut, tokens)
-        step = steps[index]
-        done = simpy.Timeout(self._env, segment_time(self._pace, len(batch), step.macs))
-        life = self._life
+        self._begin(_Batch(batch, steps, self._life))
 
-        def finish(_: simpy.Event) -> None:
-            if life != self._life:
-                return
-            if self._thawed is not None:
-                assert self._thawed.callbacks is not None
-                self._thawed.callbacks.append(finish)
-                return
-            leave = [call for call in batch if call.reply is not None and call.reply.exit <= step.exit]
-            stay = [call for call in batch if call.reply is not None and call.reply.exit > step.exit]
-            self._in_work = stay
-            if stay:
-                self._segment(stay, cut, tokens, index + 1)
+    def _begin(self, batch: _Batch) -> None:
+        """Start the next segment of a batch."""
+        duration_s = segment_time(self._pace, len(batch.calls), batch.steps[batch.index].macs)
+        Moment(self._env, duration_s, self._finish, batch)
+
+    def _finish(self, batch: _Batch) -> None:
+        if batch.life != self._life:
+            return
+        if self._thawed is not None:
+            assert self._thawed.callbacks is not None
+            self._thawed.callbacks.append(lambda _: self._finish(batch))
+            return
+        exit = batch.steps[batch.index].exit
+        leave = [call for call in batch.calls if call.reply.exit <= exit]  # type: ignore[union-attr]
+        if len(leave) < len(batch.calls):
+            stay = [call for call in batch.calls if call.reply.exit > exit]  # type: ignore[union-attr]
+            batch.calls = self._in_work = stay
+            batch.index += 1
+            self._begin(batch)
             for call in leave:
                 self._replied(call)
-            if not stay:
-                self._work()
-
-        done.callbacks.append(finish)
+            return
+        self._in_work = []
+        for call in leave:
+            self._replied(call)
+        if self._queue:
+            self._work()
+        else:
+            self._busy = False
 
     def _fault(self, fault: Fault) -> Any:
         yield self._env.timeout(fault.at_s)
