@@ -9,7 +9,7 @@ import math
 import signal
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,8 @@ class LiveEngine:
         self._emulator: Process | None = None
         self._emulator_address = ""
         self._devices: list[Process] = []
+        self.events: list[tuple[str, float]] = []
+        """What befell the server in the newest run: "kill", "freeze", "thaw", "drain" or "ready", and when in it."""
         self._loop = asyncio.new_event_loop()
         try:
             self._loop.run_until_complete(self._start())
@@ -66,8 +68,10 @@ class LiveEngine:
             self.close()
             raise
 
-    def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
-        records = self._loop.run_until_complete(self._run(policy))
+    def run(self, policy: PolicyConfig, faults: Sequence[Fault] | None = None) -> dict[str, np.ndarray]:
+        """One policy over all requests; `faults` instead of the scenario's, if given."""
+        chosen = self.setup.scenario.faults if faults is None else faults
+        records = self._loop.run_until_complete(self._run(policy, chosen))
         return table(records, self.labels, self.setup.scenario.deadline_s)
 
     def close(self) -> None:
@@ -136,16 +140,17 @@ class LiveEngine:
         about = {"server": self._server_address, "emulator": self._emulator_address, "processes": listing}
         (self._folder / "processes.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
 
-    async def _run(self, policy: PolicyConfig) -> list[Record]:
+    async def _run(self, policy: PolicyConfig, to_come: Sequence[Fault]) -> list[Record]:
         from ..channel.emulator import reset_emulator
 
+        self.events.clear()
         epoch = time.time() + _LEAD_S
         await reset_emulator(self._emulator_address, epoch)
         command = {"policy": policy.model_dump(mode="json"), "epoch": epoch}
         for device in self._devices:
             await device.tell(command)
         ended = asyncio.Event()
-        faults = [self._fault(fault, epoch, ended) for fault in self.setup.scenario.faults]
+        faults = [self._fault(fault, epoch, ended) for fault in to_come]
         following = asyncio.create_task(self._follow_all(ended))
         await asyncio.gather(following, *faults)
         return [record for part in following.result() for record in part]
@@ -175,10 +180,16 @@ class LiveEngine:
             await asyncio.wait_for(ended.wait(), max(0.0, epoch + fault.at_s - time.time()))
             return
         end = time.time() + fault.for_s
+
+        def note(event: str) -> None:
+            self.events.append((event, time.time() - epoch))
+
+        note(fault.kind)
         if fault.kind == "freeze":
             server.signal(signal.SIGSTOP)
             await asyncio.sleep(fault.for_s)
             server.signal(signal.SIGCONT)
+            note("thaw")
             return
         server.signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
         await server.ended()
@@ -186,6 +197,7 @@ class LiveEngine:
         self._server = self._server_process(self._server_address)
         await self._server.start()
         await self._server.address()
+        note("ready")
         self._write_processes()
 
     async def _stop(self) -> None:

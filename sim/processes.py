@@ -49,7 +49,8 @@ class Process:
 
     async def line(self, timeout_s: float | None = None) -> str:
         """The next line of its output. Raises RemoteError when it ends or stays silent instead."""
-        assert self._process is not None and self._process.stdout is not None
+        assert self._process is not None
+        assert self._process.stdout is not None
         try:
             text = await asyncio.wait_for(self._process.stdout.readline(), timeout_s)
         except TimeoutError:
@@ -69,7 +70,8 @@ class Process:
         return message
 
     async def tell(self, message: dict[str, Any]) -> None:
-        assert self._process is not None and self._process.stdin is not None
+        assert self._process is not None
+        assert self._process.stdin is not None
         self._process.stdin.write((json.dumps(message) + "\n").encode())
         await self._process.stdin.drain()
 

@@ -18,9 +18,11 @@ from .arrivals import ArrivalsConfig, Poisson
 
 __all__ = [
     "BUILT_IN",
+    "DecisionConfig",
     "Fault",
     "PolicyConfig",
     "Scenario",
+    "StaticPolicy",
     "built_in_scenarios",
     "load_scenario",
     "scenario_schema",
