@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
 
+from ..models.card import ModelCard
 from ..models.preprocess import normalise
 from ..models.store import load_network
+from ..models.vit import SplitViT
 from .head import HeadState, passed_exit
 
 __all__ = ["TorchHead"]
 
 
 class TorchHead:
-    """A model's name or file; one torch thread, as a board's core."""
+    """A model's name or file, at batch 1.
 
-    def __init__(self, model: str | Path) -> None:
-        torch.set_num_threads(1)
+    threads  torch's threads in this process; one, as a board's core, is fastest for small networks
+    """
+
+    card: ModelCard
+
+    def __init__(self, model: str | Path, threads: int = 1) -> None:
+        torch.set_num_threads(threads)
         self._network, self.card = load_network(model)
+
+    @classmethod
+    def of(cls, network: SplitViT, card: ModelCard) -> Self:
+        """Around a network that is loaded already."""
+        head = cls.__new__(cls)
+        head._network, head.card = network.eval(), card
+        return head
 
     @torch.inference_mode()
     def embed(self, image: np.ndarray) -> HeadState:

@@ -1,0 +1,101 @@
+"""`splitpoint export`: a folder with which a board runs a network's head, without torch.
+
+card.json            the model card; written last, so that a broken export is none
+codec.safetensors    the codec's arrays
+embed.onnx, block_I.onnx, exit_I.onnx
+calibration.npz      the calibration profile, where one lies beside the model: adaptive policies need it
+"""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from ..errors import DataError, MissingExtra
+from ..models.card import ModelCard, has_card
+from ..models.store import codec_arrays, load_network, resolve
+from ..models.vit import SplitViT
+from .head import CALIBRATION, CODEC, Head, advanced, calibration_of, load_head
+from .onnx_head import BLOCK, CARD, EMBED, EXIT
+
+__all__ = ["export"]
+
+_CHECKS = 4
+_TOLERANCE = 1e-3
+"""Margins agree to 1e-5 in practice; a wrong graph is wrong by far more."""
+
+
+def export(model: str | Path, out: Path | str, *, progress: bool = True) -> ModelCard:
+    """Write the folder `out` and check it: on a few inputs it answers as the network does. Gives the card.
+
+    progress  shows a bar on stderr
+
+    Raises MissingExtra without the library onnx, DataError for a folder that cannot be written.
+    """
+    try:
+        import onnx
+
+        from .onnx_graphs import block_graph, embed_graph, exit_graph
+    except ImportError:
+        raise MissingExtra("exporting a network", "sim") from None
+    path, folder = resolve(model), Path(out)
+    network, card = load_network(path)
+    parts = [(EMBED, partial(embed_graph, network, card))]
+    parts += [(BLOCK.format(i), partial(block_graph, network, card, i)) for i in range(card.depth)]
+    parts += [(EXIT.format(i), partial(exit_graph, network, card, i)) for i in range(len(card.exits))]
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
+        task = bar.add_task(f"{card.name} to {folder}", total=len(parts) + 1)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / CARD).unlink(missing_ok=True)
+            for name, build in parts:
+                onnx.save(build(), folder / name)
+                bar.advance(task)
+            _write_beside(path, folder)
+            (folder / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise DataError(f"cannot write the export {folder}: {error.strerror or error}") from None
+        _check(network, card, folder)
+        bar.advance(task)
+    return card
+
+
+def _write_beside(path: Path, folder: Path) -> None:
+    from safetensors.numpy import save
+
+    # Whatever an earlier export into this folder left must not outlive it.
+    (folder / CALIBRATION).unlink(missing_ok=True)
+    arrays = codec_arrays(path) if has_card(path) else {}
+    (folder / CODEC).write_bytes(save({name: _narrow(array) for name, array in arrays.items()}))
+    profile = calibration_of(path)
+    if profile is not None:
+        shutil.copyfile(profile, folder / CALIBRATION)
+
+
+def _narrow(array: np.ndarray) -> np.ndarray:
+    # Floats come from float16 in the model's file: nothing is lost.
+    return array.astype(np.float16) if array.dtype == np.float32 else array
+
+
+def _check(network: SplitViT, card: ModelCard, folder: Path) -> None:
+    from .torch_head import TorchHead
+
+    reference: Head = TorchHead.of(network, card)
+    exported = load_head(folder, "onnx")
+    random = np.random.default_rng(0)
+    for _ in range(_CHECKS):
+        image = random.integers(0, 256, (*card.image_size, card.channels), dtype=np.uint8)
+        wanted, found = (advanced(head, image, None, card.depth) for head in (reference, exported))
+        sure = wanted.margin > _TOLERANCE
+        if abs(wanted.margin - found.margin) > _TOLERANCE or (sure and wanted.prediction != found.prediction):
+            (folder / CARD).unlink()
+            raise DataError(
+                f"the export of {card.name} does not answer as the network does: class {found.prediction} with "
+                f"margin {found.margin:.6f}, not {wanted.prediction} with {wanted.margin:.6f}"
+            )

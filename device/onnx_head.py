@@ -1,0 +1,89 @@
+"""The head on ONNX Runtime: what a board runs, without torch, from a folder that `splitpoint export` made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+
+from ..errors import DataError
+from ..models.card import ModelCard
+from ..models.preprocess import normalise
+from .head import HeadState, passed_exit
+
+__all__ = ["BLOCK", "CARD", "EMBED", "EXIT", "OnnxHead"]
+
+CARD = "card.json"
+EMBED = "embed.onnx"
+BLOCK = "block_{}.onnx"
+EXIT = "exit_{}.onnx"
+
+
+class OnnxHead:
+    """An exported folder's network.
+
+    threads  of one operator; more than one helps only where cores are idle
+
+    Raises DataError for a folder that is broken or mixes the parts of two models.
+    """
+
+    def __init__(self, folder: Path, threads: int = 1) -> None:
+        self.card = _read_card(folder)
+        self._embed = _session(folder / EMBED, self.card, threads)
+        self._blocks = [
+            _session(folder / BLOCK.format(i), self.card, threads) for i in range(self.card.depth)
+        ]
+        self._exits = [
+            _session(folder / EXIT.format(i), self.card, threads) for i in range(len(self.card.exits))
+        ]
+        self._no_state = np.zeros((1, self.card.exit_state_dim), np.float32)
+
+    def embed(self, image: np.ndarray) -> HeadState:
+        (tokens,) = self._embed.run(None, {"image": normalise(image[None], self.card)})
+        return HeadState(tokens)
+
+    def run(self, state: HeadState, start: int, stop: int) -> HeadState:
+        tokens, scores = state.tokens, state.scores
+        for block in self._blocks[start:stop]:
+            tokens, scores = block.run(None, {"tokens": tokens})
+        return HeadState(tokens, scores, stop, state.u, state.logits, state.passed)
+
+    def exit(self, state: HeadState, index: int) -> HeadState:
+        cls = state.tokens[:1]
+        if self.card.exit_kind == "linear":
+            (logits,) = self._exits[index].run(None, {"cls": cls})
+            return passed_exit(state, logits[0], self._no_state[0])
+        before = self._no_state if state.u is None else state.u[None]
+        logits, u = self._exits[index].run(None, {"cls": cls, "u": before})
+        return passed_exit(state, logits[0], u[0])
+
+
+def _read_card(folder: Path) -> ModelCard:
+    path = folder / CARD
+    try:
+        return ModelCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot read the exported model's card {path}: {error}") from None
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise DataError(f"{path}: the model card is broken: {place} {problem['msg']}") from None
+
+
+def _session(path: Path, card: ModelCard, threads: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base of their own
+        raise DataError(f"cannot load {path}: {' '.join(str(error).split())}") from None
+    found = session.get_modelmeta().custom_metadata_map.get("model_id")
+    if found != card.id:
+        raise DataError(f"{path} belongs to model {found}, the card beside it to {card.id}: export again")
+    return session
