@@ -10,7 +10,8 @@ run: $(STAMP)
 	$(BIN)/splitpoint run quickstart --out runs/quickstart
 
 test: lint types $(STAMP)
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist loadgroup -m "not live"
+	$(BIN)/pytest -m live
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -200,7 +200,7 @@ def serve(
     model: Annotated[str, typer.Option(help="A named model or its safetensors.")] = "clutter",
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:50051",
     threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
-    max_batch: Annotated[int, typer.Option(min=1)] = 32,
+    max_batch: Annotated[int, typer.Option(min=1)] = 16,
     max_pending: Annotated[int, typer.Option(min=1, help="Requests beyond this are refused.")] = 256,
     pace_macs_per_s: Annotated[float | None, typer.Option(help="Simulate a server of this speed.")] = None,
     pace_base_s: Annotated[float, typer.Option(help="With it: seconds for each segment of a batch.")] = 0.0,

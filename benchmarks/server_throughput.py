@@ -28,10 +28,10 @@ from splitpoint.codec.requests import build_request, exit_state_message
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.card import ModelCard
 from splitpoint.models.store import codec_arrays, load_network, resolve, save_network
+from splitpoint.policies.service_time import next_exit
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import ServiceClient
 from splitpoint.server.config import ServerConfig
-from splitpoint.server.schedule import next_exit
 from splitpoint.server.serve import load_engine
 from splitpoint.server.serve import main as serve_main
 from splitpoint.server.work import Sample

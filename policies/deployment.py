@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from .rules import Power, UtilityWeights
+from .service_time import Pace
 
 __all__ = ["Deployment"]
 
@@ -15,15 +16,13 @@ class Deployment(NamedTuple):
     block_s          seconds from the input to every cut on this device, (depth + 1,)
     overhead_s       codec and RPC, for each offloaded request
     slack_s          kept in reserve before the deadline
-    server_base_s    of a segment on the server
-    server_macs_per_s
+    server           its speed
     power, weights   what energy and utility are reckoned by
     """
 
     block_s: tuple[float, ...]
     overhead_s: float
     slack_s: float
-    server_base_s: float
-    server_macs_per_s: float
+    server: Pace
     power: Power
     weights: UtilityWeights

@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..channel.rate import wire_bytes
-from ..models.macs import block_macs, embed_macs, exit_macs
 from ..models.profile import Profile
 from .decision import Decision
 from .deployment import Deployment
 from .outcomes import walk
 from .rules import energy_j, utility
+from .service_time import Pace, segment_time, segments
 
 __all__ = ["PredictedUtility"]
 
@@ -89,7 +89,7 @@ class PredictedUtility:
         fallen_back = self._utility(
             self._fallback_correct,
             np.maximum(self._head_s, answer_by_s) + self._reserve_s,
-            energy_j(d.power, self._fallback_s, tried_s, 0.0, 0.0),
+            energy_j(d.power, self._fallback_s, tried_s, 0.0 * tried_s, 0.0 * tried_s),
             tried_s,
             time_left_s,
             queue,
@@ -137,11 +137,13 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
     outcomes = walk(profile, decision)
     correct = outcomes.prediction == profile.labels
     fallback = outcomes.fallback == profile.labels
-    ways = np.stack([outcomes.local, outcomes.cut, outcomes.exit], axis=1)
+    exits = len(card.exits)
+    ways = (outcomes.cut * exits + outcomes.exit) * 2 + outcomes.local
     rows = []
-    for local, cut, exit in np.unique(ways, axis=0).tolist():
-        here = (ways == (local, cut, exit)).all(axis=1)
-        sent = not local
+    for way in np.unique(ways).tolist():
+        here = ways == way
+        sent = way % 2 == 0
+        cut, exit = divmod(way // 2, exits)
         nbytes = outcomes.nbytes[here].mean()
         fallback_cut = max(cut, card.exits[0])
         rows.append(
@@ -152,7 +154,9 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
                 block_s[cut],
                 8.0 * wire_bytes(round(nbytes)) if sent else 0.0,
                 8.0 * wire_bytes(profile.reply_bytes) if sent else 0.0,
-                _server_s(profile, cut, exit, int(outcomes.tokens[here][0]), deployment) if sent else 0.0,
+                _server_s(profile, cut, exit, int(outcomes.tokens[here][0]), deployment.server)
+                if sent
+                else 0.0,
                 fallback[here].mean(),
                 block_s[fallback_cut],
                 block_s[fallback_cut] - block_s[cut],
@@ -161,13 +165,7 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
     return np.array(rows)
 
 
-def _server_s(profile: Profile, cut: int, exit: int, tokens: int, deployment: Deployment) -> float:
+def _server_s(profile: Profile, cut: int, exit: int, tokens: int, pace: Pace) -> float:
     """Seconds on an idle server from the cut to the exit."""
-    card = profile.card
-    macs, segments = (embed_macs(card) if cut == 0 else 0), 0
-    start = cut
-    for after in card.exits[: exit + 1]:
-        if after > cut:
-            macs += (after - start) * block_macs(card, tokens) + exit_macs(card)
-            start, segments = after, segments + 1
-    return segments * deployment.server_base_s + macs / deployment.server_macs_per_s
+    steps = segments(profile.card, cut, tokens)
+    return sum(segment_time(pace, 1, step.macs) for step in steps if step.exit <= exit)

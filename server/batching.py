@@ -24,7 +24,8 @@ import grpc
 import numpy as np
 
 from ..codec.errors import PayloadError
-from .schedule import BatchQueue, Pace, segment_time
+from ..policies.service_time import Pace, segment_time
+from .schedule import BatchQueue
 from .validation import Rejected
 from .work import Answer, Sample, Tail
 

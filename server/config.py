@@ -7,8 +7,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ..policies.service_time import Pace
 from ..protos.options import MAX_MESSAGE_BYTES
-from .schedule import Pace
 
 __all__ = ["PaceConfig", "ServerConfig"]
 

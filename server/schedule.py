@@ -1,7 +1,5 @@
-"""The server's scheduling as pure rules: who forms a batch, which segments follow, how long each takes.
-
-The service applies them to wall-clock time and the virtual-time engine to simulated time, so the two cannot
-drift apart. Needs neither grpc nor torch.
+"""Who forms a batch: a pure rule, which the service applies to wall-clock time and the virtual-time engine to
+simulated time, so that the two cannot drift apart. Needs neither grpc nor torch.
 
     queue:  oldest request ─► its group (cut, tokens) ─► all waiting of that group, up to max_batch
     batch:  blocks cut..exit ─► answers leave ─► blocks ..next exit ─► ... ─► last exit answers the rest
@@ -9,16 +7,11 @@ drift apart. Needs neither grpc nor torch.
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
-from ..models.card import ModelCard
-from ..models.macs import block_macs, embed_macs, exit_macs
-
-__all__ = ["BatchQueue", "Pace", "Segment", "next_exit", "segment_time", "segments"]
+__all__ = ["BatchQueue"]
 
 T = TypeVar("T")
 
@@ -66,44 +59,3 @@ class BatchQueue(Generic[T]):
             if not waiting:
                 del groups[group]
         return batch
-
-
-class Segment(NamedTuple):
-    """Blocks `start`..`stop`-1 and the exit after them."""
-
-    start: int
-    stop: int
-    exit: int
-    macs: int
-    """Multiply-accumulates for one sample: blocks, exit, and the embedding where the image comes in."""
-
-
-def next_exit(card: ModelCard, cut: int) -> int:
-    """Index of the first exit behind the cut; as many exits are passed on the device."""
-    return sum(blocks <= cut for blocks in card.exits)
-
-
-def segments(card: ModelCard, cut: int, tokens: int) -> tuple[Segment, ...]:
-    """What a request cut after `cut` blocks has before it, with `tokens` tokens (CLS included)."""
-    start, result = cut, []
-    for index in range(next_exit(card, cut), len(card.exits)):
-        stop = card.exits[index]
-        macs = (stop - start) * block_macs(card, tokens) + exit_macs(card)
-        if start == 0:
-            macs += embed_macs(card)
-        result.append(Segment(start, stop, index, macs))
-        start = stop
-    return tuple(result)
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Speed of a simulated server: each segment costs `base_s` seconds and its MACs over `macs_per_s`."""
-
-    base_s: float = 0.0
-    macs_per_s: float = math.inf
-
-
-def segment_time(pace: Pace, samples: int, macs: int) -> float:
-    """Seconds that a segment of `macs` for one sample takes on a batch of `samples`."""
-    return pace.base_s + samples * macs / pace.macs_per_s

@@ -17,11 +17,11 @@ from ..codec.image import decode_image
 from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..models.card import ModelCard
+from ..policies.service_time import Pace
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from ..protos.options import MAX_MESSAGE_BYTES, SERVICE
 from .batching import Batcher, Job
-from .schedule import Pace
 from .sessions import Session
 from .validation import Rejected, Validator
 from .work import Answer, Tail

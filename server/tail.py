@@ -15,7 +15,7 @@ from torch import Tensor
 from ..models.card import ModelCard
 from ..models.recursion import margin, prediction, running_logits
 from ..models.vit import SplitViT
-from .schedule import Segment, segments
+from ..policies.service_time import Segment, segments
 from .work import Answer, Progress, Sample
 
 __all__ = ["TorchTail"]

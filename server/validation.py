@@ -17,9 +17,9 @@ from ..codec.requests import check_payload_crc, read_exit_state
 from ..codec.tokens import TokenCodec
 from ..errors import RemoteError
 from ..models.card import ModelCard
+from ..policies.service_time import next_exit
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
-from .schedule import next_exit
 from .work import Sample
 
 __all__ = ["Checked", "Rejected", "Validator"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..channel.config import build_link, build_medium, build_report
-from ..server.schedule import Pace
+from ..policies.service_time import Pace
 from .backends import Backend, ProfileBackend
 from .records import table
 from .scenario import PolicyConfig

@@ -22,6 +22,7 @@ from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
 from ..policies.replay import Replay
+from ..policies.service_time import Pace
 from ..policies.static import Static
 from ..seeding import generator
 from .arrivals import arrival_times
@@ -117,8 +118,7 @@ class Setup:
             self.block_s(device),
             group.overhead_s,
             group.slack_s,
-            server.base_s,
-            server.macs_per_s,
+            Pace(server.base_s, server.macs_per_s),
             group.power.power(),
             self.scenario.weights(),
         )

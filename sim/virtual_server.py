@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import simpy
 
 from ..models.card import ModelCard
-from ..server.schedule import BatchQueue, Pace, Segment, segment_time, segments
+from ..policies.service_time import Pace, Segment, segment_time, segments
+from ..server.schedule import BatchQueue
 from .backends import Backend
 from .moment import Moment
 from .scenario import Fault

@@ -15,8 +15,8 @@ from splitpoint.codec.image import encode_image
 from splitpoint.codec.requests import build_request, exit_state_message
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.card import ModelCard
+from splitpoint.policies.service_time import next_exit
 from splitpoint.server.config import ServerConfig
-from splitpoint.server.schedule import next_exit
 
 START_S = 60.0
 

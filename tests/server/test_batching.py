@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.errors import PayloadError
+from splitpoint.policies.service_time import Pace
 from splitpoint.server.batching import Batcher, Job
-from splitpoint.server.schedule import Pace
 from splitpoint.server.validation import Rejected
 from splitpoint.server.work import Answer, Progress, Sample
 

@@ -18,7 +18,7 @@ from splitpoint.sim.setup import Setup
 
 from .conftest import changed
 
-pytestmark = [pytest.mark.xdist_group("live"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 SERVER_LOST_S, SERVER_BACK_S = 3.0, 3.0
 

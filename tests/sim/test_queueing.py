@@ -15,9 +15,9 @@ from splitpoint.models.store import resolve
 from splitpoint.policies.decision import NEVER, Decision
 from splitpoint.policies.guard import GuardedPolicy
 from splitpoint.policies.rules import Power
+from splitpoint.policies.service_time import Pace
 from splitpoint.policies.static import Static
 from splitpoint.seeding import generator
-from splitpoint.server.schedule import Pace
 from splitpoint.sim.backends import Upload
 from splitpoint.sim.records import table
 from splitpoint.sim.virtual import VirtualDevice, VirtualRun
