@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 from typing import Any
 
+import grpc
 import numpy as np
 
 from ..clock import Clock
-from ..errors import RemoteError
+from ..errors import DataError, RemoteError, SplitpointError
 from ..protos import splitpoint_pb2 as pb
-from ..protos.client import LinkDown, ServiceClient, TimedOut
+from ..protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut
 from .accounting import Trip
 from .effects import Answer, Offload, Reading, Reply, RunBlocks
 from .encoder import Encoder
@@ -19,12 +22,23 @@ from .session import Finished, Session
 
 __all__ = ["RealTimeDevice"]
 
+logger = logging.getLogger(__name__)
+
+_SHORTEST_S = 1e-3
+"""With less time than this left before the fallback, nothing is sent: no server answers so fast."""
+
+_MISFITS = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
+"""Refusals not of one request but of all: another model or protocol runs there now."""
+
 
 class RealTimeDevice:
     """Serves one request at a time; make and use it on one event loop.
 
+    encoder   may be replaced between requests
     paced     compute takes the agent's `block_s`, not this machine's time: a simulated device's speed
     probe_s   how often a lost link is looked at again
+    admit     asked by `connect`, and again once the server has refused this model: raises RemoteError while the
+              server does not fit; None takes any
 
     Losing the server costs accuracy, never an answer: every failure of the link ends in the agent's fallback.
     """
@@ -39,18 +53,32 @@ class RealTimeDevice:
         *,
         paced: bool = False,
         probe_s: float = 0.25,
+        admit: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.session = session
         self.clock = clock
+        self.encoder = encoder
         self._head = head
-        self._encoder = encoder
+        self._admit = admit
+        self._admitted = admit is None
         self._client = client
         self._stream = client.stream()
         self._paced = paced
         self._probe_s = probe_s
         self._probing: asyncio.Task[None] | None = None
         self._request_id = 0
-        self._last_error: RemoteError | None = None
+        self._last_error: SplitpointError | None = None
+
+    async def connect(self) -> None:
+        """Look for the server once; where it is not to be reached, answer locally and go on looking.
+
+        Raises RemoteError, but for LinkDown and TimedOut, where the server is there and does not fit.
+        """
+        try:
+            await self._check()
+        except (LinkDown, TimedOut) as error:
+            self._last_error = error
+            self._look_again()
 
     async def serve(self, image: np.ndarray, arrival_s: float, queue: int = 0) -> Finished:
         """Answer one image, uint8 (H, W, C), exactly once; `queue` requests wait behind it."""
@@ -80,14 +108,14 @@ class RealTimeDevice:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
 
-    def _lose_link(self) -> None:
+    def _look_again(self) -> None:
         """Take the link as down, and look at once and then every `probe_s` whether it is back."""
-        self.session.lost(self.clock.now())
+        self.session.link_up = False
         if self._probing is None or self._probing.done():
             self._probing = asyncio.get_running_loop().create_task(self._probe())
 
     @property
-    def last_error(self) -> RemoteError | None:
+    def last_error(self) -> SplitpointError | None:
         """Why the last request that had to be answered here got no reply; None while all is well."""
         return self._last_error
 
@@ -105,37 +133,56 @@ class RealTimeDevice:
     async def _offload(self, image: np.ndarray, state: HeadState | None, effect: Offload) -> Reply | None:
         sent_s = self.clock.now()
         left_s = effect.answer_by_s - sent_s
-        if left_s <= 0:
+        try:
+            request, _ = self.encoder.request(
+                image, state, effect.decision, request_id=self._request_id, deadline_s=left_s
+            )
+        except DataError as error:
+            # Such as activations that are not finite: nothing to send, but an answer all the same.
+            self._last_error = error
             return None
-        request, _ = self._encoder.request(
-            image, state, effect.decision, request_id=self._request_id, deadline_s=left_s
-        )
         trip = Trip(sent_s, request.ByteSize())
         self.session.sent(trip, effect.answer_by_s)
         left_s = effect.answer_by_s - self.clock.now()
+        if left_s < _SHORTEST_S:
+            return None
+        request.deadline_s = left_s
         try:
-            reply = await self._stream.infer(request, max(left_s, 1e-3))
-        except (LinkDown, TimedOut) as error:
+            reply = await self._stream.infer(request, left_s)
+        except (LinkDown, TimedOut, CertificateError) as error:
             self._last_error = error
-            self._lose_link()
+            self.session.lost(self.clock.now())
+            self._look_again()
             return None
         except RemoteError as error:
             # The server refused this request: the link itself is well.
             self._last_error = error
+            if isinstance(error, Refused) and error.code in _MISFITS and self._admit is not None:
+                self._admitted = False
+                self._look_again()
             return None
         self._last_error = None
         _measure(trip, reply, self.clock.now())
         self.session.replied(self.clock.now())
         return Reply(reply.prediction, reply.margin, reply.exit)
 
+    async def _check(self) -> None:
+        if not self._admitted and self._admit is not None:
+            await self._admit()
+            self._admitted = True
+
     async def _probe(self) -> None:
         while True:
             begun_s = self.clock.now()
             try:
                 if await self._client.health():
+                    await self._check()
                     self.session.link_up = True
+                    self._last_error = None
                     return
             except RemoteError as error:
+                if str(error) != str(self._last_error):
+                    logger.warning("answering locally: %s", error)
                 self._last_error = error
             await asyncio.sleep(max(0.0, self._probe_s - (self.clock.now() - begun_s)))
 

@@ -17,13 +17,13 @@ from ..errors import DataError, MissingExtra, UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
 
-__all__ = ["NAMED", "Dataset", "fit_images", "load_data", "read_image"]
+__all__ = ["IMAGE_SUFFIXES", "NAMED", "Dataset", "fit_images", "load_data", "read_image"]
 
 NAMED = ("cifar10", "clutter")
 """Data sets that go by name; all but `clutter` are read from the data directory."""
 
 _SPLITS = ("calibration", "evaluation", "train")
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
     images, labels = [], []
     for folder in folders:
         for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in _SUFFIXES:
+            if file.suffix.lower() in IMAGE_SUFFIXES:
                 images.append(read_image(file, size, channels))
                 labels.append(index[folder.name])
     return _stacked(images, labels, names, path, card)

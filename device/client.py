@@ -1,0 +1,262 @@
+"""The client as a library: `Client(address, model).infer(image)`.
+
+Needs the base install only when `model` is a folder made by `splitpoint export`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from ..clock import Clock
+from ..codec.tokens import TokenCodec
+from ..errors import DataError, SplitpointError
+from ..models.card import ModelCard
+from ..models.profile import Profile
+from ..models.store import codec_arrays
+from ..policies.decision import NEVER, Decision
+from ..policies.deployment import Deployment
+from ..policies.greedy import Greedy, GreedyTables
+from ..policies.guard import GuardedPolicy
+from ..policies.policy import Policy
+from ..policies.rules import Power, UtilityWeights
+from ..policies.service_time import Pace
+from ..policies.static import Static
+from ..protos.client import ServiceClient, Tls
+from .agent import Agent
+from .background import Background
+from .connection import agreed_coder
+from .encoder import Encoder
+from .head import Head, calibration_of, codec_of, load_head
+from .pixels import ImageLike, as_pixels
+from .realtime import RealTimeDevice
+from .session import Finished, Session
+from .warm_up import measured_block_s
+
+__all__ = ["Client", "Result"]
+
+_EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
+_SURE = 0.9
+_OVERHEAD_S = 0.003
+_SERVER = Pace(0.001, 2.0e10)
+_POWER = Power(cpu_w=2.5, tx_w=1.3, rx_w=0.9, idle_w=0.3)
+_COHERENCE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The answer to one image.
+
+    prediction, class_name   of the exit that answered, `exit` its index among the network's exits
+    margin      top probability less the second, in [0, 1]
+    local       the device answered, not the server
+    degraded    the device answered although it was not sure: no reply came, or the link was down
+    late        after the deadline
+    latency_s   from the call, waiting behind other images included
+    cut         blocks executed on the device
+    uplink_bytes  0 where nothing was sent
+    decision    what the policy had decided
+    """
+
+    prediction: int
+    class_name: str
+    margin: float
+    exit: int
+    local: bool
+    degraded: bool
+    late: bool
+    latency_s: float
+    cut: int
+    uplink_bytes: int
+    decision: Decision
+
+    @property
+    def where(self) -> str:
+        """ "local" or "server"."""
+        return "local" if self.local else "server"
+
+
+class Client:
+    """Answers images here where the network's exits are sure, else by the server; here again where that is lost.
+
+    address     the server, or the emulator before it: "host:port"
+    model       an exported folder, or a model's name or file (these need torch)
+    policy      a Decision, a policy, or None: greedy from the model's calibration profile, where it has one,
+                else a split at half depth
+    deadline_s  relative, for each image; the answer comes by then even if the server does not
+    device      this device's number on the emulator
+    coder       "packed", or "ans": entropy coding where both sides have it
+    tls         None for plain text
+
+    Use it as a context manager, or `close` it. One image at a time is in work: calls from several threads wait in
+    line. A server that cannot be reached is no error: the client answers locally, looks for it all the time, and
+    goes over to it when it comes.
+
+    Raises RemoteError where the server is there and does not fit (another protocol version, other weights, a
+    certificate that is not trusted), DataError and UsageError for a model or policy that is none.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str | Path = "clutter",
+        *,
+        policy: Policy | Decision | None = None,
+        deadline_s: float = 0.5,
+        device: int = 0,
+        coder: str = "packed",
+        tls: Tls | None = None,
+        probe_s: float = 0.25,
+    ) -> None:
+        self._head: Head = load_head(model)
+        self.card: ModelCard = self._head.card
+        card = self.card
+        codec = TokenCodec(codec_arrays(codec_of(model)), dim=card.dim, max_tokens=card.patch_tokens + 1)
+        block_s = measured_block_s(self._head)
+        slack_s = max(0.01, 0.05 * deadline_s)
+        if isinstance(policy, Decision):
+            policy.check(card.depth, card.dim)
+            policy = Static(policy)
+        chosen = policy or _default_policy(model, card, block_s, slack_s, deadline_s)
+        self._deadline_s = deadline_s
+        self._session = Session(
+            Agent(card.exits, block_s, slack_s),
+            GuardedPolicy(chosen, card.depth, card.dim, Decision(card.depth)),
+            _POWER,
+            deadline_s=deadline_s,
+            coherence_s=_COHERENCE_S,
+            battery_j=math.inf,
+        )
+        self._clock = Clock()
+        self._encoders = {name: Encoder(card, codec, name) for name in {coder, "packed"}}
+        self._coder = coder
+        self._waiting = 0
+        self._closed = False
+        self._service: ServiceClient
+        self._device: RealTimeDevice
+        self._turn: asyncio.Lock
+        self._background = Background()
+        try:
+            self._background.submit(self._open(address, device, tls, probe_s)).result()
+        except BaseException:
+            self.close()
+            raise
+
+    def infer(self, image: ImageLike) -> Result:
+        """Answer one image: uint8 (H, W[, C]), a Pillow image or a path. DataError if it is none."""
+        return self._submit(image).result()
+
+    async def infer_async(self, image: ImageLike) -> Result:
+        """The same for callers that have an event loop."""
+        return await asyncio.wrap_future(self._submit(image))
+
+    @property
+    def link_up(self) -> bool:
+        """Whether the server is taken to be there."""
+        return self._session.link_up
+
+    @property
+    def last_error(self) -> SplitpointError | None:
+        """Why the server did not answer last; None while all is well."""
+        return self._device.last_error
+
+    def close(self) -> None:
+        """Close the connection; calls that still wait are answered first."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            self._background.submit(self._shut()).result()
+        finally:
+            self._background.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _submit(self, image: ImageLike) -> Future[Result]:
+        if self._closed:
+            raise SplitpointError("this client is closed")
+        arrival_s = self._clock.now()
+        return self._background.submit(self._answer(as_pixels(image, self.card), arrival_s))
+
+    async def _answer(self, pixels: np.ndarray, arrival_s: float) -> Result:
+        self._waiting += 1
+        async with self._turn:
+            self._waiting -= 1
+            finished = await self._device.serve(pixels, arrival_s, self._waiting)
+        return self._result(finished)
+
+    def _result(self, finished: Finished) -> Result:
+        answer, trip = finished.answer, finished.trip
+        latency_s = answer.done_s - finished.arrival_s
+        return Result(
+            prediction=answer.prediction,
+            class_name=self.card.classes[answer.prediction],
+            margin=answer.margin,
+            exit=answer.exit,
+            local=answer.local,
+            degraded=answer.degraded,
+            late=latency_s > self._deadline_s,
+            latency_s=latency_s,
+            cut=answer.cut,
+            uplink_bytes=0 if trip is None else trip.uplink_bytes,
+            decision=answer.decision,
+        )
+
+    async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:
+        self._turn = asyncio.Lock()
+        self._service = ServiceClient(address, device=device, tls=tls)
+        self._device = RealTimeDevice(
+            self._session,
+            self._head,
+            self._encoders["packed"],
+            self._service,
+            self._clock,
+            probe_s=probe_s,
+            admit=self._admit,
+        )
+        await self._device.connect()
+
+    async def _admit(self) -> None:
+        self._device.encoder = self._encoders[await agreed_coder(self._service, self.card, self._coder)]
+
+    async def _shut(self) -> None:
+        if hasattr(self, "_device"):
+            async with self._turn:
+                await self._device.close()
+        if hasattr(self, "_service"):
+            await self._service.close()
+
+
+def _default_policy(
+    model: str | Path, card: ModelCard, block_s: tuple[float, ...], slack_s: float, deadline_s: float
+) -> Policy:
+    path = calibration_of(model)
+    if path is None:
+        return Static(Decision(card.depth // 2, exit_margin=_SURE))
+    profile = Profile.load(path)
+    if profile.card.id != card.id:
+        raise DataError(f"{path} was measured for model {profile.card.id}, not for {card.id}")
+    weights = UtilityWeights(
+        latency=0.2,
+        energy=0.1,
+        airtime=0.1,
+        late=0.5,
+        deadline_s=deadline_s,
+        energy_ref_j=0.1,
+        airtime_ref_s=0.05,
+    )
+    deployment = Deployment(block_s, _OVERHEAD_S, slack_s, _SERVER, _POWER, weights)
+    return Greedy(GreedyTables(profile, deployment, _EXIT_MARGINS))

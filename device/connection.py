@@ -1,0 +1,25 @@
+"""Whether the server at an address fits this device: the same protocol, the same network, a common coder."""
+
+from __future__ import annotations
+
+from ..errors import RemoteError
+from ..models.card import ModelCard
+from ..protos.client import ServiceClient
+from .encoder import CODERS
+
+__all__ = ["agreed_coder"]
+
+
+async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str) -> str:
+    """The coder to use with this server: `coder` where the server has it too, else bit packing.
+
+    Raises RemoteError, naming both sides, where the server speaks another protocol version or runs other
+    weights; LinkDown or TimedOut where it is not to be reached.
+    """
+    description = await client.describe(client.timeouts.health)
+    model = description.model
+    if model.id != card.id:
+        raise RemoteError(
+            f"{client.address} runs model {model.id} ({model.name}), this device {card.id} ({card.name})"
+        )
+    return coder if CODERS[coder] in description.coders else "packed"
