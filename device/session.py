@@ -107,21 +107,23 @@ class Session:
         head_s = self.agent.block_s[answer.cut]
         cost = costs(answer, trip, head_s, self._answer_by_s, self._power)
         self._energy_left_j -= cost.energy_j
-        latency_s = answer.done_s - self._arrival_s
-        self._policy.learn(
-            Outcome(
-                answer.decision,
-                answer.cut,
-                answer.offloaded,
-                answer.degraded,
-                latency_s > self._deadline_s,
-                answer.margin,
-                latency_s,
-                cost.energy_j,
-                cost.airtime_up_s + cost.airtime_down_s,
-                0 if trip is None else trip.uplink_bytes,
-            )
-        )
+        if self._policy.learns:
+            self._policy.learn(self._outcome(answer, cost))
         return Finished(
             self._arrival_s, self._start_s, answer, trip, cost, self._observation, self._policy.replaced_last
+        )
+
+    def _outcome(self, answer: Answer, cost: Costs) -> Outcome:
+        latency_s = answer.done_s - self._arrival_s
+        return Outcome(
+            answer.decision,
+            answer.cut,
+            answer.offloaded,
+            answer.degraded,
+            latency_s > self._deadline_s,
+            answer.margin,
+            latency_s,
+            cost.energy_j,
+            cost.airtime_up_s + cost.airtime_down_s,
+            0 if self._trip is None else self._trip.uplink_bytes,
         )

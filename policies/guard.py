@@ -13,11 +13,13 @@ class GuardedPolicy:
     """Wraps a policy; where it raises, or answers anything but a Decision that fits, `safe` stands in.
 
     depth, dim: of the network; safe: what to do instead, all local with the usual exits, say.
+    learns: False for a policy that says (`learns = False`) that outcomes do not interest it.
     `replaced` counts the replacements, `replaced_last` tells of the newest request.
     """
 
     def __init__(self, policy: Policy, depth: int, dim: int, safe: Decision) -> None:
         self._policy = policy
+        self.learns: bool = getattr(policy, "learns", True)
         self._depth = depth
         self._dim = dim
         self._safe = safe

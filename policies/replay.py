@@ -18,6 +18,8 @@ class Replay:
     Raises UsageError when it is asked more often than the recorded run was.
     """
 
+    learns = False
+
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
         self._next = 0

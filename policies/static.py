@@ -10,6 +10,8 @@ __all__ = ["Static"]
 
 
 class Static:
+    learns = False
+
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
 
