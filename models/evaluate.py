@@ -20,13 +20,14 @@ __all__ = ["evaluate", "exit_logits"]
 
 @torch.inference_mode()
 def exit_logits(network: SplitViT, card: ModelCard, data: Dataset, batch: int = 64) -> np.ndarray:
-    """Running logits qbar at every exit, float32 (N, E, C)."""
+    """Running logits qbar at every exit, float32 (N, E, C), computed where the network is."""
+    device = next(network.parameters()).device
     parts = []
     for start in range(0, len(data), batch):
-        images = torch.from_numpy(normalise(data.images[start : start + batch], card))
+        images = torch.from_numpy(normalise(data.images[start : start + batch], card)).to(device)
         qbar, found = None, []
         for q in network(images):
-            qbar = running_logits(qbar, q.numpy())
+            qbar = running_logits(qbar, q.cpu().numpy())
             found.append(qbar)
         parts.append(np.stack(found, axis=1))
     return np.concatenate(parts)

@@ -48,6 +48,18 @@ class Grid:
         dims = tuple(dict.fromkeys((card.dim, max(1, card.dim // 2), max(1, card.dim // 4))))
         return cls(tuple(range(card.depth)), (1.0, 0.5, 0.25, 0.125), dims, (8, 4, 2))
 
+    def check(self, card: ModelCard) -> None:
+        """Raise UsageError, naming the axis, unless the grid fits a network of this card."""
+        for name, ok, span in (
+            ("cuts", all(0 <= cut < card.depth for cut in self.cuts), f"0..{card.depth - 1}"),
+            ("keeps", all(0 < keep <= 1 for keep in self.keeps), "(0, 1]"),
+            ("dims", all(1 <= dims <= card.dim for dims in self.dims), f"1..{card.dim}"),
+            ("bits", all(1 <= bits <= 8 for bits in self.bits), "1..8"),
+        ):
+            values = getattr(self, name)
+            if not ok or not values or len(set(values)) != len(values):
+                raise UsageError(f"the grid's {name} must be different values in {span}, not {values}")
+
     def points(self) -> list[tuple[int, float, int, int]]:
         """(cut, keep, dims, bits) in the order of a Profile's first axis; cut 0 is one point."""
         points: list[tuple[int, float, int, int]] = []

@@ -1,0 +1,194 @@
+"""One training in progress: networks, optimiser, epoch; how an epoch is run, and how it is checkpointed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..codec.entropy import fit_tables
+from ..codec.tokens import TokenCodec
+from ..errors import DataError, UsageError
+from ..seeding import generator
+from . import clutter
+from .card import ModelCard
+from .compression import Bottleneck
+from .losses import backbone_loss, mixed_loss
+from .preprocess import normalise
+from .train_config import TrainConfig
+from .vit import SplitViT
+
+__all__ = ["TrainRun"]
+
+_OTHER_CANVASES = 1 << 20  # an epoch that training never reaches
+
+
+def _device(accelerator: str) -> torch.device:
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise UsageError("accelerator cuda: torch finds no CUDA device here")
+    use_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
+    return torch.device("cuda" if use_cuda else "cpu")
+
+
+def _optimizer(
+    network: nn.Module, bottlenecks: Sequence[nn.Module], rate: float, decay: float
+) -> torch.optim.AdamW:
+    """AdamW that shrinks the network's matrices; vectors and bottlenecks are left to the loss."""
+    shrunk = [p for p in network.parameters() if p.ndim > 1]
+    rest = [p for p in network.parameters() if p.ndim <= 1]
+    rest += [p for bottleneck in bottlenecks for p in bottleneck.parameters()]
+    groups = [{"params": shrunk, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
+
+
+def _rate(step: int, steps: int, peak: float) -> float:
+    """Linear warm-up over a twentieth of the steps, then a cosine to a hundredth of the peak."""
+    warm = max(1, steps // 20)
+    if step < warm:
+        return peak * (step + 1) / warm
+    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
+
+
+def _draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any]:
+    """Cut, keep, dims and bits of one step; small dims and few bits come oftener, they need it."""
+    fractions = (1.0, 0.75, 0.5, 0.25, 0.25, 1 / 6)
+    return {
+        "cut": int(rng.integers(1, card.depth)),
+        "keep": float(np.exp(rng.uniform(np.log(0.1), 0.0))),
+        "dims": max(1, int(card.dim * fractions[rng.integers(len(fractions))])),
+        "bits": int((8, 6, 4, 4, 3, 2, 2)[rng.integers(7)]),
+    }
+
+
+class TrainRun:
+    """State of `train`. `folder` holds checkpoint.pt, which `resume` reads and `save` writes."""
+
+    def __init__(self, config: TrainConfig, folder: Path) -> None:
+        self.config = config
+        self.checkpoint = folder / "checkpoint.pt"
+        self.device = _device(config.accelerator)
+        self.card = config.card()
+        torch.manual_seed(config.seed)
+        self.network = SplitViT(self.card).to(self.device)
+        self.bottlenecks = [Bottleneck(self.card.dim).to(self.device) for _ in range(1, self.card.depth)]
+        self.epoch = 0
+        self.seconds = 0.0
+        self.optimizer = _optimizer(self.network, [], config.backbone_rate, config.weight_decay)
+
+    def _begin_mixed(self) -> None:
+        config = self.config
+        self.optimizer = _optimizer(self.network, self.bottlenecks, config.mixed_rate, config.weight_decay)
+
+    @torch.no_grad()
+    def _activations(self, samples: int) -> list[tuple[Tensor, Tensor]]:
+        """Tokens (B, n+1, d) and scores (B, n) after each block but the last, on training canvases."""
+        images, _ = clutter.training_canvases(self.config.seed, _OTHER_CANVASES, 1)
+        self.network.eval()
+        x = self.network.embed(self._input(images[:samples]))
+        found = []
+        for cut in range(1, self.card.depth):
+            x, scores = self.network.run(x, cut - 1, cut)
+            found.append((x, scores))
+        self.network.train()
+        return found
+
+    def _input(self, images: np.ndarray) -> Tensor:
+        return torch.from_numpy(normalise(images, self.card)).to(self.device)
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        state = {
+            "config": self.config.identity(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "bottlenecks": [b.state_dict() for b in self.bottlenecks],
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
+        if not self.checkpoint.exists():
+            return False
+        try:
+            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
+        except Exception as error:  # torch raises half a dozen kinds here
+            raise DataError(f"cannot read {self.checkpoint}; remove it to train anew") from error
+        if state["config"] != self.config.identity():
+            raise UsageError(
+                f"{self.checkpoint} is of another configuration: give another --out or remove it"
+            )
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        for bottleneck, values in zip(self.bottlenecks, state["bottlenecks"], strict=True):
+            bottleneck.load_state_dict(values)
+        if self.epoch > self.config.parts()[0]:
+            self._begin_mixed()
+        self.optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    def one_epoch(self, tick: Callable[[], None]) -> float:
+        """Train one epoch, calling `tick` after every step; returns the mean loss."""
+        config = self.config
+        backbone, mixed = config.parts()
+        if self.epoch == backbone:
+            for bottleneck, (tokens, _) in zip(self.bottlenecks, self._activations(300), strict=True):
+                bottleneck.start_from(tokens.reshape(-1, self.card.dim))
+            self._begin_mixed()
+        in_mixed = self.epoch >= backbone
+        peak, epochs = (config.mixed_rate, mixed) if in_mixed else (config.backbone_rate, backbone)
+        done = self.epoch - backbone if in_mixed else self.epoch
+        images, labels = clutter.training_canvases(
+            config.seed, self.epoch, config.canvases_per_digit, config.fragments(self.epoch)
+        )
+        steps = len(images) // config.batch
+        draws = generator(config.seed, "compression-training", self.epoch)
+        total = 0.0
+        for step in range(steps):
+            part = slice(step * config.batch, (step + 1) * config.batch)
+            x, y = self._input(images[part]), torch.from_numpy(labels[part]).to(self.device)
+            if in_mixed:
+                drawn = _draw_compression(draws, self.card)
+                bottleneck = self.bottlenecks[drawn["cut"] - 1]
+                loss = mixed_loss(
+                    self.network, bottleneck, x, y, margin=config.margin, ce_weight=config.ce_weight, **drawn
+                )
+            else:
+                loss = backbone_loss(self.network, x, y, config.label_smoothing)
+            for group in self.optimizer.param_groups:
+                group["lr"] = _rate(done * steps + step, epochs * steps, peak)
+            self.optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+            self.optimizer.step()
+            total += loss.item()
+            tick()
+        self.epoch += 1
+        return total / max(1, steps)
+
+    def codec_arrays(self) -> dict[str, np.ndarray]:
+        """The bottlenecks as the codec reads them, and tables for the entropy coder fitted behind them."""
+        arrays = {
+            f"codec.{cut}.{name}": value.detach().cpu().numpy()
+            for cut, bottleneck in enumerate(self.bottlenecks, start=1)
+            for name, value in bottleneck.named_parameters()
+        }
+        codec, dim = TokenCodec(arrays), self.card.dim
+        for cut, (tokens, scores) in enumerate(self._activations(96), start=1):
+            samples = [
+                codec.quantised(x, s, cut, keep, dims)[0]
+                for x, s in zip(tokens.cpu().numpy(), scores.cpu().numpy(), strict=True)
+                for keep in (1.0, 0.25)
+                for dims in (dim, max(1, dim // 2), max(1, dim // 4))
+            ]
+            arrays[f"codec.{cut}.tables"] = fit_tables(samples, dim)
+        return arrays
