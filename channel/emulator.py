@@ -4,9 +4,9 @@
            ◄─ reply + LinkReport ◄─ down: medium, half a round trip ◄────────────────┘
     anything else (health, reflection, Describe, ...) is relayed bytewise, half a round trip each way
 
-Messages that an outage swallows are not answered. Where the server cannot be reached, the device is told so at
-once. The metadata `splitpoint-device` says whose link it is; without it, device 0's. User space only: kernels often
-lack netem.
+Messages that an outage swallows are not answered. Where the server cannot be reached, the device is told so at once.
+The metadata `splitpoint-device` says whose link it is; without it, device 0's. User space only: kernels often lack
+netem.
 """
 
 from __future__ import annotations
@@ -74,19 +74,17 @@ class Emulator:
         way = _Way(self.radio, device)
         sent = await way.up(data)
         if sent is None:
-            await asyncio.Future()
+            return await _silence()
         try:
             reply = await call(sent, timeout=context.time_remaining(), metadata=_metadata(context))
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details() or "")
         delivered = await way.down(reply)
-        if delivered is None:
-            await asyncio.Future()
-        return delivered
+        return await _silence() if delivered is None else delivered
 
     async def infer_stream(self, context: Context) -> None:
         """Both ways at once; each message is on its way by itself, so that one does not wait for another's reply."""
-        open_call = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
+        open_call: Any = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
         way = _Way(self.radio, _device(context))
         upward = asyncio.create_task(_relay(context.read, way.up, call.write))
@@ -111,9 +109,8 @@ class Emulator:
     async def anything(self, method: str, context: Context) -> None:
         """Any other method, bytewise."""
         device = _device(context)
-        call = self._upstream.stream_stream(method, None, None)(
-            timeout=context.time_remaining(), metadata=_metadata(context)
-        )
+        open_call: Any = self._upstream.stream_stream(method, None, None)
+        call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
 
         async def passes(data: bytes) -> bytes | None:
             return data if await self.radio.propagate(device) else None
@@ -179,6 +176,11 @@ class _Way:
         if up is not None:
             reply.link.uplink_s, reply.link.airtime_up_s = up.elapsed_s, up.transfer.airtime_s
         return reply.SerializeToString()
+
+
+async def _silence() -> bytes:
+    """What was swallowed is not answered: gRPC cancels this when the caller gives up."""
+    return await asyncio.get_running_loop().create_future()
 
 
 async def _relay(read: Any, carry: Any, write: Any) -> None:

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from ..seeding import generator
 from .path import CHUNK, Samples
 
-__all__ = ["RayleighPath", "Sinusoids"]
+__all__ = ["RayleighPath", "Sinusoids", "power_db"]
 
 _PATHS = 32
-_FINE = 16  # a chunk is _FINE coarse steps of _FINE slots
+_FINE = 16  # slots in a coarse step
 
 
 class Sinusoids:
@@ -35,25 +35,28 @@ class Sinusoids:
     def __init__(self, doppler_hz: float, slot_s: float, seed: int, device: int) -> None:
         theta, phi = generator(seed, "fading", device).uniform(-np.pi, np.pi, (2, _PATHS))
         angles = (2.0 * np.pi * np.arange(_PATHS) + theta) / _PATHS
-        self._radians_per_slot = 2.0 * np.pi * doppler_hz * slot_s * np.cos(angles)
-        self._phases = phi
+        self._step = step = 2.0 * np.pi * doppler_hz * slot_s * np.cos(angles)
+        self._phases = phi + 0.5 * step
+        # exp(i w (16 a + b)) factors into coarse and fine steps, which all chunks share.
+        self._coarse = _turn(np.multiply.outer(np.arange(0, CHUNK, _FINE), step)) / np.sqrt(_PATHS)
+        self._fine = _turn(np.multiply.outer(step, np.arange(_FINE)))
 
-    def gains(self, chunk: int) -> NDArray[np.complex128]:
+    def gains(self, chunk: int) -> NDArray[np.complex64]:
         """(CHUNK,) complex gains of the slots of `chunk`."""
-        # exp(i w (16 a + b)) factors into coarse and fine steps: 1 024 exponentials instead of 8 192.
-        step = self._radians_per_slot
-        start = self._phases + step * (chunk * CHUNK + 0.5)
-        coarse = _turn(start + np.multiply.outer(np.arange(0, CHUNK, CHUNK // _FINE), step))
-        fine = _turn(np.multiply.outer(step, np.arange(CHUNK // _FINE)))
-        return (coarse @ fine).reshape(CHUNK) / np.sqrt(_PATHS)
+        start = _turn(self._phases + self._step * (chunk * CHUNK))
+        gains: NDArray[np.complex64] = ((start * self._coarse) @ self._fine).reshape(CHUNK)
+        return gains
 
 
-def _turn(radians: NDArray[np.float64]) -> NDArray[np.complex128]:
-    # Several times faster than np.exp(1j * radians).
-    turned = np.empty(radians.shape, np.complex128)
-    np.cos(radians, out=turned.real)
-    np.sin(radians, out=turned.imag)
-    return turned
+def _turn(radians: NDArray[np.float64]) -> NDArray[np.complex64]:
+    return np.exp(1j * radians).astype(np.complex64)
+
+
+def power_db(gains: NDArray[np.complex64]) -> NDArray[np.float64]:
+    """|h|² in dB, at least -300, so that a null of the sum is no infinity."""
+    power = np.square(gains.real, dtype=np.float64) + np.square(gains.imag, dtype=np.float64)
+    decibel: NDArray[np.float64] = 10.0 * np.log10(np.maximum(power, 1e-30))
+    return decibel
 
 
 class RayleighPath:
@@ -65,6 +68,4 @@ class RayleighPath:
 
     def draw(self, chunk: int) -> Samples:
         h = self._fading.gains(chunk)
-        # The floor stands for -300 dB, so that a null of the sum is no infinity.
-        power = np.maximum(h.real**2 + h.imag**2, 1e-30)
-        return Samples(self._mean_snr_db + 10.0 * np.log10(power))
+        return Samples(self._mean_snr_db + power_db(h))

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .path import CHUNK, Samples
-from .rayleigh import Sinusoids
+from .path import Samples
+from .rayleigh import Sinusoids, power_db
 
 __all__ = ["RicianPath"]
 
@@ -21,12 +21,11 @@ class RicianPath:
         self, mean_snr_db: float, k_factor_db: float, doppler_hz: float, slot_s: float, seed: int, device: int
     ) -> None:
         k = 10.0 ** (0.1 * k_factor_db)
-        self._line_of_sight = np.full(CHUNK, np.sqrt(k / (k + 1.0)))
-        self._scatter = np.sqrt(1.0 / (k + 1.0))
+        self._line_of_sight = float(np.sqrt(k / (k + 1.0)))
+        self._scatter = float(np.sqrt(1.0 / (k + 1.0)))
         self._mean_snr_db = mean_snr_db
         self._fading = Sinusoids(doppler_hz, slot_s, seed, device)
 
     def draw(self, chunk: int) -> Samples:
         h = self._line_of_sight + self._scatter * self._fading.gains(chunk)
-        power = np.maximum(h.real**2 + h.imag**2, 1e-30)
-        return Samples(self._mean_snr_db + 10.0 * np.log10(power))
+        return Samples(self._mean_snr_db + power_db(h))

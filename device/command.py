@@ -82,7 +82,7 @@ def run_images(
         Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
     ):
         if not client.link_up:
-            errors.print(f"answering locally for now: {client.last_error}", markup=False)
+            errors.print(f"answering locally for now: {client.last_error}", markup=False, soft_wrap=True)
         if not as_json:
             print(_row("image", "answer", "margin", "where", "ms", "bytes"))
         task = bar.add_task(f"{client.card.name} at {server}", total=len(files))
@@ -91,7 +91,7 @@ def run_images(
                 result = client.infer(file)
             except DataError as error:
                 tally.unreadable += 1
-                errors.print(str(error), markup=False)
+                errors.print(str(error), markup=False, soft_wrap=True)
                 continue
             finally:
                 bar.advance(task)

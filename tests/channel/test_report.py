@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from splitpoint.channel.config import AwgnConfig, RayleighConfig, SnrReportConfig, build_link, build_report
+
+
+def test_without_error_it_is_the_true_state():
+    link = build_link(RayleighConfig(), 0, 0)
+    report = build_report(SnrReportConfig(step_db=0, delay_s=0, sigma_db=0), link, 0)
+    state = link.state(3.21)
+    assert report.read(3.21, 5) == (state.snr_db, pytest.approx(state.rate_bps))
+
+
+def test_it_is_old():
+    link = build_link(RayleighConfig(doppler_hz=50.0), 0, 0)
+    report = build_report(SnrReportConfig(step_db=0, delay_s=0.3, sigma_db=0), link, 0)
+    assert report.read(1.0, 0).snr_db == link.state(0.7).snr_db
+    assert report.read(0.1, 0).snr_db == link.state(0.0).snr_db
+
+
+def test_it_is_rounded_to_steps():
+    link = build_link(RayleighConfig(), 0, 0)
+    report = build_report(SnrReportConfig(step_db=2, delay_s=0, sigma_db=0), link, 0)
+    for t in np.arange(0, 3, 0.05).tolist():
+        snr_db = report.read(t, 0).snr_db
+        assert snr_db % 2 == 0
+        assert abs(snr_db - link.state(t).snr_db) <= 1
+
+
+def test_its_error_is_keyed_by_request_and_device():
+    config = SnrReportConfig(step_db=0, delay_s=0, sigma_db=3.0)
+    reports = [build_report(config, build_link(AwgnConfig(), 0, device), 0) for device in (0, 1)]
+    errors = np.array(
+        [[report.read(1.0, request).snr_db - 15.0 for request in range(3000)] for report in reports]
+    )
+    assert errors.std() == pytest.approx(3.0, rel=0.05)
+    assert errors.mean() == pytest.approx(0.0, abs=0.15)
+    assert abs(np.corrcoef(errors)[0, 1]) < 0.06
+    assert reports[0].read(8.0, 77).snr_db - 15.0 == errors[0, 77]
+
+
+def test_the_rate_is_that_at_the_reported_snr():
+    link = build_link(AwgnConfig(), 0, 0)
+    reading = build_report(SnrReportConfig(sigma_db=5.0), link, 0).read(1.0, 3)
+    assert reading.snr_db != 15.0
+    assert reading.rate_bps == link.rate.at(reading.snr_db)

@@ -1,0 +1,91 @@
+import sys
+
+import numpy as np
+import pytest
+
+from splitpoint.channel.config import SnrTraceConfig, build_link
+from splitpoint.errors import ConfigError, DataError, MissingExtra
+
+
+def snr(path, times, device=0, **changes):
+    link = build_link(SnrTraceConfig(path=str(path), slot_s=0.1, **changes), 0, device)
+    return [round(link.state(t).snr_db, 6) for t in times]
+
+
+@pytest.fixture
+def drives(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "drives.parquet"
+    columns = {
+        "trace": ["b", "b", "b", "a", "a", "a", "a"],
+        "time_s": [10.0, 11.0, 12.0, 0.0, 0.0, 1.0, 2.0],
+        "snr_db": [1.0, 2.0, 3.0, 10.0, 12.0, None, 15.0],
+    }
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_values_are_held_or_interpolated_in_decibel(tmp_path):
+    path = tmp_path / "trace.npy"
+    np.save(path, np.array([0.0, 10.0, 20.0]))
+    middles = (0.45, 1.05, 1.55)
+    assert snr(path, middles, interpolate=True) == pytest.approx([4.5, 10.5, 15.5])
+    assert snr(path, middles, interpolate=False) == [0.0, 10.0, 10.0]
+
+
+def test_the_trace_repeats_and_may_start_anywhere(tmp_path):
+    path = tmp_path / "trace.npy"
+    np.save(path, np.array([0.0, 10.0, 20.0]))
+    assert snr(path, (0.5, 3.5, 300.5), interpolate=False) == [0.0, 0.0, 0.0]
+    assert snr(path, (0.5,), interpolate=False, start_s=1.0, offset_db=-3.0) == [7.0]
+    keyed = [snr(path, (0.05,), device, start_s=None)[0] for device in range(20)]
+    assert len(set(keyed)) > 10
+
+
+def test_parquet_gives_each_device_a_recording(drives):
+    # a: rows of one time averaged, the empty one left out.
+    assert snr(drives, (0.05, 1.05, 2.5), 0, interpolate=False) == [11.0, 11.0, 15.0]
+    assert snr(drives, (0.05, 1.05, 2.5), 1, interpolate=False) == [1.0, 2.0, 3.0]
+    assert snr(drives, (0.05,), 2, interpolate=False) == [11.0]
+    assert snr(drives, (0.05,), 0, trace="b", interpolate=False) == [1.0]
+
+
+def test_csv(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("sinr,when\n5,0\n,1\n9,2\n")
+    assert snr(path, (0.5, 2.5), column="sinr", time_column="when", interpolate=False) == [5.0, 9.0]
+    assert snr(path, (1.05,), column="sinr", period_s=2.0, interpolate=False) == [5.0]
+
+
+def test_errors_name_file_and_column(tmp_path, drives):
+    with pytest.raises(DataError, match="nowhere"):
+        snr(tmp_path / "nowhere.csv", (0.0,))
+    with pytest.raises(DataError, match="did you mean 'snr_db'"):
+        snr(drives, (0.0,), column="snr")
+    with pytest.raises(ConfigError, match="no trace 'c'"):
+        snr(drives, (0.0,), trace="c")
+    bad = tmp_path / "bad.csv"
+    bad.write_text("snr_db\n1\nx\n")
+    with pytest.raises(DataError, match="row 2"):
+        snr(bad, (0.0,))
+    bad.write_text("snr_db\n1\ninf\n")
+    with pytest.raises(DataError, match="finite"):
+        snr(bad, (0.0,), period_s=3.0)
+    junk = tmp_path / "junk.parquet"
+    junk.write_bytes(b"PAR1 but no more")
+    with pytest.raises(DataError, match=r"junk\.parquet"):
+        snr(junk, (0.0,))
+    junk = tmp_path / "junk.npy"
+    junk.write_bytes(b"no array")
+    with pytest.raises(DataError, match=r"junk\.npy"):
+        snr(junk, (0.0,))
+
+
+def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
+    path = tmp_path / "new.parquet"
+    path.write_bytes(b"")
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    with pytest.raises(MissingExtra, match=r"splitpoint\[sim\]"):
+        snr(path, (0.0,))
