@@ -1,0 +1,125 @@
+"""Training: a tiny network, killed and resumed; and what the shipped network can do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.numpy import load_file
+
+from splitpoint.errors import DataError, UsageError
+from splitpoint.models import train_run
+from splitpoint.models.card import read_card
+from splitpoint.models.data import load_data
+from splitpoint.models.evaluate import exit_logits
+from splitpoint.models.profile import Profile
+from splitpoint.models.recursion import prediction
+from splitpoint.models.store import codec_arrays, load_network, resolve
+from splitpoint.models.train import TrainConfig, train
+
+SMALL = TrainConfig(
+    epochs=2,
+    canvases_per_digit=1,
+    batch=100,
+    dim=12,
+    depth=2,
+    heads=2,
+    exits=(1, 2),
+    exit_state_dim=8,
+    threads=1,
+)
+
+
+class _Killed(Exception):  # noqa: N818
+    pass
+
+
+def test_a_killed_training_goes_on_to_the_same_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(SMALL, tmp_path / "whole.safetensors")
+    assert whole == tmp_path / "whole.safetensors"
+    card = read_card(whole)
+    record = card.training["evaluation_accuracy"]
+    assert isinstance(record, list)
+    assert len(record) == 2
+    arrays = codec_arrays(whole)
+    assert sorted(arrays) == [f"codec.1.{name}" for name in ("down", "mean", "tables", "up")]
+    assert list((tmp_path / "whole.training" / "logs").iterdir())
+
+    saves = 0
+    keep = train_run.TrainRun.save
+
+    def save_and_die(run: train_run.TrainRun) -> None:
+        nonlocal saves
+        keep(run)
+        saves += 1
+        raise _Killed
+
+    monkeypatch.setattr(train_run.TrainRun, "save", save_and_die)
+    for _ in range(2):
+        with pytest.raises(_Killed):
+            train(SMALL, tmp_path / "parts")
+    assert saves == 2
+    parts = train(SMALL, tmp_path / "parts")
+    assert parts == tmp_path / "parts" / "clutter.safetensors"
+    assert read_card(parts).id == card.id
+    for name, value in load_file(whole).items():
+        np.testing.assert_array_equal(value, load_file(parts)[name], err_msg=name)
+
+    with pytest.raises(UsageError, match="another configuration"):
+        train(SMALL.model_copy(update={"seed": 1}), tmp_path / "parts")
+    (tmp_path / "parts" / "checkpoint.pt").write_bytes(b"garbage")
+    with pytest.raises(DataError, match="remove it to train anew"):
+        train(SMALL, tmp_path / "parts")
+
+
+def test_epochs_are_shared_out_and_fragments_come_by_and_by() -> None:
+    assert TrainConfig().parts() == (TrainConfig().backbone_epochs, TrainConfig().mixed_epochs)
+    assert TrainConfig(epochs=10).parts() == (6, 4)
+    assert TrainConfig(epochs=2).parts() == (1, 1)
+    counts = [TrainConfig().fragments(epoch) for epoch in range(TrainConfig().backbone_epochs)]
+    assert counts[0] == 0
+    assert counts == sorted(counts)
+    assert counts[-1] == TrainConfig().fragments(10_000) > 5
+
+
+def test_configurations_are_checked(tmp_path: Path) -> None:
+    for wrong in ({"batch": 0}, {"epochs": 1}, {"accelerator": "tpu"}, {"learning_rate": 1}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            TrainConfig.model_validate(wrong)
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="no CUDA"):
+            train(SMALL.model_copy(update={"accelerator": "cuda"}), tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="cannot write"):
+        train(SMALL, tmp_path / "file")
+
+
+def test_the_shipped_network_reads_clutter() -> None:
+    network, card = load_network("clutter")
+    data = load_data("clutter", "evaluation", card=card)
+    right = (prediction(exit_logits(network, card, data)) == data.labels[:, None]).mean(axis=0)
+    assert right[-1] >= 0.92
+    # As the card says, but for the weights' rounding to half precision.
+    np.testing.assert_allclose(right, card.training["evaluation_accuracy"], atol=0.005)
+    # What later exits are for.
+    assert right[0] < right[-1]
+    assert resolve("clutter").stat().st_size < 2_000_000
+
+
+@pytest.mark.parametrize(("split", "samples"), [("calibration", 891), ("evaluation", 1000)])
+def test_the_shipped_profiles_are_of_the_shipped_network(split: str, samples: int) -> None:
+    path = resolve("clutter")
+    profile = Profile.load(path.with_name(f"clutter.{split}.npz"))
+    assert profile.card == read_card(path)
+    assert (profile.split_name, len(profile)) == (split, samples)
+    data = load_data("clutter", split)
+    np.testing.assert_array_equal(profile.labels, data.labels)
+    network, card = load_network("clutter")
+    few = slice(0, 64)
+    small = type(data)(data.images[few], data.labels[few], data.classes)
+    again = prediction(exit_logits(network, card, small))
+    # Another machine's arithmetic may turn a near-tie.
+    assert (again != profile.head_prediction[few]).mean() <= 0.01
