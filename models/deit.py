@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from .card import ModelCard
+from .store import model_id
 from .vit import SplitViT
 
 __all__ = ["from_state_dict", "load_vit"]
@@ -127,6 +128,7 @@ def from_state_dict(
     try:
         card = ModelCard(
             name=name,
+            id=model_id({key: value.numpy() for key, value in weights.items()}),
             image_size=size,
             channels=channels,
             classes=classes or tuple(str(i) for i in range(class_count)),

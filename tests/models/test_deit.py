@@ -87,6 +87,7 @@ def test_timm_names_map_as_well(tmp_path: Path) -> None:
     again, card = load_vit(tmp_path / "timm.safetensors")
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(again(images)[-1], network(images)[-1])
+    assert len(card.id) == 16
     assert card.mean == (0.1, 0.2, 0.3)
 
 
