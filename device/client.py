@@ -17,7 +17,7 @@ import numpy as np
 
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..errors import DataError, SplitpointError
+from ..errors import DataError, SplitpointError, UsageError
 from ..models.card import ModelCard
 from ..models.profile import Profile
 from ..models.store import codec_arrays
@@ -115,6 +115,8 @@ class Client:
         tls: Tls | None = None,
         probe_s: float = 0.25,
     ) -> None:
+        if not deadline_s > 0.0:
+            raise UsageError(f"deadline_s must be above 0, not {deadline_s!r}")
         self._head: Head = load_head(model)
         self.card: ModelCard = self._head.card
         card = self.card

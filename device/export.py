@@ -53,7 +53,7 @@ def export(model: str | Path, out: Path | str, *, progress: bool = True) -> Mode
         task = bar.add_task(f"{card.name} to {folder}", total=len(parts) + 1)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / CARD).unlink(missing_ok=True)
+            _remove_old(folder)
             for name, build in parts:
                 onnx.save(build(), folder / name)
                 bar.advance(task)
@@ -66,11 +66,20 @@ def export(model: str | Path, out: Path | str, *, progress: bool = True) -> Mode
     return card
 
 
+def _remove_old(folder: Path) -> None:
+    """Nothing of an earlier export must outlive it; the card goes first."""
+    if not (folder / CARD).exists():
+        return
+    for name in (CARD, CALIBRATION, CODEC, EMBED):
+        (folder / name).unlink(missing_ok=True)
+    for pattern in (BLOCK, EXIT):
+        for path in folder.glob(pattern.format("*")):
+            path.unlink()
+
+
 def _write_beside(path: Path, folder: Path) -> None:
     from safetensors.numpy import save
 
-    # Whatever an earlier export into this folder left must not outlive it.
-    (folder / CALIBRATION).unlink(missing_ok=True)
     arrays = codec_arrays(path) if has_card(path) else {}
     (folder / CODEC).write_bytes(save({name: _narrow(array) for name, array in arrays.items()}))
     profile = calibration_of(path)

@@ -1,8 +1,8 @@
 """Answers images on this device, with a server's help where it is there and the device is not sure.
 
-    splitpoint serve --listen 127.0.0.1:50051            # on the server
-    splitpoint export clutter --out exported             # once, where torch is; then copy the folder
-    python examples/client.py 127.0.0.1:50051 exported image.png ...
+splitpoint serve --listen 127.0.0.1:50051            # on the server
+splitpoint export clutter --out exported             # once, where torch is; then copy the folder
+python examples/client.py 127.0.0.1:50051 exported image.png ...
 """
 
 import sys

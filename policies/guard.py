@@ -23,7 +23,7 @@ class GuardedPolicy:
         self._depth = depth
         self._dim = dim
         self._safe = safe
-        self._checked: Decision | None = None
+        self._checked: object = safe
         self.replaced = 0
         self.replaced_last = False
         self.last_error = ""
@@ -32,6 +32,7 @@ class GuardedPolicy:
         self.replaced_last = False
         try:
             decision = self._policy.decide(observation)
+            # The same object again, as static policies give it, need not be checked again.
             if decision is not self._checked:
                 if not isinstance(decision, Decision):
                     raise TypeError(f"the policy answered {type(decision).__name__}, not a Decision")
@@ -49,7 +50,7 @@ class GuardedPolicy:
 
     def reset(self, seed: int) -> None:
         self._policy.reset(seed)
-        self._checked = None
+        self._checked = self._safe
         self.replaced = 0
         self.replaced_last = False
 

@@ -64,7 +64,7 @@ def run_command(options: RunOptions) -> None:
     if options.compare:
         virtual = _run(setup, options.compare, policies, console, {})
         (out / "virtual").mkdir(exist_ok=True)
-        write_run(out / "virtual", virtual, {"command": _command()})
+        write_run(out / "virtual", virtual)
         path = out / "virtual" / "requests.parquet"
         policies = [
             ReplayPolicy(name=policy.name, path=path.resolve(), policy=policy.name) for policy in policies
@@ -80,7 +80,7 @@ def run_command(options: RunOptions) -> None:
     if options.compare:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
         (out / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
-    write_run(out, run, {"command": _command(), "comparison": comparison})
+    write_run(out, run)
     _report(out, setup, run, comparison, console)
     console.print(summary_table(run.summaries))
     for name, result in comparison.items():

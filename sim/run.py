@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -104,12 +104,12 @@ def output_folder(path: Path) -> Path:
     return path
 
 
-def write_run(out: Path, run: Run, about: Mapping[str, Any]) -> None:
-    """summary.json and requests.parquet."""
+def write_run(out: Path, run: Run) -> None:
+    """summary.json and requests.parquet; equal runs give equal files."""
     text = json.dumps(run.summaries, indent=2) + "\n"
     (out / "summary.json").write_text(text, encoding="utf-8")
     write_requests(
         out / "requests.parquet",
         run.tables,
-        {"scenario": run.scenario.model_dump(mode="json"), "engine": run.engine, **about},
+        {"scenario": run.scenario.model_dump(mode="json"), "engine": run.engine},
     )

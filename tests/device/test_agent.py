@@ -41,7 +41,7 @@ class Driver:
                     reading = None if exit is None else Reading(exit, self.margins[exit], exit)
                     result = now_s, reading
                 else:
-                    result = now_s, reply = self._offload(effect, now_s)
+                    result = now_s, _reply = self._offload(effect, now_s)
                     now_s = result[0]
         except StopIteration as stopped:
             return stopped.value
@@ -219,6 +219,6 @@ def test_every_request_is_answered_once_no_block_runs_twice_and_never_late_witho
         assert agent.exits[answer.exit] <= reached
         assert answer.margin == drawn[answer.exit]
         sure = answer.margin >= decision.exit_margin or agent.exits[answer.exit] == agent.depth
-        assert answer.degraded == (not sure) or decision.split < first
+        assert answer.degraded == (not sure or decision.split < first)
     else:
         assert not answer.degraded

@@ -1,0 +1,218 @@
+"""The emulator process before a real server: what it delays, swallows, reports, and how it takes failures."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from splitpoint.channel.config import ChannelConfig, build_link
+from splitpoint.channel.emulator import reset_emulator
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
+from splitpoint.protos.options import SERVICE, server_options
+
+RAYLEIGH = {
+    "kind": "rayleigh",
+    "mean_snr_db": 15.0,
+    "doppler_hz": 2.0,
+    "round_trip_s": 0.02,
+    "rate_scale": 0.5,
+}
+pytestmark = pytest.mark.timeout(90)
+
+
+def _request(request_id: int, nbytes: int = 3000) -> pb.InferRequest:
+    return pb.InferRequest(request_id=request_id, image=pb.Image(data=bytes(nbytes)))
+
+
+class _Echo:
+    """Answers every request at once; keeps the symbols that it got."""
+
+    def __init__(self) -> None:
+        self.symbols: list[bytes] = []
+
+    async def stream(self, _: AsyncIterator[bytes], context: Any) -> None:
+        while isinstance(data := await context.read(), bytes):
+            await context.write(self._reply(data))
+
+    async def infer(self, data: bytes, context: Any) -> bytes:
+        return self._reply(data)
+
+    def _reply(self, data: bytes) -> bytes:
+        request = pb.InferRequest.FromString(data)
+        self.symbols.append(request.symbols.values)
+        return pb.InferReply(request_id=request.request_id, prediction=3, margin=0.5).SerializeToString()
+
+
+async def _serve(echo: _Echo, port: int = 0) -> tuple[grpc.aio.Server, int]:
+    server = grpc.aio.server(options=server_options())
+    methods = {
+        "InferStream": grpc.stream_stream_rpc_method_handler(echo.stream),
+        "Infer": grpc.unary_unary_rpc_method_handler(echo.infer),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
+    servicer = health_pb2_grpc.HealthServicer()
+
+    async def check(request: Any, context: Any) -> Any:
+        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
+
+    servicer.Check = check
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    bound = server.add_insecure_port(f"127.0.0.1:{port}")
+    await server.start()
+    return server, bound
+
+
+@asynccontextmanager
+async def _emulated(tmp_path: Path, link: dict[str, Any], upstream: int) -> AsyncIterator[tuple[str, Any]]:
+    config = tmp_path / "channel.json"
+    config.write_text(json.dumps({"links": [link]}))
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "splitpoint", "channel", "--config", str(config)),
+            *("--upstream", f"127.0.0.1:{upstream}", "--listen", "127.0.0.1:0", "--seed", "5"),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = await asyncio.to_thread(process.stdout.readline)
+        yield line.removeprefix("listening on ").strip(), process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        _, errors = await asyncio.to_thread(process.communicate, timeout=10)
+    assert process.returncode == 0
+    assert "Traceback" not in errors
+
+
+def test_injected_delay_is_what_the_link_says(tmp_path: Path) -> None:
+    config = ChannelConfig.model_validate({"links": [RAYLEIGH]})
+    link = build_link(config.link_of(0), 5, 0)
+
+    async def scenario() -> list[tuple[float, float, pb.LinkReport]]:
+        server, port = await _serve(_Echo())
+        rows = []
+        async with _emulated(tmp_path, RAYLEIGH, port) as (address, _), ServiceClient(address) as client:
+            stream = client.stream()
+            epoch = time.time()
+            await reset_emulator(address, epoch)
+            for request_id in range(1, 31):
+                request = _request(request_id)
+                sent_s = time.time() - epoch
+                reply = await stream.infer(request, 5.0)
+                up = link.transfer_time(request.ByteSize(), sent_s, 2 * request_id)
+                rows.append((time.time() - epoch - sent_s, up + link.round_trip_s, reply.link))
+        await server.stop(None)
+        return rows
+
+    rows = asyncio.run(scenario())
+    excess = sorted(took - said for took, said, _ in rows)
+    assert excess[0] > -0.005
+    assert excess[len(excess) // 2] < 0.010
+    for _, said, report in rows:
+        assert report.HasField("snr_db")
+        assert report.rate_bps > 0
+        assert report.airtime_up_s == pytest.approx(said - link.round_trip_s, abs=0.02)
+        assert report.uplink_s == pytest.approx(report.airtime_up_s + 0.01, abs=1e-3)
+
+
+def test_an_outage_swallows_requests_and_health_checks(tmp_path: Path) -> None:
+    link = RAYLEIGH | {"outages": {"windows": [[0.0, 1.5]]}}
+
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        async with _emulated(tmp_path, link, port) as (address, _), ServiceClient(address) as client:
+            stream = client.stream()
+            await reset_emulator(address, time.time())
+            with pytest.raises(TimedOut):
+                await stream.infer(_request(1), 0.4)
+            with pytest.raises(TimedOut):
+                await client.infer(_request(2), 0.3)
+            assert not await client.health(0.2)
+            await asyncio.sleep(0.8)
+            assert await client.health(1.0)
+            assert (await stream.infer(_request(3), 1.0)).prediction == 3
+        await server.stop(None)
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_server_is_told_at_once_and_a_new_one_is_found(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        link = {"kind": "constant", "rate_bps": 1e8, "round_trip_s": 0.0}
+        async with _emulated(tmp_path, link, port) as (address, _), ServiceClient(address) as client:
+            stream = client.stream()
+            assert (await stream.infer(_request(1), 2.0)).prediction == 3
+            await server.stop(None)
+            began = time.monotonic()
+            with pytest.raises(LinkDown):
+                await stream.infer(_request(2), 5.0)
+            assert time.monotonic() - began < 1.0
+            assert not await client.health(0.5)
+            server, _ = await _serve(_Echo(), port)
+            began = time.monotonic()
+            while not await client.health(0.5):
+                await asyncio.sleep(0.05)
+            assert time.monotonic() - began < 2.0
+            assert (await stream.infer(_request(3), 2.0)).prediction == 3
+        await server.stop(None)
+
+    asyncio.run(scenario())
+
+
+def test_symbols_get_the_links_noise_and_a_new_crc(tmp_path: Path) -> None:
+    sent = np.tile(np.array([1.0, 0.0], "<f2"), 4096).tobytes()
+    echo = _Echo()
+
+    async def scenario() -> None:
+        server, port = await _serve(echo)
+        link = {"kind": "awgn", "mean_snr_db": 10.0, "bandwidth_hz": 1e6}
+        async with _emulated(tmp_path, link, port) as (address, _), ServiceClient(address) as client:
+            request = pb.InferRequest(
+                request_id=1,
+                symbols=pb.Symbols(count=64, per_token=64, values=sent),
+                payload_crc=zlib.crc32(sent),
+            )
+            await client.infer(request, 5.0)
+        await server.stop(None)
+
+    asyncio.run(scenario())
+    noise = np.frombuffer(echo.symbols[-1], "<f2").astype(float) - np.frombuffer(sent, "<f2").astype(float)
+    assert 2 * noise.var() == pytest.approx(0.1, rel=0.1)
+
+
+def test_garbage_and_vanishing_clients_do_no_harm(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        async with _emulated(tmp_path, RAYLEIGH, port) as (address, process):
+            async with grpc.aio.insecure_channel(address) as channel:
+                for method in ("Infer", "Nothing"):
+                    call = channel.unary_unary(f"/{SERVICE}/{method}", None, None)
+                    with pytest.raises(grpc.aio.AioRpcError):
+                        await call(b"\xff\xff\xff", timeout=2.0, metadata=(("splitpoint-device", "many"),))
+                vanishing = channel.stream_stream(f"/{SERVICE}/InferStream", None, None)()
+                await vanishing.write(_request(1).SerializeToString())
+                vanishing.cancel()
+            async with ServiceClient(address) as client:
+                assert (await client.stream().infer(_request(2), 3.0)).prediction == 3
+            assert process.poll() is None
+        await server.stop(None)
+
+    asyncio.run(scenario())

@@ -1,0 +1,181 @@
+"""The client as a library: what users call, with and without a server."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from splitpoint.device.client import Client, Result
+from splitpoint.device.head import advanced, load_head
+from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.observation import Observation
+from splitpoint.policies.policy import Outcome
+
+from .conftest import Server, Small, Start, eventually, free_address
+
+SENDING = Decision(2, keep=0.5, bits=4)
+
+
+@pytest.fixture(scope="module")
+def client(server: Server, small: Small) -> Iterator[Client]:
+    with Client(server.address, small.folder, policy=SENDING, deadline_s=2.0) as opened:
+        yield opened
+
+
+def test_an_image_is_answered_by_the_server(client: Client, small: Small) -> None:
+    result = client.infer(small.image(0))
+    assert (result.where, result.local, result.degraded, result.late) == ("server", False, False, False)
+    assert result.class_name == small.card.classes[result.prediction]
+    assert result.cut == 2
+    assert 0.0 < result.latency_s < 2.0
+    assert result.uplink_bytes > 0
+    assert result.decision == SENDING
+
+
+def test_all_local_needs_no_server_and_is_the_networks_own_answer(small: Small) -> None:
+    head = load_head(small.folder)
+    with Client(free_address(), small.folder, policy=Decision(4)) as client:
+        assert not client.link_up
+        for seed in range(5):
+            result = client.infer(small.image(seed))
+            wanted = advanced(head, small.image(seed), None, 4)
+            assert (result.prediction, result.margin) == (wanted.prediction, wanted.margin)
+            assert (result.where, result.degraded, result.uplink_bytes) == ("local", False, 0)
+
+
+def test_an_image_may_be_an_array_a_pillow_image_or_a_path(
+    client: Client, small: Small, tmp_path: Path
+) -> None:
+    pixels = small.image(3)
+    grey = Image.fromarray(pixels[:, :, 0])
+    grey.save(tmp_path / "grey.png")
+    given = [pixels, pixels[:, :, 0], grey, tmp_path / "grey.png", str(tmp_path / "grey.png")]
+    margins = {client.infer(image).margin for image in given}
+    assert len(margins) == 1
+
+
+def test_other_sizes_and_colours_are_fitted(client: Client) -> None:
+    for shape in ((40, 30), (40, 30, 3), (16, 16, 3)):
+        assert isinstance(client.infer(np.zeros(shape, np.uint8)), Result)
+    assert isinstance(client.infer(Image.new("RGBA", (20, 20))), Result)
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((16, 16)), "not float64"),
+        (np.zeros((16, 16, 2), np.uint8), "must have shape"),
+        (np.zeros((1, 16, 16, 1), np.uint8), "must have shape"),
+        (np.zeros((0, 16), np.uint8), "must have shape"),
+        ("nowhere.png", r"nowhere\.png"),
+        (None, "not NoneType"),
+    ],
+)
+def test_what_is_no_image_is_refused(client: Client, image: object, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        client.infer(image)
+
+
+def test_threads_wait_in_line_and_each_gets_its_own_answer(client: Client, small: Small) -> None:
+    alone = [client.infer(small.image(seed)).margin for seed in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda seed: client.infer(small.image(seed)).margin, range(16)))
+    assert together == pytest.approx(alone, abs=1e-5)
+
+
+def test_callers_with_an_event_loop_wait_without_blocking_it(client: Client, small: Small) -> None:
+    async def run() -> list[Result]:
+        return await asyncio.gather(*(client.infer_async(small.image(seed)) for seed in range(4)))
+
+    assert len(asyncio.run(run())) == 4
+
+
+def test_clients_of_one_process_share_a_thread(server: Server, small: Small) -> None:
+    def threads() -> int:
+        return sum(thread.name == "splitpoint-client" for thread in threading.enumerate())
+
+    before = threads()
+    with Client(server.address, small.folder, policy=SENDING), Client(server.address, small.folder) as second:
+        assert threads() == 1
+        second.infer(small.image(0))
+    assert threads() == before
+
+
+def test_a_server_that_comes_later_is_found(start_server: Start, small: Small) -> None:
+    address = free_address()
+    with Client(address, small.folder, policy=SENDING) as client:
+        first = client.infer(small.image(0))
+        assert (first.where, first.degraded) == ("local", True)
+        assert "not reachable" in str(client.last_error)
+        server = start_server(small.file, address)
+        eventually(lambda: client.link_up, 2.0)
+        assert client.infer(small.image(0)).where == "server"
+        assert client.last_error is None
+        server.kill()
+        answers = [client.infer(small.image(seed)) for seed in range(20)]
+        assert all(answer.degraded and answer.local and not answer.late for answer in answers[1:])
+
+
+def test_a_server_with_other_weights_is_refused(server: Server, small: Small, other: Small) -> None:
+    with pytest.raises(RemoteError, match=f"runs model {small.card.id}"):
+        Client(server.address, other.folder)
+
+
+def test_a_policy_that_fails_is_replaced(server: Server, small: Small) -> None:
+    class Bad:
+        def decide(self, observation: Observation) -> Decision:
+            raise ZeroDivisionError
+
+        def learn(self, outcome: Outcome) -> None:
+            raise ZeroDivisionError
+
+        def reset(self, seed: int) -> None:
+            pass
+
+    with Client(server.address, small.folder, policy=Bad()) as client:
+        result = client.infer(small.image(0))
+    assert result.decision == Decision(4)
+    assert not result.degraded
+
+
+def test_without_a_profile_the_split_lies_at_half_depth(server: Server, small: Small) -> None:
+    with Client(server.address, small.folder) as client:
+        assert client.infer(small.image(0)).decision.split == small.card.depth // 2
+
+
+def test_with_a_profile_the_policy_adapts(tmp_path: Path) -> None:
+    from splitpoint.device.export import export
+
+    export("clutter", tmp_path / "exported", progress=False)
+    with Client(free_address(), tmp_path / "exported") as client:
+        result = client.infer(np.zeros((64, 64), np.uint8))
+    # Nobody there: what is best without a link is to answer here.
+    assert result.decision.split == client.card.depth
+    assert not result.degraded
+
+
+def test_wrong_arguments_are_named(small: Small, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"Decision\.split"):
+        Client(free_address(), small.folder, policy=Decision(5))
+    with pytest.raises(UsageError, match="unknown coder 'zip'"):
+        Client(free_address(), small.folder, coder="zip")
+    with pytest.raises(UsageError, match="deadline_s"):
+        Client(free_address(), small.folder, deadline_s=0.0)
+    with pytest.raises(DataError, match=r"no card\.json"):
+        Client(free_address(), tmp_path)
+
+
+def test_a_closed_client_says_so(server: Server, small: Small) -> None:
+    client = Client(server.address, small.folder)
+    client.close()
+    client.close()
+    with pytest.raises(SplitpointError, match="closed"):
+        client.infer(small.image(0))

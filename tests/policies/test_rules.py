@@ -1,0 +1,66 @@
+"""The rules and the Decision."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from splitpoint.errors import UsageError
+from splitpoint.policies.decision import NEVER, Decision
+from splitpoint.policies.rules import Power, UtilityWeights, energy_j, exits, offloads, queue_step, utility
+
+WEIGHTS = UtilityWeights(0.2, 0.1, 0.3, 0.5, deadline_s=0.1, energy_ref_j=0.2, airtime_ref_s=0.05)
+
+
+def test_utility_is_one_less_what_it_cost() -> None:
+    assert utility(1.0, 0.05, 0.1, 0.01, 0.0, WEIGHTS) == pytest.approx(1 - 0.1 - 0.05 - 0.06)
+    assert utility(0.0, 0.2, 0.0, 0.0, 1.0, WEIGHTS) == pytest.approx(-0.4 - 0.5)
+
+
+def test_energy_adds_up_the_parts() -> None:
+    assert energy_j(Power(2.0, 1.0, 0.5, 0.1), 1.0, 2.0, 3.0, 4.0) == pytest.approx(2 + 2 + 1.5 + 0.4)
+
+
+def test_exit_and_offload_rules_hold_at_their_thresholds() -> None:
+    assert exits(0.5, 0.5)
+    assert not exits(1.0, NEVER)
+    assert not offloads(0.6, 0.5, 0.1 - 1e-9)
+    assert offloads(0.6, 0.5, 0.11)
+    assert not offloads(0.0, 1.0, -NEVER)
+
+
+@given(st.lists(st.floats(0, 10), min_size=1, max_size=50), st.floats(0, 10), st.floats(0.01, 2))
+def test_virtual_queue_bounds_the_mean_cost(costs: list[float], budget: float, step: float) -> None:
+    backlog = 0.0
+    for cost in costs:
+        backlog = queue_step(backlog, cost, budget, step)
+        assert backlog >= 0
+    assert np.mean(costs) - budget <= backlog / (step * len(costs)) + 1e-9
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("split", -1), ("split", 1.5), ("split", True), ("keep", 0.0), ("keep", 1.1), ("keep", math.nan),
+        ("dims", -1), ("bits", 0), ("bits", 9), ("symbols", 2.0), ("exit_margin", math.inf), ("exit_margin", "x"),
+    ],
+)  # fmt: skip
+def test_a_bad_decision_names_its_field(field: str, value: object) -> None:
+    with pytest.raises(UsageError, match=f"Decision.{field}"):
+        Decision(**({"split": 1} | {field: value}))  # type: ignore[arg-type]
+
+
+def test_a_decision_must_fit_the_network() -> None:
+    Decision(6, dims=96).check(6, 96)
+    with pytest.raises(UsageError, match="depth, 6"):
+        Decision(7).check(6, 96)
+    with pytest.raises(UsageError, match="dim, 96"):
+        Decision(1, dims=97).check(6, 96)
+
+
+def test_labels_name_what_differs_from_the_default() -> None:
+    assert Decision(2, 0.25, bits=4).label() == "split 2 keep 0.25 bits 4"

@@ -1,0 +1,120 @@
+"""The command line: results on standard output, and every mistake as one line with its exit code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from splitpoint.cli import main
+from splitpoint.sim.scenario import BUILT_IN
+
+QUICK = ["run", "quickstart", "--engine", "profile", "--requests", "40"]
+FIELDS = {
+    "policy", "engine", "requests", "answered", "lost", "accuracy", "utility", "latency_p50_s", "latency_p95_s",
+    "latency_p99_s", "uplink_bytes_mean", "device_energy_mean_j", "local_fraction", "degraded", "late",
+}  # fmt: skip
+
+
+def _runs(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 0
+
+
+def _fails(capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == code
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]
+    assert len(lines) == 1
+    return lines[0]
+
+
+def _scenario(tmp_path: Path, **changes: Any) -> str:
+    data = yaml.safe_load((BUILT_IN / "quickstart.yaml").read_text()) | changes
+    path = tmp_path / "scenario.yaml"
+    path.write_text(yaml.safe_dump(data))
+    return str(path)
+
+
+def test_a_run_writes_its_files_and_prints_the_summary(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    _runs([*QUICK, "--policy", "split", "greedy", "--out", str(tmp_path), "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    assert [row["policy"] for row in printed] == ["split", "greedy"]
+    assert all(row.keys() >= FIELDS for row in printed)
+    assert all(row["answered"] == row["requests"] == 40 and row["lost"] == 0 for row in printed)
+    assert json.loads((tmp_path / "summary.json").read_text()) == printed
+    assert "<html" in (tmp_path / "report.html").read_text()
+
+
+def test_equal_seeds_write_equal_files(tmp_path: Path) -> None:
+    files = []
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        _runs([*QUICK, "--policy", "split", "--seed", seed, "--out", str(tmp_path / name)])
+        files.append((tmp_path / name / "requests.parquet").read_bytes())
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_scenarios_and_their_schema_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    _runs(["run", "--list"])
+    assert "quickstart" in capsys.readouterr().out
+    _runs(["run", "--schema"])
+    assert "deadline_s" in json.loads(capsys.readouterr().out)["properties"]
+
+
+def test_unknown_names_are_met_with_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert "did you mean 'quickstart'?" in _fails(capsys, ["run", "quickstrat"], 2)
+    out = ["--out", str(tmp_path)]
+    assert "did you mean 'greedy'?" in _fails(capsys, [*QUICK, "--policy", "gredy", *out], 2)
+    assert "clutter" in _fails(capsys, ["evaluate", "cluter"], 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"requets": 3}, "did you mean 'requests'?"),
+        ({"deadline_s": -1}, "deadline_s"),
+        ({"devices": [{"cout": 1}]}, "did you mean 'count'?"),
+        ({"policies": [{"kind": "static", "name": "a", "decision": {"split": 99}}]}, "depth, 6"),
+        ({"policies": [{"kind": "static", "name": "a", "decision": {"split": 1, "keep": 2}}]}, "keep"),
+    ],
+)
+def test_a_broken_scenario_names_the_field(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, changes: dict[str, Any], text: str
+) -> None:
+    assert text in _fails(capsys, ["run", _scenario(tmp_path, **changes), "--out", str(tmp_path / "out")], 3)
+
+
+def test_a_decision_off_the_grid_names_the_grid(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    policies = [{"kind": "static", "name": "a", "decision": {"split": 1, "keep": 0.3}}]
+    arguments = [
+        "run",
+        _scenario(tmp_path, policies=policies),
+        "--engine",
+        "profile",
+        "--out",
+        str(tmp_path / "out"),
+    ]
+    assert "0.5, 0.25, 0.125" in _fails(capsys, arguments, 6)
+
+
+def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _fails(capsys, ["run", str(tmp_path / "none.yaml")], 3)
+    (tmp_path / "text.yaml").write_text("a: [")
+    _fails(capsys, ["run", str(tmp_path / "text.yaml")], 3)
+    _fails(capsys, [*QUICK, "--out", str(tmp_path / "text.yaml" / "below")], 4)
+    _fails(capsys, ["evaluate", str(tmp_path / "none.safetensors")], 4)
+    _fails(capsys, ["evaluate", "clutter", "--data", str(tmp_path / "none.parquet")], 4)
+    _fails(capsys, ["serve", "--listen", "nowhere"], 2)
+
+
+def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    _fails(capsys, [*QUICK, "--compare", "tensor", "--out", str(tmp_path)], 2)
+    _fails(capsys, [*QUICK, "--server", "127.0.0.1:1", "--out", str(tmp_path)], 2)
