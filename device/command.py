@@ -141,8 +141,9 @@ def _sentence(summary: dict[str, Any]) -> str:
         return "no image was answered"
     accuracy = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} right"
     unreadable = f", {summary['unreadable']} unreadable" if summary["unreadable"] else ""
+    images = "1 image" if summary["images"] == 1 else f"{summary['images']} images"
     return (
-        f"{summary['images']} {'image' if summary['images'] == 1 else 'images'}{accuracy}: {summary['local']} answered here ({summary['degraded']} degraded), "
+        f"{images}{accuracy}: {summary['local']} answered here ({summary['degraded']} degraded), "
         f"{summary['late']} late, p50 {summary['latency_p50_s'] * 1e3:.1f} ms, "
         f"p95 {summary['latency_p95_s'] * 1e3:.1f} ms, {summary['uplink_bytes_mean']:.0f} bytes sent for each"
         f"{unreadable}"

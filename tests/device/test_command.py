@@ -62,7 +62,7 @@ def test_rows_and_a_summary_without_a_server(
 
 def test_one_file_will_do(small: Small, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run_images(str(small.folder), free_address(), images / "a" / "0.png", deadline_s=0.5)
-    assert capsys.readouterr().out.splitlines()[-1].startswith("1 image:")
+    assert capsys.readouterr().out.splitlines()[-1].startswith("1 image,")
 
 
 def test_no_images_are_one_clear_line(small: Small, tmp_path: Path) -> None:
