@@ -1,0 +1,85 @@
+"""From the head's state to the request on the wire."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from splitpoint.codec.image import decode_image
+from splitpoint.codec.requests import payload_crc, read_exit_state, round_to_wire
+from splitpoint.codec.tokens import TokenCodec
+from splitpoint.device.encoder import Encoder
+from splitpoint.device.head import advanced, load_head
+from splitpoint.errors import UsageError
+from splitpoint.policies.decision import Decision
+
+from .conftest import Small
+
+
+@pytest.fixture(scope="module")
+def codec(small: Small) -> TokenCodec:
+    return TokenCodec({}, dim=small.card.dim, max_tokens=small.card.patch_tokens + 1)
+
+
+@pytest.fixture(scope="module")
+def encoder(small: Small, codec: TokenCodec) -> Encoder:
+    return Encoder(small.card, codec)
+
+
+def test_the_raw_input_goes_losslessly(encoder: Encoder, small: Small) -> None:
+    image = small.image(0)
+    request, kept = encoder.request(image, None, Decision(0), request_id=7, deadline_s=0.25)
+    np.testing.assert_array_equal(decode_image(request.image, image.shape), image)
+    assert (request.split, request.request_id, request.model_id) == (0, 7, small.card.id)
+    assert request.deadline_s == pytest.approx(0.25)
+    assert not request.HasField("exit_state")
+    np.testing.assert_array_equal(kept, np.arange(small.card.patch_tokens))
+
+
+def test_tokens_and_exit_state_are_those_of_the_cut(
+    encoder: Encoder, codec: TokenCodec, small: Small
+) -> None:
+    card, image = small.card, small.image(0)
+    state = advanced(load_head(small.folder), image, None, 3)
+    decision = Decision(3, keep=0.25, bits=8, exit_margin=0.5)
+    request, kept = encoder.request(image, state, decision, request_id=1, deadline_s=0.25)
+    assert (request.split, request.tokens.count, request.exit_margin) == (3, 5, 0.5)
+    assert request.payload_crc == payload_crc(request)
+    np.testing.assert_array_equal(kept, np.sort(np.argsort(-state.scores, kind="stable")[:4]))
+    decoded = codec.decode(request.tokens, 3)
+    sent = state.tokens[[0, *(kept + 1)]]
+    step = (sent.max(axis=1) - sent.min(axis=1)) / 256
+    assert (np.abs(decoded - sent).max(axis=1) <= step).all()
+    reading = read_exit_state(request.exit_state, card.exit_state_dim, card.class_count, len(card.exits))
+    np.testing.assert_array_equal(reading.u, round_to_wire(state.u))
+    np.testing.assert_array_equal(reading.logits, round_to_wire(state.logits))
+    assert (reading.passed, reading.margin) == (2, pytest.approx(state.margin))
+
+
+def test_before_the_first_exit_there_is_no_exit_state(tmp_path_factory: pytest.TempPathFactory) -> None:
+    from .conftest import make_small
+
+    late = make_small(tmp_path_factory.mktemp("late"), 2, exits=(3, 4))
+    encoder = Encoder(late.card, TokenCodec({}, dim=late.card.dim))
+    state = advanced(load_head(late.folder), late.image(0), None, 2)
+    request, _ = encoder.request(late.image(0), state, Decision(2), request_id=1, deadline_s=0.25)
+    assert not request.HasField("exit_state")
+
+
+def test_size_depends_on_the_decision_only(encoder: Encoder, small: Small) -> None:
+    head, decision = load_head(small.folder), Decision(2, keep=0.5, dims=8, bits=3)
+    sizes = set()
+    for seed, deadline_s in enumerate((1e-3, 0.1, 7.0)):
+        state = advanced(head, small.image(seed), None, 2)
+        request, _ = encoder.request(
+            small.image(seed), state, decision, request_id=10**seed, deadline_s=deadline_s
+        )
+        sizes.add(request.ByteSize())
+    assert len(sizes) == 1
+
+
+def test_a_coder_that_is_not_to_be_had_is_refused(small: Small, codec: TokenCodec) -> None:
+    with pytest.raises(UsageError, match="unknown coder 'zip'"):
+        Encoder(small.card, codec, "zip")
+    with pytest.raises(UsageError, match="tables"):
+        Encoder(small.card, codec, "ans")

@@ -1,0 +1,152 @@
+"""What a device remembers from request to request, and what it tells its policy."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from splitpoint.device.accounting import Trip
+from splitpoint.device.agent import Agent
+from splitpoint.device.effects import Offload, Reading, Reply, RunBlocks
+from splitpoint.device.session import Finished, Session
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.guard import GuardedPolicy
+from splitpoint.policies.observation import Observation
+from splitpoint.policies.policy import Outcome
+from splitpoint.policies.rules import Power
+
+POWER = Power(cpu_w=2.0, tx_w=1.0, rx_w=0.5, idle_w=0.0)
+
+
+class Recorder:
+    """Always the same Decision; remembers what it saw."""
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.seen: list[Observation] = []
+        self.told: list[Outcome] = []
+
+    def decide(self, observation: Observation) -> Decision:
+        self.seen.append(observation)
+        return self.decision
+
+    def learn(self, outcome: Outcome) -> None:
+        self.told.append(outcome)
+
+    def reset(self, seed: int) -> None:
+        self.seen.clear()
+
+
+def make(decision: Decision) -> tuple[Session, Recorder]:
+    policy = Recorder(decision)
+    session = Session(
+        Agent((1, 2), (0.0, 0.01, 0.02), 0.01),
+        GuardedPolicy(policy, 2, 8, Decision(2)),
+        POWER,
+        deadline_s=0.5,
+        coherence_s=0.5,
+        battery_j=1.0,
+    )
+    return session, policy
+
+
+def serve(
+    session: Session, arrival_s: float, *, start_s: float | None = None, trip: dict[str, Any] | None = None
+) -> Finished:
+    """One request; `trip` holds what the reply told, None loses the reply 0.1 s after the sending."""
+    now_s = arrival_s if start_s is None else start_s
+    generator = session.begin(now_s, arrival_s, 3)
+    result: Any = None
+    try:
+        while True:
+            effect = generator.send(result)
+            if isinstance(effect, RunBlocks):
+                now_s += 0.01 * (effect.stop - effect.start)
+                result = now_s, Reading(1, 0.1, effect.stop - 1)
+                continue
+            assert isinstance(effect, Offload)
+            sent = Trip(now_s, 1000)
+            session.sent(sent, effect.answer_by_s)
+            now_s += 0.1
+            if trip is None:
+                session.lost(now_s)
+                result = now_s, None
+            else:
+                for name, value in trip.items():
+                    setattr(sent, name, value)
+                session.replied(now_s)
+                result = now_s, Reply(1, 0.9, 1)
+    except StopIteration as stopped:
+        return session.finish(stopped.value)
+
+
+REPORT = {
+    "airtime_up_s": 0.04,
+    "airtime_down_s": 0.01,
+    "server_s": 0.02,
+    "load": 5.0,
+    "snr_db": 12.0,
+    "rate_bps": 2e6,
+}
+
+
+def test_the_first_observation_knows_no_link() -> None:
+    session, policy = make(Decision(1))
+    serve(session, 1.0, start_s=1.2, trip=REPORT)
+    seen = policy.seen[0]
+    assert math.isnan(seen.rate_bps)
+    assert math.isnan(seen.round_trip_s)
+    assert (seen.device_queue, seen.energy_j, seen.link_up) == (3, 1.0, True)
+    assert seen.time_left_s == pytest.approx(0.3)
+
+
+def test_a_modems_report_is_what_the_next_observation_shows() -> None:
+    session, policy = make(Decision(1))
+    done_s = serve(session, 0.0, trip=REPORT).answer.done_s
+    serve(session, done_s, trip=REPORT)
+    seen = policy.seen[1]
+    assert (seen.snr_db, seen.rate_bps) == (pytest.approx(12.0), pytest.approx(2e6))
+    assert seen.round_trip_s == pytest.approx(0.1 - 0.02 - 0.05)
+    assert seen.server_load == 5.0
+
+
+def test_without_a_modem_bytes_over_time_are() -> None:
+    session, policy = make(Decision(1))
+    measured = {"server_s": 0.02, "load": 1.0, "airtime_up_s": 0.07, "airtime_down_s": 0.01}
+    done_s = serve(session, 0.0, trip=measured).answer.done_s
+    serve(session, done_s, trip=measured)
+    assert policy.seen[1].rate_bps == pytest.approx(8 * 1000 / 0.08)
+    assert policy.seen[1].round_trip_s == pytest.approx(0.0)
+
+
+def test_a_lost_reply_takes_the_link_down_and_bounds_the_rate() -> None:
+    session, policy = make(Decision(1))
+    done_s = serve(session, 0.0, trip=REPORT).answer.done_s
+    lost = serve(session, done_s, trip=None)
+    assert lost.answer.degraded
+    assert not session.link_up
+    after = serve(session, lost.answer.done_s, trip=None)
+    assert not after.answer.offloaded
+    assert not policy.seen[2].link_up
+    assert policy.seen[2].rate_bps <= 8 * 1000 / 0.1 * (1 + 1e-9)
+
+
+def test_the_battery_runs_down_by_what_each_request_cost() -> None:
+    session, policy = make(Decision(1))
+    energies = [serve(session, float(i), trip=REPORT).costs.energy_j for i in range(3)]
+    assert energies[0] == pytest.approx(2.0 * 0.01 + 0.04 + 0.5 * 0.01)
+    left = [seen.energy_j for seen in policy.seen]
+    assert left == pytest.approx([1.0, 1.0 - energies[0], 1.0 - sum(energies[:2])])
+
+
+def test_the_policy_is_told_what_happened() -> None:
+    session, policy = make(Decision(1))
+    serve(session, 0.0, trip=REPORT)
+    serve(session, 1.0, start_s=1.6, trip=REPORT)
+    sent, late = policy.told
+    assert (sent.cut, sent.offloaded, sent.degraded, sent.late, sent.margin) == (1, True, False, False, 0.9)
+    assert (sent.uplink_bytes, sent.airtime_s) == (1000, pytest.approx(0.05))
+    assert sent.latency_s == pytest.approx(0.11)
+    assert (late.offloaded, late.degraded, late.late, late.uplink_bytes) == (False, True, True, 0)
