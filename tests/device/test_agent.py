@@ -163,12 +163,13 @@ def test_a_start_after_the_deadline_answers_at_the_first_exit(split: int) -> Non
     assert answer.done_s == pytest.approx(2.0 + BLOCK_S[2])
 
 
-def test_blocks_that_would_not_end_in_time_are_not_begun() -> None:
+@pytest.mark.parametrize("due_s", [0.08, 0.095])
+def test_blocks_that_would_not_end_before_the_reserve_are_not_begun(due_s: float) -> None:
     device = driver(0.1, 0.2, 0.3)
-    answer = device.run(Decision(6), due_s=0.08)
+    answer = device.run(Decision(6), due_s=due_s)
     assert device.effects == [RunBlocks(0, 2), RunBlocks(2, 4)]
     assert (answer.exit, answer.degraded, answer.offloaded) == (1, True, False)
-    assert answer.done_s <= 0.08 - 0.01 + 1e-9
+    assert answer.done_s <= due_s - 0.01 + 1e-9
 
 
 margins = st.floats(0.0, 1.0)

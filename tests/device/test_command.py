@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,3 +73,25 @@ def test_no_images_are_one_clear_line(small: Small, tmp_path: Path) -> None:
         run_images(str(small.folder), free_address(), tmp_path, deadline_s=0.5)
     with pytest.raises(DataError, match="no folder of images"):
         run_images(str(small.folder), free_address(), tmp_path / "nowhere", deadline_s=0.5)
+
+
+def test_the_example_runs(server: Server, small: Small, images: Path) -> None:
+    example = Path(__file__).resolve().parents[2] / "examples" / "client.py"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "error",
+            example,
+            server.address,
+            small.folder,
+            *sorted(images.glob("a/*.png")),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 3
+    assert all("margin" in line for line in done.stdout.splitlines())

@@ -6,6 +6,7 @@ import asyncio
 import math
 import signal
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -292,13 +293,22 @@ def test_what_cannot_be_encoded_is_answered_here(server: Server, small: Small) -
     asyncio.run(run())
 
 
-def test_too_little_time_to_send_is_no_lost_link(server: Server, small: Small) -> None:
+def test_an_encoder_too_slow_to_send_in_time_is_no_lost_link(
+    server: Server, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def run() -> None:
         async with device_at(small, server.address, Decision(2)) as device:
             await ask(device, small.image(0))
-            # Arrived so long ago that next to nothing is left once two blocks have run.
-            finished = await device.serve(small.image(1), device.clock.now() - (DEADLINE_S - 0.02))
-            assert finished.answer.degraded
+            quick = device.encoder.request
+
+            def slow(*arguments: Any, **options: Any) -> Any:
+                time.sleep(DEADLINE_S - 0.01)
+                return quick(*arguments, **options)
+
+            monkeypatch.setattr(device.encoder, "request", slow)
+            answer = (await ask(device, small.image(1))).answer
+            assert answer.degraded
+            assert answer.offloaded
             assert device.session.link_up
 
     asyncio.run(run())
