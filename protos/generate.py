@@ -18,7 +18,10 @@ def generate(out: Path) -> None:
         from grpc_tools import protoc
     except ImportError:
         raise MissingExtra("generating protobuf code", "dev") from None
-    arguments = ["protoc", f"-I{ROOT / '.dev'}", f"--python_out={out}", f"--mypy_out={out}"]
+    # The plugin lies beside this interpreter, which need not be on the PATH.
+    plugin = Path(sys.executable).with_name("protoc-gen-mypy")
+    arguments = ["protoc", f"-I{ROOT / '.dev'}", f"--plugin=protoc-gen-mypy={plugin}"]
+    arguments += [f"--python_out={out}", f"--mypy_out={out}"]
     arguments += [f"--grpc_python_out={out}", "splitpoint/protos/splitpoint.proto"]
     if status := protoc.main(arguments):
         raise RuntimeError(f"protoc failed with status {status}")

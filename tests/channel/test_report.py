@@ -41,6 +41,6 @@ def test_its_error_is_keyed_by_request_and_device():
 
 def test_the_rate_is_that_at_the_reported_snr():
     link = build_link(AwgnConfig(), 0, 0)
-    reading = build_report(SnrReportConfig(sigma_db=5.0), link, 0).read(1.0, 3)
+    reading = build_report(SnrReportConfig(sigma_db=5.0, step_db=0.0), link, 0).read(1.0, 3)
     assert reading.snr_db != 15.0
     assert reading.rate_bps == link.rate.at(reading.snr_db)
