@@ -15,11 +15,23 @@ FLOORS = {
 }  # fmt: skip
 SIDEWAYS = {("models", "codec"), ("policies", "models"), ("policies", "channel")}
 WITH_TORCH = {
-    "models/compression.py", "models/deit.py", "models/evaluate.py", "models/losses.py", "models/measure.py", "models/measure_heads.py",
+    "models/compression.py",
+    "models/deit.py",
+    "models/evaluate.py",
+    "models/losses.py",
+    "models/measure.py",
+    "models/measure_heads.py",
     "models/store.py",
-    "models/train.py", "models/train_run.py", "models/train_config.py", "models/vit.py",
-    "models/finetune.py", "device/torch_head.py", "device/export.py", "device/onnx_graphs.py", "server/tail.py",
-}  # fmt: skip
+    "models/train.py",
+    "models/train_run.py",
+    "models/train_config.py",
+    "models/vit.py",
+    "models/finetune.py",
+    "device/torch_head.py",
+    "device/export.py",
+    "device/onnx_graphs.py",
+    "server/tail.py",
+}
 BOARD = [
     "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "models.profile",
     "device.agent", "device.session", "device.realtime", "device.onnx_head", "device.encoder", "protos.client", "cli",
