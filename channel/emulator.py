@@ -12,6 +12,7 @@ netem.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 from collections.abc import AsyncIterator
@@ -189,7 +190,10 @@ async def _relay(read: Any, carry: Any, write: Any) -> None:
 
     async def one(data: bytes) -> None:
         carried = await carry(data)
-        if carried is not None:
+        if carried is None:
+            return
+        # Whoever it was for may have gone meanwhile; the call's own status says so.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
             async with lock:
                 await write(carried)
 
