@@ -12,8 +12,8 @@ netem.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import math
 import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -21,28 +21,22 @@ from typing import Any
 
 import grpc
 import yaml
+from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
 from ..errors import ConfigError, UsageError
+from ..protos import splitpoint_pb2 as pb
 from ..protos.client import DEVICE_KEY, connect
-from ..protos.options import MAX_MESSAGE_BYTES, SERVICE, server_options
+from ..protos.options import SERVICE, server_options
 from .config import ChannelConfig
-from .radio import Radio
-from .relay import Carry, Relay
-from .ways import InferWay, PlainWay
+from .corruption import corrupted
+from .radio import Passage, Radio
 
 __all__ = ["Emulator", "main", "reset_emulator", "serve_emulator"]
 
 _CONTROL = "splitpoint.emulator.Control"
 _RESET = f"/{_CONTROL}/Reset"
 _HOP = ("user-agent", "content-type", "te")
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_MAX_MESSAGE_BYTES = 8 * MAX_MESSAGE_BYTES  # so that the server's own limit is the one that is felt
-_DEVICE_DIGITS = 9
-# How a write on a connection that has just died reads.
-_BROKEN = (grpc.StatusCode.INTERNAL, "Internal error from Core")
-# A device that vanished without a word is noticed within 20 s.
-_PINGS = [("grpc.keepalive_time_ms", 10_000), ("grpc.http2.ping_timeout_ms", 10_000)]
 Context = grpc.aio.ServicerContext
 
 
@@ -52,8 +46,7 @@ class Emulator:
     def __init__(self, config: ChannelConfig, upstream: str, seed: int) -> None:
         self._config = config
         self._seed = seed
-        self._upstream = connect(upstream, max_message_bytes=_MAX_MESSAGE_BYTES)
-        self._streams: set[InferWay] = set()
+        self._upstream = connect(upstream)
         self.radio = Radio(config, seed)
 
     def handler(self) -> grpc.GenericRpcHandler:
@@ -63,8 +56,6 @@ class Emulator:
     def reset(self, epoch: float) -> None:
         """A new run: time 0 is `epoch` by `time.time()`, media are idle."""
         self.radio = Radio(self._config, self._seed, epoch)
-        for way in self._streams:
-            way.radio = self.radio
 
     async def close(self) -> None:
         await self._upstream.close(None)
@@ -73,85 +64,151 @@ class Emulator:
         """`Reset` with {"epoch": seconds} in JSON."""
         try:
             epoch = float(json.loads(data)["epoch"])
-        except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
-            epoch = math.nan
-        if not math.isfinite(epoch):
+        except (ValueError, KeyError, TypeError):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, 'Reset takes {"epoch": seconds}')
         self.reset(epoch)
         return b"{}"
 
     async def infer(self, data: bytes, context: Context) -> bytes:
-        """One request, one reply. What was swallowed is not answered: gRPC ends this when the caller gives up."""
-        way, metadata = InferWay(self.radio, _device(context)), _metadata(context)
-        call = self._upstream.unary_unary(f"/{SERVICE}/Infer", None, None)
-        sent = await _delivered(way.up, data)
+        """One request, one reply."""
+        device, call = _device(context), self._upstream.unary_unary(f"/{SERVICE}/Infer", None, None)
+        way = _Way(self.radio, device)
+        sent = await way.up(data)
+        if sent is None:
+            return await _silence()
         try:
-            reply = await call(sent, timeout=context.time_remaining(), metadata=metadata)
+            reply = await call(sent, timeout=context.time_remaining(), metadata=_metadata(context))
         except grpc.aio.AioRpcError as error:
             await context.abort(error.code(), error.details() or "")
-        return await _delivered(way.down, reply)
+        delivered = await way.down(reply)
+        return await _silence() if delivered is None else delivered
 
     async def infer_stream(self, context: Context) -> None:
-        """Both ways at once; each message is on its way by itself, and does not wait for another's reply."""
-        way = InferWay(self.radio, _device(context))
-        self._streams.add(way)
-        try:
-            await self._relay(f"/{SERVICE}/InferStream", way, context)
-        finally:
-            self._streams.discard(way)
-
-    async def anything(self, method: str, context: Context) -> None:
-        """Any other method, bytewise. The end of the call is lost with its messages."""
-        way = PlainWay(self.radio, _device(context))
-        await self._relay(method, way, context, whole=True)
-
-    async def _relay(
-        self, method: str, way: InferWay | PlainWay, context: Context, *, whole: bool = False
-    ) -> None:
-        """Both directions until both have ended. whole: where a message was swallowed, the end is too."""
-        open_call: Any = self._upstream.stream_stream(method, None, None)
+        """Both ways at once; each message is on its way by itself, so that one does not wait for another's reply."""
+        open_call: Any = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
-        up, down = Relay(context.read, way.up, call.write), Relay(call.read, way.down, context.write)
-        upward, downward = asyncio.create_task(up.run()), asyncio.create_task(down.run())
+        way = _Way(self.radio, _device(context))
+        upward = asyncio.create_task(_relay(context.read, way.up, call.write))
+        downward = asyncio.create_task(_relay(call.read, way.down, context.write))
         try:
             await asyncio.wait((upward, downward), return_when=asyncio.FIRST_COMPLETED)
             if not downward.done():
-                if up.broken or upward.exception() is not None:
-                    call.cancel()
-                elif not (whole and up.swallowed):
-                    # The device half-closed: what it sent is still answered.
-                    await call.done_writing()
+                # The device half-closed: what it sent is still answered.
+                await call.done_writing()
                 await asyncio.wait((downward,))
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            pass  # the status of the call says why
         finally:
             for task in (upward, downward):
                 task.cancel()
             await asyncio.gather(upward, downward, return_exceptions=True)
             call.cancel()
-        if whole and down.swallowed:
-            await _silence()
-        code, details = await call.code(), await call.details() or ""
-        if whole:
-            context.set_trailing_metadata(tuple(await call.trailing_metadata() or ()))
-        if code is grpc.StatusCode.CANCELLED or (code, details) == _BROKEN:
-            code = grpc.StatusCode.UNAVAILABLE
+        code = await call.code()
+        if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
+            await context.abort(code, await call.details() or "")
+
+    async def anything(self, method: str, context: Context) -> None:
+        """Any other method, bytewise."""
+        device = _device(context)
+        open_call: Any = self._upstream.stream_stream(method, None, None)
+        call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
+
+        async def passes(data: bytes) -> bytes | None:
+            return data if await self.radio.propagate(device) else None
+
+        async def upward() -> None:
+            await _relay(context.read, passes, call.write)
+            await call.done_writing()
+
+        sending = asyncio.create_task(upward())
+        try:
+            await _relay(call.read, passes, context.write)
+        except grpc.aio.AioRpcError:
+            pass  # the status of the call says why
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+        code = await call.code()
         if code is not grpc.StatusCode.OK:
-            await context.abort(code, details)
+            await context.abort(code, await call.details() or "")
 
 
-async def _silence() -> None:
-    await asyncio.get_running_loop().create_future()
+class _Way:
+    """The requests of one call on their way up and down."""
+
+    def __init__(self, radio: Radio, device: int) -> None:
+        self._radio = radio
+        self._device = device
+        self._up: dict[int, Passage] = {}
+
+    async def up(self, data: bytes) -> bytes | None:
+        """The request as the server gets it, when it does; None if it is swallowed."""
+        try:
+            request = pb.InferRequest.FromString(data)
+        except DecodeError:
+            # It costs what it weighs, and the server says what is wrong with it.
+            return data if await self._radio.uplink(self._device, len(data), 0) else None
+        symbols = request.symbols.count * request.symbols.per_token if request.HasField("symbols") else 0
+        nbytes = len(data) - (len(request.symbols.values) if symbols else 0)
+        began_s = self._radio.clock.now()
+        passage = await self._radio.uplink(self._device, nbytes, request.request_id, symbols)
+        if passage is None:
+            return None
+        self._up[request.request_id] = passage
+        if symbols:
+            return corrupted(request, self._radio.link(self._device), began_s).SerializeToString()
+        return data
+
+    async def down(self, data: bytes) -> bytes | None:
+        """The reply as the device gets it, with the modem's report; None if it is swallowed."""
+        try:
+            reply = pb.InferReply.FromString(data)
+        except DecodeError:
+            return data
+        if not reply.HasField("request_id"):
+            return data
+        radio, up = self._radio, self._up.pop(reply.request_id, None)
+        passage = await radio.downlink(self._device, len(data), reply.request_id)
+        if passage is None:
+            return None
+        reading = radio.report(self._device, reply.request_id)
+        reply.link.snr_db, reply.link.rate_bps = reading.snr_db, reading.rate_bps
+        reply.link.downlink_s, reply.link.airtime_down_s = passage.elapsed_s, passage.transfer.airtime_s
+        if up is not None:
+            reply.link.uplink_s, reply.link.airtime_up_s = up.elapsed_s, up.transfer.airtime_s
+        return reply.SerializeToString()
 
 
-async def _delivered(carry: Carry, data: bytes) -> bytes:
-    """`data` as it arrives; never, if it is swallowed."""
-    arrival: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+async def _silence() -> bytes:
+    """What was swallowed is not answered: gRPC cancels this when the caller gives up."""
+    return await asyncio.get_running_loop().create_future()
 
-    def deliver(arrived: bytes | None) -> None:
-        if arrived is not None and not arrival.done():
-            arrival.set_result(arrived)
 
-    carry(data, deliver)
-    return await arrival
+async def _relay(read: Any, carry: Any, write: Any) -> None:
+    """Carry each message by itself, and write it when it has arrived. Returns at the end of the stream, all done."""
+    lock = asyncio.Lock()
+
+    async def one(data: bytes) -> None:
+        carried = await carry(data)
+        if carried is None:
+            return
+        # Whoever it was for may have gone meanwhile; the call's own status says so.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+            async with lock:
+                await write(carried)
+
+    under_way: set[asyncio.Task[None]] = set()
+    try:
+        # At the end of a stream stands a sentinel that is no bytes.
+        while isinstance(data := await read(), bytes):
+            task = asyncio.create_task(one(data))
+            under_way.add(task)
+            task.add_done_callback(under_way.discard)
+        await asyncio.gather(*under_way)
+    finally:
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 class _Methods(grpc.GenericRpcHandler):
@@ -182,8 +239,7 @@ class _Methods(grpc.GenericRpcHandler):
 
 def _device(context: Context) -> int:
     value = dict(context.invocation_metadata() or ()).get(DEVICE_KEY, "0")
-    known = isinstance(value, str) and value.isdecimal() and len(value) <= _DEVICE_DIGITS
-    return int(value) if known else 0
+    return int(value) if isinstance(value, str) and value.isdigit() else 0
 
 
 def _metadata(context: Context) -> list[tuple[str, str | bytes]]:
@@ -197,10 +253,10 @@ async def serve_emulator(
     """Serve until SIGTERM or SIGINT. Prints `listening on HOST:PORT` when devices may come."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in _SIGNALS:
+    for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     emulator = Emulator(config, upstream, seed)
-    server = grpc.aio.server(options=[*server_options(max_message_bytes=_MAX_MESSAGE_BYTES), *_PINGS])
+    server = grpc.aio.server(options=server_options())
     server.add_generic_rpc_handlers((emulator.handler(),))
     try:
         bound = server.add_insecure_port(f"{host}:{port}")
@@ -225,9 +281,6 @@ def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:
         problem = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
     asyncio.run(serve_emulator(config, upstream, host=host, port=port, seed=seed))
-    # A second signal while the interpreter ends must not turn a clean exit into a killed process.
-    for number in _SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
 
 
 async def reset_emulator(address: str, epoch: float) -> None:
