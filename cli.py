@@ -107,9 +107,9 @@ def run(
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="Which network: clutter.")] = "clutter",
-    out: Annotated[Path, typer.Option(help="Where to write the weights (safetensors).")] = Path(
-        "clutter.safetensors"
-    ),
+    out: Annotated[
+        Path, typer.Option(help="Folder for weights, checkpoint and logs; or a file NAME.safetensors.")
+    ] = Path("runs/train-clutter"),
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",

@@ -103,7 +103,7 @@ def from_state_dict(
 ) -> tuple[SplitViT, ModelCard]:
     """A timm, DeiT or Hugging Face ViT's state dict as a SplitViT in evaluation mode, and its card.
 
-    heads       default dim / 64, as in all DeiT and ViT sizes: the weights do not tell
+    heads       default dim / 64, as in all DeiT and ViT sizes: the weights do not tell; needed for other dims
     image_size  (height, width); default square, from the positional embedding
     mean, std   of pixels in [0, 1]; default ImageNet's
 
@@ -118,6 +118,11 @@ def from_state_dict(
     _, count, _ = _shape(weights, "pos_embed", 3, source)
     class_count, _ = _shape(weights, "head.weight", 2, source)
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
+    if heads is None and dim % 64:
+        raise DataError(
+            f"{source}: the weights do not tell the number of heads, and dim {dim} is not a multiple of 64; "
+            "put num_attention_heads into a config.json beside the file"
+        )
     depth = 1 + max(int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key))
     side = round((count - 1) ** 0.5) * patch
     size = image_size or (side, side)
@@ -137,7 +142,7 @@ def from_state_dict(
             patch=patch,
             dim=dim,
             depth=depth,
-            heads=heads or max(1, dim // 64),
+            heads=heads or dim // 64,
             mlp_ratio=hidden / dim,
             exits=(depth,),
             exit_kind="linear",

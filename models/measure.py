@@ -20,9 +20,10 @@ from ..errors import DataError, UsageError, did_you_mean
 from ..protos import splitpoint_pb2 as pb
 from .card import ModelCard
 from .data import Dataset, load_data
+from .grid import Grid
 from .measure_heads import Heads, measure_heads
 from .preprocess import normalise
-from .profile import Grid, Profile, SplitName
+from .profile import Profile, SplitName
 from .recursion import margin, prediction, running_logits
 from .store import codec_arrays, load_network, resolve
 from .vit import SplitViT
@@ -188,6 +189,15 @@ def measure(
     )
 
 
+def _check_writable(path: Path) -> None:
+    probe = path.with_name(path.name + ".part")
+    try:
+        probe.open("ab").close()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
+
+
 def measure_file(
     model: str | Path,
     split_name: SplitName,
@@ -200,20 +210,19 @@ def measure_file(
     bits: Sequence[int] | None = None,
     coder: str = "packed",
 ) -> Path:
-    """Measure a Profile and save it, by default beside the model as NAME.SPLIT.npz; returns the path.
+    """Measure a Profile and save it; returns the path.
 
+    out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
+
+    What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured.
     """
     path = resolve(model)
     _, card = load_network(path)
-    usual = Grid.default(card)
-    grid = Grid(
-        usual.cuts,
-        tuple(dict.fromkeys(keeps)) if keeps else usual.keeps,
-        tuple(dict.fromkeys(dims)) if dims else usual.dims,
-        tuple(dict.fromkeys(bits)) if bits else usual.bits,
-    )
-    out = out or path.with_name(f"{path.stem}.{split_name}.npz")
+    grid = Grid.chosen(card, keeps, dims, bits)
+    name = f"{path.stem}.{split_name}.npz"
+    out = path.with_name(name) if out is None else out / name if out.is_dir() else out
+    _check_writable(out)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     measure(path, loaded, split_name, grid=grid, coder=coder).save(out)
     return out

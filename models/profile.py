@@ -8,9 +8,9 @@ numpy alone; `measure` makes Profiles.
 
 from __future__ import annotations
 
-import itertools
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, GridError, UsageError
 from .card import ModelCard
+from .grid import Grid
 
-__all__ = ["Grid", "Profile", "SplitName"]
+__all__ = ["Profile", "SplitName"]
 
 SplitName = Literal["calibration", "evaluation"]
 
@@ -31,44 +32,6 @@ _JOBS = {
     "calibration": "policies, thresholds and training read the calibration profile",
     "evaluation": "engines look answers up in the evaluation profile",
 }
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Cuts (0: the raw input), and for cuts above 0 the keeps, dims and bits measured at each."""
-
-    cuts: tuple[int, ...]
-    keeps: tuple[float, ...]
-    dims: tuple[int, ...]
-    bits: tuple[int, ...]
-
-    @classmethod
-    def default(cls, card: ModelCard) -> Grid:
-        """All cuts; keeps down to an eighth, dims to a quarter, bits to 2."""
-        dims = tuple(dict.fromkeys((card.dim, max(1, card.dim // 2), max(1, card.dim // 4))))
-        return cls(tuple(range(card.depth)), (1.0, 0.5, 0.25, 0.125), dims, (8, 4, 2))
-
-    def check(self, card: ModelCard) -> None:
-        """Raise UsageError, naming the axis, unless the grid fits a network of this card."""
-        for name, ok, span in (
-            ("cuts", all(0 <= cut < card.depth for cut in self.cuts), f"0..{card.depth - 1}"),
-            ("keeps", all(0 < keep <= 1 for keep in self.keeps), "(0, 1]"),
-            ("dims", all(1 <= dims <= card.dim for dims in self.dims), f"1..{card.dim}"),
-            ("bits", all(1 <= bits <= 8 for bits in self.bits), "1..8"),
-        ):
-            values = getattr(self, name)
-            if not ok or not values or len(set(values)) != len(values):
-                raise UsageError(f"the grid's {name} must be different values in {span}, not {values}")
-
-    def points(self) -> list[tuple[int, float, int, int]]:
-        """(cut, keep, dims, bits) in the order of a Profile's first axis; cut 0 is one point."""
-        points: list[tuple[int, float, int, int]] = []
-        for cut in self.cuts:
-            if cut == 0:
-                points.append((0, 1.0, 0, 8))
-            else:
-                points += [(cut, *rest) for rest in itertools.product(self.keeps, self.dims, self.bits)]
-        return points
 
 
 @dataclass(frozen=True)
@@ -249,6 +212,6 @@ class Profile:
             np.copyto(profile.tail_prediction, head_prediction[None], where=repeated)
         except OSError as error:
             raise DataError(f"cannot read the profile {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
             raise DataError(f"{path} is not a profile") from error
         return profile

@@ -11,6 +11,7 @@ that a run that was killed goes on to the same weights.
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def train(config: TrainConfig, out: Path) -> Path:
     epochs = sum(config.parts())
     steps = config.canvases_per_digit * clutter.SPLIT_SIZES["train"] // config.batch
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with SummaryWriter(str(folder / "logs")) as log, Progress(*columns, console=Console(stderr=True)) as bar:
+    console = Console(stderr=True)
+    with SummaryWriter(str(folder / "logs")) as log, Progress(*columns, console=console) as bar:
         task = bar.add_task("training clutter", total=epochs * steps, completed=run.epoch * steps)
         while run.epoch < epochs:
             began = time.perf_counter()
@@ -80,7 +82,10 @@ def train(config: TrainConfig, out: Path) -> Path:
             for after, value in zip(config.exits, found, strict=True):
                 log.add_scalar(f"calibration_accuracy/block_{after}", value, run.epoch)
             shown = " ".join(f"{value:.3f}" for value in found)
-            bar.update(task, description=f"epoch {run.epoch}/{epochs} loss {loss:.3f} accuracy {shown}")
+            said = f"epoch {run.epoch}/{epochs} loss {loss:.3f} accuracy {shown}"
+            bar.update(task, description=said)
+            if not console.is_terminal:  # a log file gets lines instead of a bar
+                print(said, file=sys.stderr, flush=True)
             run.save()
     short = "" if config.epochs is None else f" --epochs {config.epochs}"
     record: dict[str, object] = {

@@ -12,9 +12,10 @@ from splitpoint.codec.requests import build_request, exit_state_message, read_ex
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import DataError, GridError, UsageError
 from splitpoint.models.data import Dataset
+from splitpoint.models.grid import Grid
 from splitpoint.models.measure import images_id, measure, measure_file
 from splitpoint.models.preprocess import normalise
-from splitpoint.models.profile import Grid, Profile
+from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import margin, prediction, running_logits
 from splitpoint.models.store import codec_arrays, load_network
 

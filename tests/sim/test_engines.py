@@ -99,7 +99,8 @@ def test_policies_of_a_run_see_the_same_arrivals_inputs_and_fading(quickstart: S
         np.testing.assert_array_equal(one[name], two[name])
     together = one["start_s"] == two["start_s"]
     assert together.mean() > 0.5
-    np.testing.assert_array_equal(one["airtime_up_s"][together], two["airtime_up_s"][together])
+    # An airtime is an end less a start, whose last bits depend on what else the clock has added up.
+    np.testing.assert_allclose(one["airtime_up_s"][together], two["airtime_up_s"][together], rtol=1e-9)
 
 
 def _best_statics(scenario: Scenario) -> tuple[list[StaticPolicy], list[np.ndarray]]:

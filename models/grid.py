@@ -1,0 +1,72 @@
+"""The grid of a Profile: at which cuts and compressions a network is measured. No torch."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..errors import UsageError
+from .card import ModelCard
+
+__all__ = ["Grid"]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Cuts (0: the raw input), and for cuts above 0 the keeps, dims and bits measured at each."""
+
+    cuts: tuple[int, ...]
+    keeps: tuple[float, ...]
+    dims: tuple[int, ...]
+    bits: tuple[int, ...]
+
+    @classmethod
+    def default(cls, card: ModelCard) -> Grid:
+        """All cuts; keeps down to an eighth, dims to a quarter, bits to 2."""
+        dims = tuple(dict.fromkeys((card.dim, max(1, card.dim // 2), max(1, card.dim // 4))))
+        return cls(tuple(range(card.depth)), (1.0, 0.5, 0.25, 0.125), dims, (8, 4, 2))
+
+    @classmethod
+    def chosen(
+        cls,
+        card: ModelCard,
+        keeps: Sequence[float] | None = None,
+        dims: Sequence[int] | None = None,
+        bits: Sequence[int] | None = None,
+    ) -> Grid:
+        """The default grid with other axes where they are given, each falling and without repeats.
+
+        dims 0 stands for all. Raises UsageError, naming the axis, for values that do not fit the card.
+        """
+        usual = cls.default(card)
+        grid = cls(
+            usual.cuts,
+            tuple(sorted(set(keeps), reverse=True)) if keeps else usual.keeps,
+            tuple(sorted({value or card.dim for value in dims}, reverse=True)) if dims else usual.dims,
+            tuple(sorted(set(bits), reverse=True)) if bits else usual.bits,
+        )
+        grid.check(card)
+        return grid
+
+    def check(self, card: ModelCard) -> None:
+        """Raise UsageError, naming the axis, unless the grid fits a network of this card."""
+        for name, ok, span in (
+            ("cuts", all(0 <= cut < card.depth for cut in self.cuts), f"0..{card.depth - 1}"),
+            ("keeps", all(0 < keep <= 1 for keep in self.keeps), "(0, 1]"),
+            ("dims", all(1 <= dims <= card.dim for dims in self.dims), f"1..{card.dim}"),
+            ("bits", all(1 <= bits <= 8 for bits in self.bits), "1..8"),
+        ):
+            values = getattr(self, name)
+            if not ok or not values or len(set(values)) != len(values):
+                raise UsageError(f"the grid's {name} must be different values in {span}, not {values}")
+
+    def points(self) -> list[tuple[int, float, int, int]]:
+        """(cut, keep, dims, bits) in the order of a Profile's first axis; cut 0 is one point."""
+        points: list[tuple[int, float, int, int]] = []
+        for cut in self.cuts:
+            if cut == 0:
+                points.append((0, 1.0, 0, 8))
+            else:
+                points += [(cut, *rest) for rest in itertools.product(self.keeps, self.dims, self.bits)]
+        return points
