@@ -15,8 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import UsageError
 from .compare import compare
+from .policy_config import PolicyConfig, ReplayPolicy
 from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
-from .scenario import PolicyConfig, ReplayPolicy, built_in_scenarios, load_scenario
+from .scenario import built_in_scenarios, load_scenario
 from .setup import Setup
 from .summary_table import summary_table
 

@@ -11,8 +11,8 @@ import numpy as np
 from ..channel.config import build_link, build_medium, build_report
 from ..policies.service_time import Pace
 from .backends import Backend, ProfileBackend
+from .policy_config import PolicyConfig
 from .records import table
-from .scenario import PolicyConfig
 from .setup import Setup
 from .virtual import VirtualDevice, VirtualRun
 from .virtual_server import VirtualServer

@@ -17,9 +17,10 @@ import numpy as np
 
 from ..errors import RemoteError
 from .inputs import load_inputs
+from .policy_config import PolicyConfig
 from .processes import Process
 from .records import Record, table
-from .scenario import Fault, PolicyConfig
+from .sections import Fault
 from .setup import Setup
 
 __all__ = ["LiveEngine"]

@@ -15,7 +15,8 @@ from matplotlib.ticker import MaxNLocator
 from ..seeding import generator
 from .records import Table
 from .report_style import DEADLINE, FALLBACK, INK, PLACES, SOFT, blank, legend_below, shorten
-from .scenario import Fault, Scenario
+from .scenario import Scenario
+from .sections import Fault
 
 __all__ = ["LaneScale", "draw_lane", "lane_figure", "lane_legend", "lane_scale", "places"]
 

@@ -12,8 +12,9 @@ import numpy as np
 
 from ..errors import DataError, UsageError
 from .metrics import summarise
+from .policy_config import PolicyConfig, ReplayPolicy
 from .records import Table, write_requests
-from .scenario import PolicyConfig, ReplayPolicy, Scenario
+from .scenario import Scenario
 from .setup import Setup
 
 __all__ = [

@@ -26,8 +26,10 @@ from ..policies.service_time import Pace
 from ..policies.static import Static
 from ..seeding import generator
 from .arrivals import arrival_times
+from .policy_config import GreedyPolicy, PolicyConfig, ReplayPolicy, StaticPolicy
 from .records import Table, read_requests
-from .scenario import DeviceGroup, GreedyPolicy, PolicyConfig, ReplayPolicy, Scenario, StaticPolicy
+from .scenario import Scenario
+from .sections import DeviceGroup
 
 __all__ = ["Setup"]
 

@@ -12,7 +12,7 @@ from ..policies.service_time import Pace, Segment, segment_time, segments
 from ..server.schedule import BatchQueue
 from .backends import Backend
 from .moment import Moment
-from .scenario import Fault
+from .sections import Fault
 
 if TYPE_CHECKING:
     from .virtual import Call

@@ -22,8 +22,9 @@ from ..models.data import Dataset
 from ..models.store import codec_arrays
 from ..protos.client import ServiceClient
 from .inputs import load_inputs
+from .policy_config import PolicyConfig
 from .records import Record, record
-from .scenario import PolicyConfig, Scenario
+from .scenario import Scenario
 from .setup import Setup
 
 __all__ = ["work"]

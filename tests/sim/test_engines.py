@@ -14,9 +14,10 @@ from splitpoint.models.measure import measure
 from splitpoint.policies.greedy import grid_decisions
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.metrics import request_utility
+from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.records import Table
 from splitpoint.sim.run import policies_named
-from splitpoint.sim.scenario import DecisionConfig, Scenario, StaticPolicy
+from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.setup import Setup
 
 from .conftest import changed

@@ -13,7 +13,8 @@ from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.live import LiveEngine
 from splitpoint.sim.records import write_requests
 from splitpoint.sim.run import policies_named
-from splitpoint.sim.scenario import Fault, Scenario
+from splitpoint.sim.scenario import Scenario
+from splitpoint.sim.sections import Fault
 from splitpoint.sim.setup import Setup
 
 from .conftest import changed

@@ -1,0 +1,55 @@
+"""What is wrong with a scenario file, in one line that names the field and the nearest valid one."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from pydantic import ValidationError
+
+from ..errors import did_you_mean
+
+__all__ = ["first_problem"]
+
+
+def first_problem(error: ValidationError, schema: dict[str, Any]) -> str:
+    """The first problem; `schema` is the JSON Schema that the file should have met."""
+    problem = error.errors()[0]
+    place = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        known = _keys_at(schema, problem["loc"][:-1])
+        return f"unknown key '{place}': {did_you_mean(str(problem['loc'][-1]), known)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    given = (
+        "" if problem["type"] == "missing" else f" (given: {json.dumps(problem['input'], default=str)[:60]})"
+    )
+    return f"{place}: {message}{given}" if place else f"{message}"
+
+
+def _keys_at(schema: dict[str, Any], place: tuple[int | str, ...]) -> list[str]:
+    """Valid keys at a place of the schema; the tags of unions count as steps of the way."""
+    nodes = [schema]
+    for step in place:
+        following: list[dict[str, Any]] = []
+        for node in _open(schema, nodes):
+            if isinstance(step, int):
+                following += [node[key] for key in ("items",) if isinstance(node.get(key), dict)]
+            elif step in node.get("properties", {}):
+                following.append(node["properties"][step])
+            elif node.get("properties", {}).get("kind", {}).get("const") == step:
+                following.append(node)
+        nodes = following or nodes
+    return [key for node in _open(schema, nodes) for key in node.get("properties", {})]
+
+
+def _open(schema: dict[str, Any], nodes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Follow references and unions down to nodes that say what they hold."""
+    opened: list[dict[str, Any]] = []
+    for node in nodes:
+        if "$ref" in node:
+            opened += _open(schema, [schema["$defs"][node["$ref"].rsplit("/", 1)[1]]])
+        elif branches := node.get("oneOf") or node.get("anyOf") or node.get("allOf"):
+            opened += _open(schema, branches)
+        else:
+            opened.append(node)
+    return opened

@@ -1,0 +1,97 @@
+"""The sections of a scenario file but for the policies: data, radio, devices, server, utility, faults."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..channel.config import FifoConfig, LinkConfig, MediumConfig, SnrReportConfig
+from ..policies.rules import Power
+from .arrivals import ArrivalsConfig, Poisson
+
+__all__ = [
+    "DataConfig",
+    "DeviceGroup",
+    "Fault",
+    "PowerConfig",
+    "RadioConfig",
+    "Section",
+    "ServerConfig",
+    "UtilityConfig",
+]
+
+
+class Section(BaseModel):
+    """What all sections share: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataConfig(Section):
+    """Where the inputs come from."""
+
+    name: str = Field("clutter", description="a named set, a parquet file or an image folder")
+    split: str = Field("evaluation", description="for named sets: which split")
+
+
+class PowerConfig(Section):
+    """What a device draws, in watts."""
+
+    cpu_w: float = Field(2.5, ge=0)
+    tx_w: float = Field(1.3, ge=0)
+    rx_w: float = Field(0.9, ge=0)
+    idle_w: float = Field(0.3, ge=0)
+
+    def power(self) -> Power:
+        return Power(self.cpu_w, self.tx_w, self.rx_w, self.idle_w)
+
+
+class RadioConfig(Section):
+    """The radio: every device's link, a medium for each direction, the modem's report."""
+
+    link: LinkConfig
+    uplink: MediumConfig = FifoConfig()
+    downlink: MediumConfig = FifoConfig()
+    report: SnrReportConfig = SnrReportConfig()
+
+
+class DeviceGroup(Section):
+    """Equal devices with links of their own of one kind."""
+
+    count: int = Field(4, ge=1)
+    macs_per_s: float = Field(1.0e9, gt=0, description="how fast a device computes")
+    overhead_s: float = Field(0.002, ge=0, description="per offloaded request: codec and RPC")
+    slack_s: float = Field(0.01, ge=0, description="kept in reserve before the deadline")
+    battery_j: float | None = Field(None, gt=0, description="none: on mains")
+    power: PowerConfig = PowerConfig()
+    arrivals: ArrivalsConfig = Poisson(rate_hz=5.0)
+    link: LinkConfig | None = Field(None, description="where it differs from the scenario's channel")
+
+
+class ServerConfig(Section):
+    """How fast the server is and how it batches."""
+
+    macs_per_s: float = Field(2.0e10, gt=0)
+    base_s: float = Field(0.001, ge=0, description="per segment of a batch, whatever its size")
+    max_batch: int = Field(16, ge=1)
+    max_pending: int = Field(256, ge=1, description="requests beyond this are refused")
+
+
+class UtilityConfig(Section):
+    """Constants of the utility; the weights have no unit."""
+
+    latency: float = Field(0.2, ge=0)
+    energy: float = Field(0.1, ge=0)
+    airtime: float = Field(0.1, ge=0)
+    late: float = Field(0.5, ge=0)
+    energy_ref_j: float = Field(0.1, gt=0)
+    airtime_ref_s: float = Field(0.05, gt=0)
+
+
+class Fault(Section):
+    """Something that happens to the server during the run of each policy."""
+
+    kind: Literal["kill", "freeze", "drain"]
+    at_s: float = Field(ge=0)
+    for_s: float = Field(gt=0, description="until it is started again or goes on")
