@@ -112,7 +112,12 @@ class DescribeReply(_message.Message):
     PAYLOADS_FIELD_NUMBER: _builtins.int
     CODERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    TABLES_CRC_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
+    tables_crc: _builtins.int
+    """CRC-32 of the entropy coder's tables, all cuts together; unset without tables. They are no part of the
+    model's id: CODER_ANS may be used where both sides have equal ones.
+    """
     @_builtins.property
     def model(self) -> Global___ModelCard: ...
     @_builtins.property
@@ -129,12 +134,15 @@ class DescribeReply(_message.Message):
         payloads: _abc.Iterable[Global___PayloadKind.ValueType] | None = ...,
         coders: _abc.Iterable[Global___Coder.ValueType] | None = ...,
         limits: Global___Limits | None = ...,
+        tables_crc: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "model", b"model"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "limits", b"limits", "model", b"model", "tables_crc", b"tables_crc"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["coders", b"coders", "limits", b"limits", "model", b"model", "payloads", b"payloads", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "coders", b"coders", "limits", b"limits", "model", b"model", "payloads", b"payloads", "protocol_version", b"protocol_version", "tables_crc", b"tables_crc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tables_crc: _TypeAlias = _typing.Literal["tables_crc"]  # noqa: Y015
+    _WhichOneofArgType__tables_crc: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tables_crc) -> _WhichOneofReturnType__tables_crc | None: ...
 
 Global___DescribeReply: _TypeAlias = DescribeReply  # noqa: Y015
 
@@ -266,6 +274,7 @@ class Tokens(_message.Message):
     CODER_FIELD_NUMBER: _builtins.int
     PLANES_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
+    TABLES_CRC_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """tokens, CLS included"""
     dims: _builtins.int
@@ -277,6 +286,8 @@ class Tokens(_message.Message):
     scale: _builtins.bytes
     """float16 little-endian, one a token"""
     coder: Global___Coder.ValueType
+    tables_crc: _builtins.int
+    """of the tables that coded the planes; set with CODER_ANS"""
     @_builtins.property
     def planes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """bit planes, most significant first, count*dims bits each"""
@@ -296,17 +307,22 @@ class Tokens(_message.Message):
         coder: Global___Coder.ValueType = ...,
         planes: _abc.Iterable[_builtins.bytes] | None = ...,
         groups: Global___AdcGroups | None = ...,
+        tables_crc: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "groups", b"groups", "tables_crc", b"tables_crc"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "coder", b"coder", "count", b"count", "dims", b"dims", "groups", b"groups", "offset", b"offset", "planes", b"planes", "scale", b"scale"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "bits", b"bits", "coder", b"coder", "count", b"count", "dims", b"dims", "groups", b"groups", "offset", b"offset", "planes", b"planes", "scale", b"scale", "tables_crc", b"tables_crc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__tables_crc: _TypeAlias = _typing.Literal["tables_crc"]  # noqa: Y015
+    _WhichOneofArgType__tables_crc: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tables_crc) -> _WhichOneofReturnType__tables_crc | None: ...
 
 Global___Tokens: _TypeAlias = Tokens  # noqa: Y015
 
 @_typing.final
 class AdcGroups(_message.Message):
+    """The tokens of every group follow one another, and so do the groups' exit states, each the mean of its samples."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SAMPLES_FIELD_NUMBER: _builtins.int
@@ -403,6 +419,7 @@ class InferRequest(_message.Message):
     EXIT_STATE_FIELD_NUMBER: _builtins.int
     PAYLOAD_CRC_FIELD_NUMBER: _builtins.int
     REFINE_FIELD_NUMBER: _builtins.int
+    REFINE_MARGIN_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     model_id: _builtins.str
     request_id: _builtins.int
@@ -416,6 +433,8 @@ class InferRequest(_message.Message):
     """CRC-32 of the payload's serialised bytes fields, in field order"""
     refine: _builtins.bool
     """the device can send more on demand"""
+    refine_margin: _builtins.float
+    """set with refine: the server asks where its answer's margin is below this"""
     @_builtins.property
     def image(self) -> Global___Image: ...
     @_builtins.property
@@ -441,10 +460,11 @@ class InferRequest(_message.Message):
         exit_state: Global___ExitState | None = ...,
         payload_crc: _builtins.int | None = ...,
         refine: _builtins.bool | None = ...,
+        refine_margin: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_exit_margin", b"_exit_margin", "_payload_crc", b"_payload_crc", "_refine", b"_refine", "_request_id", b"_request_id", "deadline_s", b"deadline_s", "exit_margin", b"exit_margin", "exit_state", b"exit_state", "image", b"image", "payload", b"payload", "payload_crc", b"payload_crc", "refine", b"refine", "request_id", b"request_id", "symbols", b"symbols", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_exit_margin", b"_exit_margin", "_payload_crc", b"_payload_crc", "_refine", b"_refine", "_refine_margin", b"_refine_margin", "_request_id", b"_request_id", "deadline_s", b"deadline_s", "exit_margin", b"exit_margin", "exit_state", b"exit_state", "image", b"image", "payload", b"payload", "payload_crc", b"payload_crc", "refine", b"refine", "refine_margin", b"refine_margin", "request_id", b"request_id", "symbols", b"symbols", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_exit_margin", b"_exit_margin", "_payload_crc", b"_payload_crc", "_refine", b"_refine", "_request_id", b"_request_id", "deadline_s", b"deadline_s", "exit_margin", b"exit_margin", "exit_state", b"exit_state", "image", b"image", "model_id", b"model_id", "payload", b"payload", "payload_crc", b"payload_crc", "protocol_version", b"protocol_version", "refine", b"refine", "request_id", b"request_id", "split", b"split", "symbols", b"symbols", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s", "_exit_margin", b"_exit_margin", "_payload_crc", b"_payload_crc", "_refine", b"_refine", "_refine_margin", b"_refine_margin", "_request_id", b"_request_id", "deadline_s", b"deadline_s", "exit_margin", b"exit_margin", "exit_state", b"exit_state", "image", b"image", "model_id", b"model_id", "payload", b"payload", "payload_crc", b"payload_crc", "protocol_version", b"protocol_version", "refine", b"refine", "refine_margin", b"refine_margin", "request_id", b"request_id", "split", b"split", "symbols", b"symbols", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__deadline_s: _TypeAlias = _typing.Literal["deadline_s"]  # noqa: Y015
     _WhichOneofArgType__deadline_s: _TypeAlias = _typing.Literal["_deadline_s", b"_deadline_s"]  # noqa: Y015
@@ -454,6 +474,8 @@ class InferRequest(_message.Message):
     _WhichOneofArgType__payload_crc: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc"]  # noqa: Y015
     _WhichOneofReturnType__refine: _TypeAlias = _typing.Literal["refine"]  # noqa: Y015
     _WhichOneofArgType__refine: _TypeAlias = _typing.Literal["_refine", b"_refine"]  # noqa: Y015
+    _WhichOneofReturnType__refine_margin: _TypeAlias = _typing.Literal["refine_margin"]  # noqa: Y015
+    _WhichOneofArgType__refine_margin: _TypeAlias = _typing.Literal["_refine_margin", b"_refine_margin"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType_payload: _TypeAlias = _typing.Literal["image", "tokens", "symbols"]  # noqa: Y015
@@ -466,6 +488,8 @@ class InferRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_crc) -> _WhichOneofReturnType__payload_crc | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__refine) -> _WhichOneofReturnType__refine | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__refine_margin) -> _WhichOneofReturnType__refine_margin | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
     @_typing.overload
@@ -485,6 +509,7 @@ class InferReply(_message.Message):
     LOAD_FIELD_NUMBER: _builtins.int
     GROUP_FIELD_NUMBER: _builtins.int
     WANTS_REFINEMENT_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
@@ -497,7 +522,8 @@ class InferReply(_message.Message):
     load: _builtins.float
     """requests waiting or in work on the server, at the reply"""
     wants_refinement: _builtins.bool
-    """The server asks for more, and holds the request until then."""
+    """The server asks for more, and holds the request under `session` for some time; the answer stands till then."""
+    session: _builtins.int
     @_builtins.property
     def group(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reading]:
         """Groups only: the answers of the other groups, in order."""
@@ -521,12 +547,13 @@ class InferReply(_message.Message):
         load: _builtins.float | None = ...,
         group: _abc.Iterable[Global___Reading] | None = ...,
         wants_refinement: _builtins.bool | None = ...,
+        session: _builtins.int | None = ...,
         error: Global___Error | None = ...,
         link: Global___LinkReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "wants_refinement", b"wants_refinement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "group", b"group", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "wants_refinement", b"wants_refinement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "group", b"group", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit: _TypeAlias = _typing.Literal["exit"]  # noqa: Y015
     _WhichOneofArgType__exit: _TypeAlias = _typing.Literal["_exit", b"_exit"]  # noqa: Y015
@@ -540,6 +567,8 @@ class InferReply(_message.Message):
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
     _WhichOneofReturnType__server_s: _TypeAlias = _typing.Literal["server_s"]  # noqa: Y015
     _WhichOneofArgType__server_s: _TypeAlias = _typing.Literal["_server_s", b"_server_s"]  # noqa: Y015
+    _WhichOneofReturnType__session: _TypeAlias = _typing.Literal["session"]  # noqa: Y015
+    _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
     _WhichOneofReturnType__wants_refinement: _TypeAlias = _typing.Literal["wants_refinement"]  # noqa: Y015
     _WhichOneofArgType__wants_refinement: _TypeAlias = _typing.Literal["_wants_refinement", b"_wants_refinement"]  # noqa: Y015
     @_typing.overload
@@ -554,6 +583,8 @@ class InferReply(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__server_s) -> _WhichOneofReturnType__server_s | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session) -> _WhichOneofReturnType__session | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wants_refinement) -> _WhichOneofReturnType__wants_refinement | None: ...
 
@@ -679,13 +710,17 @@ class RefineRequest(_message.Message):
     PLANES_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     PAYLOAD_CRC_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     model_id: _builtins.str
     request_id: _builtins.int
     payload_crc: _builtins.int
+    """CRC-32 of the bytes fields above, in field order"""
+    session: _builtins.int
+    """from the reply that asked"""
     @_builtins.property
     def planes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """the next planes of the tokens already sent"""
+        """the next planes of the tokens already sent, by the same coder"""
 
     @_builtins.property
     def tokens(self) -> Global___Tokens:
@@ -700,19 +735,24 @@ class RefineRequest(_message.Message):
         planes: _abc.Iterable[_builtins.bytes] | None = ...,
         tokens: Global___Tokens | None = ...,
         payload_crc: _builtins.int | None = ...,
+        session: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "payload_crc", b"payload_crc", "request_id", b"request_id", "tokens", b"tokens"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "_session", b"_session", "payload_crc", b"payload_crc", "request_id", b"request_id", "session", b"session", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "model_id", b"model_id", "payload_crc", b"payload_crc", "planes", b"planes", "protocol_version", b"protocol_version", "request_id", b"request_id", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "_session", b"_session", "model_id", b"model_id", "payload_crc", b"payload_crc", "planes", b"planes", "protocol_version", b"protocol_version", "request_id", b"request_id", "session", b"session", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__payload_crc: _TypeAlias = _typing.Literal["payload_crc"]  # noqa: Y015
     _WhichOneofArgType__payload_crc: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc"]  # noqa: Y015
     _WhichOneofReturnType__request_id: _TypeAlias = _typing.Literal["request_id"]  # noqa: Y015
     _WhichOneofArgType__request_id: _TypeAlias = _typing.Literal["_request_id", b"_request_id"]  # noqa: Y015
+    _WhichOneofReturnType__session: _TypeAlias = _typing.Literal["session"]  # noqa: Y015
+    _WhichOneofArgType__session: _TypeAlias = _typing.Literal["_session", b"_session"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_crc) -> _WhichOneofReturnType__payload_crc | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__request_id) -> _WhichOneofReturnType__request_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__session) -> _WhichOneofReturnType__session | None: ...
 
 Global___RefineRequest: _TypeAlias = RefineRequest  # noqa: Y015
 
@@ -794,6 +834,11 @@ Global___GateResult: _TypeAlias = GateResult  # noqa: Y015
 
 @_typing.final
 class TrainStepRequest(_message.Message):
+    """Split learning. A session begins with a `plan`; every other request does one thing: a batch (activations, then, where
+    the loss stays on the device, the gradient of its logits), an evaluation, a checkpoint, or the end. A request that
+    is repeated because its reply was lost is answered from memory: `step` says where the device stands.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
@@ -807,9 +852,19 @@ class TrainStepRequest(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     LOGITS_GRADIENT_FIELD_NUMBER: _builtins.int
     EVALUATE_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    PLAN_FIELD_NUMBER: _builtins.int
+    INDICES_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    GRADIENT_SCALE_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    FINISH_FIELD_NUMBER: _builtins.int
+    PAYLOAD_CRC_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     model_id: _builtins.str
     step: _builtins.int
+    """steps taken before this one"""
     split: _builtins.int
     samples: _builtins.int
     """rows of the (merged) activation"""
@@ -822,6 +877,24 @@ class TrainStepRequest(_message.Message):
     logits_gradient: _builtins.bytes
     """float16; set where the loss stays on the device"""
     evaluate: _builtins.bool
+    """logits of uncompressed activations; nothing is learned"""
+    session: _builtins.str
+    """32 hex digits"""
+    indices: _builtins.bytes
+    """which values were kept, for methods that send some of them"""
+    classes: _builtins.bytes
+    """uint16 little-endian, instead of labels where every row has one class"""
+    outputs: _builtins.int
+    """rows that the tail runs: labels or logits"""
+    gradient_scale: _builtins.float
+    """logits_gradient is the gradient times this"""
+    checkpoint: _builtins.bool
+    finish: _builtins.bool
+    """the tail's weights are written and the session ends"""
+    payload_crc: _builtins.int
+    """CRC-32 of activations, labels, logits_gradient, indices, classes, in this order"""
+    @_builtins.property
+    def plan(self) -> Global___TrainPlan: ...
     def __init__(
         self,
         *,
@@ -836,16 +909,85 @@ class TrainStepRequest(_message.Message):
         labels: _builtins.bytes = ...,
         logits_gradient: _builtins.bytes = ...,
         evaluate: _builtins.bool = ...,
+        session: _builtins.str = ...,
+        plan: Global___TrainPlan | None = ...,
+        indices: _builtins.bytes = ...,
+        classes: _builtins.bytes = ...,
+        outputs: _builtins.int = ...,
+        gradient_scale: _builtins.float | None = ...,
+        checkpoint: _builtins.bool = ...,
+        finish: _builtins.bool = ...,
+        payload_crc: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale", "_payload_crc", b"_payload_crc", "_step", b"_step", "gradient_scale", b"gradient_scale", "payload_crc", b"payload_crc", "plan", b"plan", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_step", b"_step", "activations", b"activations", "dims", b"dims", "evaluate", b"evaluate", "labels", b"labels", "logits_gradient", b"logits_gradient", "model_id", b"model_id", "protocol_version", b"protocol_version", "samples", b"samples", "split", b"split", "step", b"step", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale", "_payload_crc", b"_payload_crc", "_step", b"_step", "activations", b"activations", "checkpoint", b"checkpoint", "classes", b"classes", "dims", b"dims", "evaluate", b"evaluate", "finish", b"finish", "gradient_scale", b"gradient_scale", "indices", b"indices", "labels", b"labels", "logits_gradient", b"logits_gradient", "model_id", b"model_id", "outputs", b"outputs", "payload_crc", b"payload_crc", "plan", b"plan", "protocol_version", b"protocol_version", "samples", b"samples", "session", b"session", "split", b"split", "step", b"step", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gradient_scale: _TypeAlias = _typing.Literal["gradient_scale"]  # noqa: Y015
+    _WhichOneofArgType__gradient_scale: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale"]  # noqa: Y015
+    _WhichOneofReturnType__payload_crc: _TypeAlias = _typing.Literal["payload_crc"]  # noqa: Y015
+    _WhichOneofArgType__payload_crc: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc"]  # noqa: Y015
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_scale) -> _WhichOneofReturnType__gradient_scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__payload_crc) -> _WhichOneofReturnType__payload_crc | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__step) -> _WhichOneofReturnType__step | None: ...
 
 Global___TrainStepRequest: _TypeAlias = TrainStepRequest  # noqa: Y015
+
+@_typing.final
+class TrainPlan(_message.Message):
+    """What both sides agree on before the first step."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    METHOD_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    SEED_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
+    LEARNING_RATE_FIELD_NUMBER: _builtins.int
+    WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
+    SEND_LABELS_FIELD_NUMBER: _builtins.int
+    RESUME_STEP_FIELD_NUMBER: _builtins.int
+    method: _builtins.str
+    """how activations and gradients are compressed"""
+    rate: _builtins.float
+    """wanted fraction of the activation's values, in (0, 1]"""
+    seed: _builtins.int
+    steps: _builtins.int
+    """the schedule's length"""
+    batch: _builtins.int
+    """most samples in a step"""
+    learning_rate: _builtins.float
+    """peak"""
+    weight_decay: _builtins.float
+    send_labels: _builtins.bool
+    resume_step: _builtins.int
+    """go on from the checkpoint of this step; 0: from the model's weights"""
+    def __init__(
+        self,
+        *,
+        method: _builtins.str = ...,
+        rate: _builtins.float = ...,
+        seed: _builtins.int = ...,
+        steps: _builtins.int = ...,
+        batch: _builtins.int = ...,
+        learning_rate: _builtins.float = ...,
+        weight_decay: _builtins.float = ...,
+        send_labels: _builtins.bool = ...,
+        resume_step: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "learning_rate", b"learning_rate", "method", b"method", "rate", b"rate", "resume_step", b"resume_step", "seed", b"seed", "send_labels", b"send_labels", "steps", b"steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrainPlan: _TypeAlias = TrainPlan  # noqa: Y015
 
 @_typing.final
 class TrainStepReply(_message.Message):
@@ -855,12 +997,16 @@ class TrainStepReply(_message.Message):
     ACTIVATIONS_GRADIENT_FIELD_NUMBER: _builtins.int
     LOGITS_FIELD_NUMBER: _builtins.int
     LOSS_FIELD_NUMBER: _builtins.int
+    GRADIENT_SCALE_FIELD_NUMBER: _builtins.int
     step: _builtins.int
+    """steps taken after this one"""
     activations_gradient: _builtins.bytes
     """float16 little-endian, the shape of the activations"""
     logits: _builtins.bytes
     """float16; set where the loss stays on the device"""
     loss: _builtins.float
+    gradient_scale: _builtins.float
+    """activations_gradient is the gradient times this"""
     def __init__(
         self,
         *,
@@ -868,15 +1014,20 @@ class TrainStepReply(_message.Message):
         activations_gradient: _builtins.bytes = ...,
         logits: _builtins.bytes = ...,
         loss: _builtins.float | None = ...,
+        gradient_scale: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_step", b"_step", "loss", b"loss", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale", "_loss", b"_loss", "_step", b"_step", "gradient_scale", b"gradient_scale", "loss", b"loss", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_loss", b"_loss", "_step", b"_step", "activations_gradient", b"activations_gradient", "logits", b"logits", "loss", b"loss", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale", "_loss", b"_loss", "_step", b"_step", "activations_gradient", b"activations_gradient", "gradient_scale", b"gradient_scale", "logits", b"logits", "loss", b"loss", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__gradient_scale: _TypeAlias = _typing.Literal["gradient_scale"]  # noqa: Y015
+    _WhichOneofArgType__gradient_scale: _TypeAlias = _typing.Literal["_gradient_scale", b"_gradient_scale"]  # noqa: Y015
     _WhichOneofReturnType__loss: _TypeAlias = _typing.Literal["loss"]  # noqa: Y015
     _WhichOneofArgType__loss: _TypeAlias = _typing.Literal["_loss", b"_loss"]  # noqa: Y015
     _WhichOneofReturnType__step: _TypeAlias = _typing.Literal["step"]  # noqa: Y015
     _WhichOneofArgType__step: _TypeAlias = _typing.Literal["_step", b"_step"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__gradient_scale) -> _WhichOneofReturnType__gradient_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__loss) -> _WhichOneofReturnType__loss | None: ...
     @_typing.overload
@@ -895,6 +1046,9 @@ class Decision(_message.Message):
     SYMBOLS_FIELD_NUMBER: _builtins.int
     EXIT_MARGIN_FIELD_NUMBER: _builtins.int
     OFFLOAD_SLOPE_FIELD_NUMBER: _builtins.int
+    REFINE_BITS_FIELD_NUMBER: _builtins.int
+    REFINE_MARGIN_FIELD_NUMBER: _builtins.int
+    MERGE_FIELD_NUMBER: _builtins.int
     split: _builtins.int
     keep: _builtins.float
     dims: _builtins.int
@@ -902,6 +1056,9 @@ class Decision(_message.Message):
     symbols: _builtins.float
     exit_margin: _builtins.float
     offload_slope: _builtins.float
+    refine_bits: _builtins.int
+    refine_margin: _builtins.float
+    merge: _builtins.float
     def __init__(
         self,
         *,
@@ -912,10 +1069,13 @@ class Decision(_message.Message):
         symbols: _builtins.float = ...,
         exit_margin: _builtins.float = ...,
         offload_slope: _builtins.float = ...,
+        refine_bits: _builtins.int = ...,
+        refine_margin: _builtins.float = ...,
+        merge: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "dims", b"dims", "exit_margin", b"exit_margin", "keep", b"keep", "offload_slope", b"offload_slope", "split", b"split", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "dims", b"dims", "exit_margin", b"exit_margin", "keep", b"keep", "merge", b"merge", "offload_slope", b"offload_slope", "refine_bits", b"refine_bits", "refine_margin", b"refine_margin", "split", b"split", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_width: _TypeAlias = _typing.Literal["bits", "symbols"]  # noqa: Y015
     _WhichOneofArgType_width: _TypeAlias = _typing.Literal["width", b"width"]  # noqa: Y015
