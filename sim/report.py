@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DataError, MissingExtra
 from ..models.card import ModelCard
 from .records import Table
+from .report_comparison import comparison_rows
+from .report_facts import facts
+from .report_glossary import GLOSSARY
+from .report_headline import by_utility, headline, headline_rows
 from .report_patches import KeptPatches, picture_rows
-from .report_text import GLOSSARY, by_utility, comparison_rows, facts, headline, headline_rows
 from .scenario import Scenario
 
 if TYPE_CHECKING:

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 
 from .records import Table
 from .report_accuracy import draw_accuracy
+from .report_headline import by_utility
 from .report_lanes import draw_lane, lane_legend, lane_scale
 from .report_style import blank, drawing
-from .report_text import by_utility
 from .scenario import Scenario
 
 __all__ = ["draw_overview"]

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from .report_text import headline_rows, number
+from .report_headline import headline_rows, number
 
 __all__ = ["summary_table"]
 

@@ -16,10 +16,11 @@ import pytest
 from splitpoint.errors import DataError, MissingExtra
 from splitpoint.sim.metrics import summarise
 from splitpoint.sim.report import KeptPatches, overview_figure, write_report
+from splitpoint.sim.report_facts import quantity
+from splitpoint.sim.report_headline import by_utility
 from splitpoint.sim.report_lanes import lane_figure
 from splitpoint.sim.report_patches import draw_kept
 from splitpoint.sim.report_plots import latency_parts
-from splitpoint.sim.report_text import by_utility, quantity
 
 from .report_data import CARD, columns, run, scenario
 

@@ -1,0 +1,95 @@
+"""The outcome of a run in a table and in a few sentences."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+__all__ = ["by_utility", "headline", "headline_rows", "number", "plus_minus"]
+
+Summary = Mapping[str, Any]
+
+
+def number(value: Any, digits: int = 1, scale: float = 1.0) -> str:
+    """A number for a table, with thousands separated; a dash where there is none."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{scale * float(value):,.{digits}f}"
+
+
+def plus_minus(interval: Sequence[float] | None, digits: int, scale: float = 1.0) -> str:
+    """`±` and half the interval's width; '' where there is none."""
+    if not interval or not all(math.isfinite(end) for end in interval):
+        return ""
+    return f"±{scale * (interval[1] - interval[0]) / 2:.{digits}f}"
+
+
+def by_utility(summaries: Sequence[Summary]) -> list[Summary]:
+    """Best utility first; policies without one last, otherwise in the order given."""
+    return sorted(summaries, key=lambda s: -s["utility"] if math.isfinite(s["utility"]) else math.inf)
+
+
+def headline_rows(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
+    """Rows of the headline table as text, best utility first."""
+    rows = []
+    for place, s in enumerate(by_utility(summaries)):
+        rows.append(
+            {
+                "policy": str(s["policy"]),
+                "best": place == 0 and len(summaries) > 1 and math.isfinite(s["utility"]),
+                "utility": number(s["utility"], 3),
+                "utility_ci": plus_minus(s.get("utility_ci95"), 3),
+                "accuracy": number(s["accuracy"], 1, 100),
+                "accuracy_ci": plus_minus(s.get("accuracy_ci95"), 1, 100),
+                "p50": number(s["latency_p50_s"], 1, 1e3),
+                "p95": number(s["latency_p95_s"], 1, 1e3),
+                "p99": number(s["latency_p99_s"], 1, 1e3),
+                "uplink": number(s["uplink_bytes_mean"], 2, 1e-3),
+                "energy": number(s["device_energy_mean_j"], 1, 1e3),
+                "local": number(s["local_fraction"], 0, 100),
+                "requests": f"{s['requests']:,}",
+                "degraded": s["degraded"],
+                "late": s["late"],
+                "lost": s["lost"],
+            }
+        )
+    return rows
+
+
+def headline(summaries: Sequence[Summary]) -> list[str]:
+    """The outcome in a few sentences."""
+    ranked = [s for s in by_utility(summaries) if math.isfinite(s["utility"])]
+    if not ranked:
+        return ["No request was answered, so there is nothing to compare."]
+    best = ranked[0]
+    said = []
+    if len(ranked) > 1:
+        second = ranked[1]
+        said.append(
+            f"“{best['policy']}” has the highest utility, {number(best['utility'], 3)}; "
+            f"“{second['policy']}” follows with {number(second['utility'], 3)}."
+        )
+    said.append(
+        f"{'It' if said else 'The policy “' + str(best['policy']) + '”'} answered "
+        f"{number(best['accuracy'], 1, 100)} % correctly, 95 % of its requests within "
+        f"{number(best['latency_p95_s'], 0, 1e3)} ms, and sent {_sent(best['uplink_bytes_mean'])}."
+    )
+    lost = sum(s["lost"] for s in summaries)
+    twice = sum(s.get("answered_twice", 0) for s in summaries)
+    said.append(f"{lost:,} requests were lost." if lost else "No request was lost.")
+    if twice:
+        said.append(f"{twice:,} answers were given a second time, which must not happen.")
+    said += [
+        f"“{s['policy']}” failed to decide on {s['policy_replaced']:,} requests; a fixed Decision stood in."
+        for s in summaries
+        if s.get("policy_replaced")
+    ]
+    return said
+
+
+def _sent(mean_bytes: float) -> str:
+    if not mean_bytes > 0:
+        return "nothing to the server"
+    size = f"{number(mean_bytes, 2, 1e-3)} kB" if mean_bytes >= 1000 else f"{number(mean_bytes, 0)} B"
+    return f"{size} to the server for the average request"
