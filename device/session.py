@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, NamedTuple
 
+from ..policies.estimate import LinkEstimate
 from ..policies.guard import GuardedPolicy
 from ..policies.observation import Observation
 from ..policies.policy import Outcome
@@ -15,7 +16,6 @@ from ..policies.rules import Power
 from .accounting import Costs, Trip, costs
 from .agent import Agent
 from .effects import Answer, Effect
-from .estimate import LinkEstimate
 
 __all__ = ["Finished", "Session"]
 

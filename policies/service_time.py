@@ -1,6 +1,6 @@
-"""What a server of given speed needs: segments between exits, and the seconds each takes.
+"""What compute of given speed needs: seconds to every cut on a device, segments between exits on a server.
 
-The service is paced by it, the virtual-time engine and the policies' predictions reckon with it.
+The service is paced by it, the virtual-time engine, the environments and the policies' predictions reckon with it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,14 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..models.card import ModelCard
-from ..models.macs import block_macs, embed_macs, exit_macs
+from ..models.macs import block_macs, embed_macs, exit_macs, head_macs
 
-__all__ = ["Pace", "Segment", "next_exit", "segment_time", "segments"]
+__all__ = ["Pace", "Segment", "block_times", "next_exit", "segment_time", "segments"]
+
+
+def block_times(card: ModelCard, macs_per_s: float) -> tuple[float, ...]:
+    """Seconds on a device from the input to every cut, the exits on the way included; (depth + 1,), the first 0."""
+    return (0.0, *(head_macs(card, cut) / macs_per_s for cut in range(1, card.depth + 1)))
 
 
 class Segment(NamedTuple):

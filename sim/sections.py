@@ -7,8 +7,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..channel.config import FifoConfig, LinkConfig, MediumConfig, SnrReportConfig
+from ..policies.arrivals import ArrivalsConfig, Poisson
 from ..policies.rules import Power
-from .arrivals import ArrivalsConfig, Poisson
 
 __all__ = [
     "DataConfig",

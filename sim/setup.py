@@ -11,21 +11,20 @@ import numpy as np
 
 from ..device.agent import Agent
 from ..device.session import Session
-from ..device.timing import block_times
 from ..errors import ConfigError, DataError, UsageError
 from ..models.card import ModelCard, read_card
 from ..models.profile import Profile
 from ..models.store import resolve
+from ..policies.arrivals import arrival_times
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
 from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
 from ..policies.replay import Replay
-from ..policies.service_time import Pace
+from ..policies.service_time import Pace, block_times
 from ..policies.static import Static
 from ..seeding import generator
-from .arrivals import arrival_times
 from .policy_config import GreedyPolicy, PolicyConfig, ReplayPolicy, StaticPolicy
 from .records import Table, read_requests
 from .scenario import Scenario

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitpoint.device.estimate import LinkEstimate
+from splitpoint.policies.estimate import LinkEstimate
 
 
 def test_nothing_is_known_before_the_first_report() -> None:
