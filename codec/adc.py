@@ -25,10 +25,21 @@ from ..protos import splitpoint_pb2 as pb
 from ..seeding import generator
 from .errors import PayloadError
 
-__all__ = ["Merged", "groups_message", "merge", "merged_shape", "ratios", "unmerge"]
+__all__ = ["Merged", "Selection", "groups_message", "merge", "merged_shape", "ratios", "select", "unmerge"]
 
 _Answer = TypeVar("_Answer")
 _ROUNDS = 100
+
+
+class Selection(NamedTuple):
+    """Which samples are merged and which tokens stay: what a device decides from the attention alone.
+
+    kept        int64 (T, k), positions of the tokens in the sequence, 0 (CLS) first, ascending
+    assignment  int64 (B,), cluster of each sample; every cluster in 0..T-1 has one at least
+    """
+
+    kept: np.ndarray
+    assignment: np.ndarray
 
 
 class Merged(NamedTuple):
@@ -62,6 +73,31 @@ def merged_shape(batch: int, tokens: int, rho_batch: float, rho_tokens: float) -
     return clusters, max(1, math.floor(rho_tokens * tokens))
 
 
+def select(
+    attention: np.ndarray, rho_batch: float, rho_tokens: float, *, seed: int, key: int = 0
+) -> Selection:
+    """Cluster a batch by its attention, and choose each cluster's tokens.
+
+    attention   float32 (B, n-1), attention from CLS to the patches, mean over heads
+    seed, key   of the k-means seeding: equal ones give equal clusters
+
+    Raises PayloadError for an empty batch or values that are not finite, UsageError for ratios out of (0, 1].
+    """
+    if attention.ndim != 2 or not attention.size:
+        raise PayloadError("attention", f"must have shape (B, n-1), not {attention.shape}")
+    if not np.isfinite(attention).all():
+        raise PayloadError("attention", "must be finite")
+    batch, patches = attention.shape
+    clusters, kept_count = merged_shape(batch, patches + 1, rho_batch, rho_tokens)
+    assignment = _cluster(attention.astype(np.float64), clusters, generator(seed, "adc", key))
+    kept = np.empty((clusters, kept_count), np.int64)
+    for cluster in range(clusters):
+        scores = attention[assignment == cluster].mean(axis=0, dtype=np.float64)
+        best = np.argsort(-scores, kind="stable")[: kept_count - 1]
+        kept[cluster] = np.concatenate(([0], np.sort(best) + 1))
+    return Selection(kept, assignment)
+
+
 def merge(
     tokens: np.ndarray, attention: np.ndarray, rho_batch: float, rho_tokens: float, *, seed: int, key: int = 0
 ) -> Merged:
@@ -75,18 +111,14 @@ def merge(
     """
     if tokens.ndim != 3 or attention.shape != (tokens.shape[0], tokens.shape[1] - 1) or not attention.size:
         raise PayloadError("tokens", f"{tokens.shape} and attention {attention.shape} do not fit (B, n, d)")
-    if not (np.isfinite(tokens).all() and np.isfinite(attention).all()):
-        raise PayloadError("tokens", "and attention must be finite")
+    if not np.isfinite(tokens).all():
+        raise PayloadError("tokens", "must be finite")
     batch, length, _ = tokens.shape
-    clusters, kept_count = merged_shape(batch, length, rho_batch, rho_tokens)
-    assignment = _cluster(attention.astype(np.float64), clusters, generator(seed, "adc", key))
-    kept = np.empty((clusters, kept_count), np.int64)
+    kept, assignment = select(attention, rho_batch, rho_tokens, seed=seed, key=key)
+    clusters, kept_count = kept.shape
     merged = np.empty((clusters, kept_count, tokens.shape[2]), np.float32)
     for cluster in range(clusters):
         members = np.flatnonzero(assignment == cluster)
-        scores = attention[members].mean(axis=0, dtype=np.float64)
-        best = np.argsort(-scores, kind="stable")[: kept_count - 1]
-        kept[cluster] = np.concatenate(([0], np.sort(best) + 1))
         # One sample's mean is that sample, to the bit.
         merged[cluster] = tokens[np.ix_(members, kept[cluster])].mean(axis=0, dtype=np.float64)
     return Merged(merged, kept, assignment, clusters * kept_count / (batch * length))

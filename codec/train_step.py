@@ -1,0 +1,100 @@
+"""Messages of split learning: float16 arrays in and out, the scale of gradients, and the CRC.
+
+Activations travel as they are, clipped to float16's range. A gradient's values lie far below it, so they are
+multiplied by the power of two that brings the largest to 2**12 and sent with that factor.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+
+import numpy as np
+
+from ..protos import splitpoint_pb2 as pb
+from .errors import PayloadError
+from .requests import round_to_wire
+
+__all__ = [
+    "check_train_crc",
+    "gradient_bytes",
+    "half_bytes",
+    "read_classes",
+    "read_gradient",
+    "read_halves",
+    "train_crc",
+]
+
+_LARGEST_EXPONENT = 12
+_MOST_SCALE = 2.0**60
+
+
+def half_bytes(values: np.ndarray) -> bytes:
+    """float values of any shape as little-endian float16. PayloadError where they are not finite."""
+    if not np.isfinite(values).all():
+        raise PayloadError("activations", "must be finite")
+    return round_to_wire(values).astype("<f2").tobytes()
+
+
+def gradient_bytes(values: np.ndarray) -> tuple[bytes, float]:
+    """(float16 bytes, scale): what was sent is values * scale, scale a power of two."""
+    largest = float(np.abs(values).max(initial=0.0))
+    if not math.isfinite(largest):
+        raise PayloadError("gradient", "must be finite")
+    scale = 1.0
+    if largest > 0.0:
+        scale = min(2.0 ** (_LARGEST_EXPONENT - math.frexp(largest)[1]), _MOST_SCALE)
+    return half_bytes(values * np.float32(scale)), scale
+
+
+def read_halves(field: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """float32 array of `shape`. PayloadError, naming `field`, for another length or what is not finite."""
+    # In Python integers, and before anything is allocated.
+    wanted = 2 * math.prod(shape)
+    if len(data) != wanted:
+        raise PayloadError(field, f"must have {wanted} bytes for {shape}, not {len(data)}")
+    values = np.frombuffer(data, "<f2").astype(np.float32).reshape(shape)
+    if not np.isfinite(values).all():
+        raise PayloadError(field, "must be finite")
+    return values
+
+
+def read_gradient(field: str, data: bytes, shape: tuple[int, ...], scale: float) -> np.ndarray:
+    """The gradient that `gradient_bytes` sent, float32 of `shape`."""
+    if not (math.isfinite(scale) and 0.0 < scale <= _MOST_SCALE):
+        raise PayloadError("gradient_scale", f"must be in (0, 2**60], not {scale:g}")
+    return read_halves(field, data, shape) / np.float32(scale)
+
+
+def read_classes(data: bytes, rows: int, classes: int) -> np.ndarray:
+    """int64 (rows,) class of each row, each below `classes`."""
+    if len(data) != 2 * rows:
+        raise PayloadError("classes", f"must have {2 * rows} bytes, not {len(data)}")
+    found = np.frombuffer(data, "<u2").astype(np.int64)
+    if found.size and int(found.max()) >= classes:
+        raise PayloadError("classes", f"must be below {classes}, not {int(found.max())}")
+    return found
+
+
+def train_crc(request: pb.TrainStepRequest) -> int:
+    """CRC-32 of the request's arrays, in the order that the protocol names."""
+    crc = 0
+    for data in (
+        request.activations,
+        request.labels,
+        request.logits_gradient,
+        request.indices,
+        request.classes,
+    ):
+        crc = zlib.crc32(data, crc)
+    return crc
+
+
+def check_train_crc(request: pb.TrainStepRequest) -> None:
+    """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
+    if not request.HasField("payload_crc"):
+        raise PayloadError("payload_crc", "is missing")
+    if request.payload_crc != (expected := train_crc(request)):
+        raise PayloadError(
+            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
+        )
