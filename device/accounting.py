@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from ..policies.rules import Power, energy_j
+from ..policies.rules import Power, energy_j, tried_s, waited_s
 from .effects import Answer
 
 __all__ = ["Costs", "Trip", "costs"]
@@ -52,8 +52,8 @@ def costs(answer: Answer, trip: Trip | None, head_s: float, answer_by_s: float, 
     if trip is None:
         return Costs(head_s, 0.0, 0.0, power.cpu_w * head_s)
     if answer.local:
-        tried_s = max(0.0, min(answer_by_s, answer.done_s) - trip.sent_s)
-        return Costs(head_s, tried_s, 0.0, energy_j(power, head_s, tried_s, 0.0, 0.0))
+        on_air_s = tried_s(trip.sent_s, answer_by_s, answer.done_s)
+        return Costs(head_s, on_air_s, 0.0, energy_j(power, head_s, on_air_s, 0.0, 0.0))
     up_s, down_s = trip.airtime_up_s, trip.airtime_down_s
-    wait_s = max(0.0, answer.done_s - trip.sent_s - up_s - down_s)
+    wait_s = waited_s(trip.sent_s, answer.done_s, up_s, down_s)
     return Costs(head_s, up_s, down_s, energy_j(power, head_s, up_s, down_s, wait_s))

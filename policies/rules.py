@@ -10,7 +10,17 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-__all__ = ["Power", "UtilityWeights", "energy_j", "exits", "offloads", "queue_step", "utility"]
+__all__ = [
+    "Power",
+    "UtilityWeights",
+    "energy_j",
+    "exits",
+    "offloads",
+    "queue_step",
+    "tried_s",
+    "utility",
+    "waited_s",
+]
 
 Number = TypeVar("Number", float, np.ndarray)
 
@@ -52,6 +62,22 @@ def energy_j(power: Power, head_s: Number, uplink_s: Number, downlink_s: Number,
     head_s: computing; uplink_s, downlink_s: airtime; wait_s: neither computing nor on the air.
     """
     return power.cpu_w * head_s + power.tx_w * uplink_s + power.rx_w * downlink_s + power.idle_w * wait_s
+
+
+def tried_s(sent_s: Number, answer_by_s: Number, closed_s: Number) -> Number:
+    """Seconds for which the radio is charged where no reply came, so that nothing was measured.
+
+    From the sending to `answer_by_s`, or to `closed_s`, when the link was found to be down.
+    """
+    if isinstance(sent_s, np.ndarray):
+        return np.maximum(0.0, np.minimum(answer_by_s, closed_s) - sent_s)
+    return max(0.0, min(answer_by_s, closed_s) - sent_s)
+
+
+def waited_s(sent_s: Number, done_s: Number, uplink_s: Number, downlink_s: Number) -> Number:
+    """Seconds between the sending and the reply in which the device was not on the air."""
+    waited = done_s - sent_s - uplink_s - downlink_s
+    return np.maximum(0.0, waited) if isinstance(waited, np.ndarray) else max(0.0, waited)
 
 
 def utility(

@@ -1,0 +1,113 @@
+"""An Observation as numbers for a network: finite, bounded, of order one.
+
+Environments and trained policies use it alike, on a training machine and on a board; numpy alone.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .observation import Observation
+
+__all__ = ["FEATURES", "Feature", "Scales", "feature_rows", "features"]
+
+
+class Feature(NamedTuple):
+    """One number of the vector: its name, what it is with its unit, and the range that it is clipped to."""
+
+    name: str
+    meaning: str
+    low: float
+    high: float
+
+
+FEATURES = (
+    Feature("known", "1 once a report of the link has come, else 0 and the next four are 0", 0.0, 1.0),
+    Feature("snr", "estimated SNR, in tens of dB", -3.0, 6.0),
+    Feature("rate", "log10 of the estimated rate in Mbit/s", -6.0, 4.0),
+    Feature("rate_sigma", "standard deviation of the rate's estimate, in tens of dB", 0.0, 4.0),
+    Feature("round_trip", "estimated round trip of an empty message over the deadline", 0.0, 4.0),
+    Feature("device_queue", "log2 of 1 + requests that wait on the device", 0.0, 10.0),
+    Feature("server_load", "log2 of 1 + requests on the server at the last reply", 0.0, 10.0),
+    Feature("energy", "energy left over the battery's; 1 on mains", 0.0, 1.0),
+    Feature("time_left", "time to the deadline over the deadline", -4.0, 1.0),
+    Feature("link_up", "0 while the link is known to be down, else 1", 0.0, 1.0),
+)
+
+_PRIOR_SIGMA = 1.0
+"""What `rate_sigma` is before the first report, in tens of dB: nothing is known."""
+
+
+class Scales(NamedTuple):
+    """What times and energies are relative to: the deadline, and the battery (infinite on mains)."""
+
+    deadline_s: float
+    battery_j: float
+
+
+def features(observation: Observation, scales: Scales) -> NDArray[np.float32]:
+    """(len(FEATURES),) float32, in the order of FEATURES."""
+    snr_db, rate_bps, sigma_db, round_trip_s, queue, load, energy_j, left_s, up = observation
+    deadline_s, battery_j = scales
+    known, snr, rate, sigma, round_trip = 0.0, 0.0, 0.0, _PRIOR_SIGMA, 0.0
+    if rate_bps == rate_bps:
+        known = 1.0
+        # Without a modem there is a rate, and no SNR.
+        snr = min(max(0.1 * snr_db, -3.0), 6.0) if snr_db == snr_db else 0.0
+        rate = min(max(math.log10(rate_bps) - 6.0, -6.0), 4.0) if rate_bps > 0.0 else -6.0
+        sigma = min(0.1 * sigma_db, 4.0)
+    if round_trip_s == round_trip_s:
+        round_trip = min(round_trip_s / deadline_s, 4.0)
+    return np.array(
+        (
+            known,
+            snr,
+            rate,
+            sigma,
+            round_trip,
+            min(math.log2(1.0 + queue), 10.0),
+            min(math.log2(1.0 + load), 10.0) if load == load else 0.0,
+            min(max(energy_j / battery_j, 0.0), 1.0) if battery_j < math.inf else 1.0,
+            min(max(left_s / deadline_s, -4.0), 1.0),
+            1.0 if up else 0.0,
+        ),
+        np.float32,
+    )
+
+
+def feature_rows(
+    snr_db: NDArray[np.float64],
+    rate_bps: NDArray[np.float64],
+    rate_sigma_db: NDArray[np.float64],
+    round_trip_s: NDArray[np.float64],
+    device_queue: NDArray[np.int64],
+    server_load: NDArray[np.float64],
+    energy_j: NDArray[np.float64],
+    time_left_s: NDArray[np.float64],
+    link_up: NDArray[np.bool_],
+    scales: Scales,
+) -> NDArray[np.float32]:
+    """The same for N observations at once: fields (N,), result (N, len(FEATURES))."""
+    rows = np.empty((len(rate_bps), len(FEATURES)))
+    known = rate_bps == rate_bps
+    rows[:, 0] = known
+    rows[:, 1] = 0.1 * snr_db
+    rows[:, 2] = np.log10(np.maximum(rate_bps, 1e-9)) - 6.0
+    rows[:, 3] = np.where(known, 0.1 * rate_sigma_db, _PRIOR_SIGMA)
+    rows[:, 4] = round_trip_s / scales.deadline_s
+    rows[:, 5] = np.log2(1.0 + device_queue)
+    rows[:, 6] = np.log2(1.0 + server_load)
+    rows[:, 7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
+    rows[:, 8] = time_left_s / scales.deadline_s
+    rows[:, 9] = link_up
+    # What is not known is NaN here; NaN passes through the bounds.
+    np.nan_to_num(np.clip(rows, _LOW, _HIGH, out=rows), copy=False)
+    return rows.astype(np.float32)
+
+
+_LOW = np.array([feature.low for feature in FEATURES])
+_HIGH = np.array([feature.high for feature in FEATURES])
