@@ -184,6 +184,22 @@ def profile(
 
 @app.command()
 def export(
+@app.command()
+def tables(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Samples to fit the tables to.")] = 96,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Another file; by default the model's own.")] = None,
+) -> None:
+    """Fit the entropy coder's tables on training data and put them into a model's file; its id stays."""
+    _needs_torch("fitting code tables")
+    from .models.code_tables import fit_model_tables
+
+    print(fit_model_tables(model, data, data_dir=data_dir, samples=samples, seed=seed, out=out))
+
+
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     out: Annotated[Path, typer.Option(help="Folder for the ONNX files, the card and the codec's arrays.")],
 ) -> None:

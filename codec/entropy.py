@@ -14,7 +14,8 @@ would not become shorter is packed; its length tells the decoder which it is. Mo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,15 @@ try:
 except ImportError:  # optional: no wheel for some boards
     constriction = None
 
-__all__ = ["CodeTables", "available_coders", "decode_planes", "encode_planes", "fit_tables"]
+__all__ = [
+    "CodeTables",
+    "available_coders",
+    "decode_planes",
+    "encode_planes",
+    "fit_tables",
+    "is_table",
+    "tables_crc",
+]
 
 _BINS = 511  # code - zero lies in -255..255
 _WORTH = 0.98  # a plane expected to stay longer than this part of its packed length is packed
@@ -39,6 +48,22 @@ _WORTH = 0.98  # a plane expected to stay longer than this part of its packed le
 def available_coders() -> tuple[pb.Coder.ValueType, ...]:
     """Coders that this installation has; bit packing is always among them."""
     return (pb.CODER_PACKED,) if constriction is None else (pb.CODER_PACKED, pb.CODER_ANS)
+
+
+def is_table(name: str) -> bool:
+    """Whether the array of this name holds code tables. They are no part of a model's id."""
+    return name.startswith("codec.") and name.endswith(".tables")
+
+
+def tables_crc(arrays: Mapping[str, np.ndarray]) -> int:
+    """CRC-32 of a model's code tables: names and little-endian values, by name; 0 where there are none.
+
+    Other arrays are not looked at. Both sides must have equal tables, and what names them is this.
+    """
+    crc = 0
+    for name in sorted(filter(is_table, arrays)):
+        crc = zlib.crc32(arrays[name].astype("<u2", copy=False).tobytes(), zlib.crc32(name.encode(), crc))
+    return crc
 
 
 class CodeTables:

@@ -17,7 +17,7 @@ from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
 from .adc import Merged, groups_message
 from .basis import Basis
-from .entropy import CodeTables, available_coders, decode_planes, encode_planes
+from .entropy import CodeTables, available_coders, decode_planes, encode_planes, tables_crc
 from .errors import PayloadError
 from .nested import Quantised, dequantise, quantise
 from .planes import pack_planes, plane_bytes, unpack_planes
@@ -26,6 +26,8 @@ from .selection import kept_tokens
 __all__ = ["PayloadError", "TokenCodec", "extended", "group_count"]
 
 _SIGN, _MAGNITUDE, _INFINITY = 0x8000, np.uint16(0x7FFF), 0x7C00  # of a float16's bits
+_NAMING_BYTES = 7
+"""What coder and tables_crc add to a message."""
 
 
 class TokenCodec:
@@ -45,6 +47,8 @@ class TokenCodec:
         ]
         self.dim = dim if dim is not None else (int(means[0].size) if means else None)
         self.max_tokens = max_tokens
+        self.tables_crc = tables_crc(arrays)
+        """Names the entropy coder's tables of all cuts; 0 without any. They must be equal on both sides."""
         self._bases: dict[int, Basis] = {}
         self._tables: dict[int, CodeTables | None] = {}
 
@@ -116,22 +120,27 @@ class TokenCodec:
     def message(
         self, quantised: Quantised, cut: int, bits: int, coder: pb.Coder.ValueType = pb.CODER_PACKED
     ) -> pb.Tokens:
-        """The payload with the leading `bits` planes, packed where `coder` is not to be had or not shorter."""
+        """The payload with the leading `bits` planes, packed where `coder` is not to be had or saves nothing."""
         if not 1 <= bits <= 8:
             raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
         if coder not in self.coders(cut):
             coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
         planes = self.planes(quantised, cut, 0, bits, coder)
-        return pb.Tokens(
+        message = pb.Tokens(
             count=count,
             dims=dims,
             bits=bits,
             offset=quantised.offset.astype("<f2", copy=False).tobytes(),
             scale=quantised.scale.astype("<f2", copy=False).tobytes(),
-            coder=_coder_of(planes, count * dims),
             planes=planes,
         )
+        saved = bits * plane_bytes(count * dims) - sum(map(len, planes))
+        if saved > _NAMING_BYTES:
+            message.coder, message.tables_crc = coder, self.tables_crc
+        elif saved:
+            message.planes[:] = pack_planes(quantised.codes, 0, bits)
+        return message
 
     def encode_merged(
         self,
@@ -191,6 +200,11 @@ class TokenCodec:
         elif message.coder in self.coders(cut):
             tables = self.tables(cut)
             assert tables is not None
+            if message.tables_crc != self.tables_crc:
+                raise PayloadError(
+                    "tokens.tables_crc",
+                    f"is {message.tables_crc:#010x}, the tables' is {self.tables_crc:#010x}",
+                )
             codes = decode_planes(planes, offset, scale, dims, tables)
         else:
             raise PayloadError("tokens.coder", f"{message.coder} is not to be had at cut {cut} here")
@@ -205,21 +219,14 @@ class TokenCodec:
 
 
 def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
-    """The payload with the next planes behind its own: what `decode` reads after a Refine."""
+    """The payload with the next planes behind its own, by the same coder: what `decode` reads after a Refine."""
     if not planes or message.bits + len(planes) > 8:
         raise PayloadError("planes", f"must be 1 to {8 - message.bits} further ones, not {len(planes)}")
     longer = pb.Tokens()
     longer.CopyFrom(message)
     longer.planes.extend(planes)
     longer.bits = message.bits + len(planes)
-    longer.coder = _coder_of(longer.planes, message.count * group_count(message) * message.dims)
     return longer
-
-
-def _coder_of(planes: Sequence[bytes], codes: int) -> pb.Coder.ValueType:
-    # Entropy-coded planes are the shorter ones; where there is none, the message need not speak of them.
-    packed = plane_bytes(codes)
-    return pb.CODER_PACKED if all(len(plane) == packed for plane in planes) else pb.CODER_ANS
 
 
 def group_count(message: pb.Tokens) -> int:

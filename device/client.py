@@ -138,7 +138,7 @@ class Client:
         )
         self._clock = Clock()
         self._encoders = {name: Encoder(card, codec, name) for name in {coder, "packed"}}
-        self._coder = coder
+        self._coder, self._tables_crc = coder, codec.tables_crc
         self._waiting = 0
         self._closed = False
         self._service: ServiceClient
@@ -232,7 +232,8 @@ class Client:
         await self._device.connect()
 
     async def _admit(self) -> None:
-        self._device.encoder = self._encoders[await agreed_coder(self._service, self.card, self._coder)]
+        agreed = await agreed_coder(self._service, self.card, self._coder, self._tables_crc)
+        self._device.encoder = self._encoders[agreed]
 
     async def _shut(self) -> None:
         if hasattr(self, "_device"):

@@ -10,8 +10,9 @@ from .encoder import CODERS
 __all__ = ["agreed_coder"]
 
 
-async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str) -> str:
-    """The coder to use with this server: `coder` where the server has it too, else bit packing.
+async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str, tables_crc: int) -> str:
+    """The coder to use with this server: `coder` where the server has it too, and for the entropy coder the
+    same tables (`TokenCodec.tables_crc`); else bit packing.
 
     Raises RemoteError, naming both sides, where the server speaks another protocol version or runs other
     weights; LinkDown or TimedOut where it is not to be reached.
@@ -22,4 +23,5 @@ async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str) -> st
         raise RemoteError(
             f"{client.address} runs model {model.id} ({model.name}), this device {card.id} ({card.name})"
         )
-    return coder if CODERS[coder] in description.coders else "packed"
+    known = CODERS[coder] in description.coders
+    return coder if known and (coder == "packed" or description.tables_crc == tables_crc) else "packed"

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 
-__all__ = ["ModelCard", "has_card", "read_card"]
+__all__ = ["ModelCard", "has_card", "read_card", "read_metadata"]
 
 _MAX_HEADER = 16 << 20
 
@@ -22,10 +22,12 @@ class ModelCard(BaseModel):
     id              first 16 hex digits of the hash of all tensors; empty before the weights are saved
     image_size      (height, width) in pixels; mean and std are per channel, for pixels scaled to [0, 1]
     stem            "patch": one convolution of the patch size; "conv": strided 3x3 convolutions
+    stem_blocks     residual pairs of 3x3 convolutions after a conv stem's first stride
     patch           total stride of the stem in pixels
     exits           blocks executed before each exit, rising; the last is `depth`
     exit_kind       "recursive": exits share a state u; "linear": norm and a linear classifier, no state
     exit_state_dim  length of u; 0 for linear exits
+    gates           whether the network has a budget token and gates that drop patch tokens (models/gates.py)
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,6 +40,7 @@ class ModelCard(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stem: Literal["patch", "conv"] = "patch"
+    stem_blocks: int = 0
     patch: int
     dim: int
     depth: int
@@ -46,6 +49,7 @@ class ModelCard(BaseModel):
     exits: tuple[int, ...]
     exit_kind: Literal["recursive", "linear"] = "recursive"
     exit_state_dim: int = 0
+    gates: bool = False
     training: dict[str, object] = {}
 
     @model_validator(mode="after")
@@ -62,10 +66,14 @@ class ModelCard(BaseModel):
             raise ValueError(f"the last of exits {self.exits} must be depth {self.depth}")
         if (self.exit_kind == "linear") != (self.exit_state_dim == 0):
             raise ValueError("exit_state_dim is 0 for linear exits, and only for them")
+        if self.gates and self.depth < 2:
+            raise ValueError("gates stand between blocks: depth must be at least 2")
         if not len(self.mean) == len(self.std) == self.channels:
             raise ValueError("mean and std need one value a channel")
         if self.stem == "conv" and self.patch not in (2, 4, 8, 16):
             raise ValueError(f"a conv stem strides by 2, 4, 8 or 16, not {self.patch}")
+        if self.stem_blocks < 0 or (self.stem == "patch" and self.stem_blocks):
+            raise ValueError("stem_blocks is at least 0, and 0 for a patch stem")
         return self
 
     @property
@@ -111,7 +119,9 @@ class ModelCard(BaseModel):
         )
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """A safetensors file's metadata, without reading a tensor. DataError if it is no such file."""
+    path = Path(path)
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
@@ -127,13 +137,13 @@ def _metadata(path: Path) -> dict[str, str]:
 
 def has_card(path: Path | str) -> bool:
     """Whether a safetensors file is a splitpoint model; DataError if it is no safetensors file at all."""
-    return "card" in _metadata(Path(path))
+    return "card" in read_metadata(Path(path))
 
 
 def read_card(path: Path | str) -> ModelCard:
     """The card in a model file's metadata, without reading the weights. DataError if there is none."""
     path = Path(path)
-    text = _metadata(path).get("card")
+    text = read_metadata(path).get("card")
     if text is None:
         raise DataError(f"{path} is not a splitpoint model: there is no model card in it")
     try:

@@ -177,6 +177,7 @@ def measure(
         card=card,
         split_name=split_name,
         coder=coder,
+        tables_crc=codec.tables_crc if coder == "ans" else 0,
         grid=grid,
         labels=data.labels,
         images_id=images_id(data),

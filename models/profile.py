@@ -41,6 +41,7 @@ class Profile:
     labels           int64 (S,)
     images_id        hash of the images and labels that were measured
     coder            "packed" or "ans": the coder of the requests
+    tables_crc       of the entropy coder's tables that were used, 0 where planes are packed
     head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed, batch 1
     tail_prediction  uint16 (G, S, E), tail_margin float32 (G, S, E): the server's; where an exit lies at or
                      before the cut, the head's
@@ -66,6 +67,7 @@ class Profile:
     reply_bytes: int
     block_time_s: NDArray[np.float64]
     exit_time_s: NDArray[np.float64]
+    tables_crc: int = 0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -143,6 +145,7 @@ class Profile:
             "card": self.card.model_dump(mode="json"),
             "split_name": self.split_name,
             "coder": self.coder,
+            "tables_crc": self.tables_crc,
             "grid": {name: list(getattr(self.grid, name)) for name in ("cuts", "keeps", "dims", "bits")},
             "images_id": self.images_id,
             "reply_bytes": self.reply_bytes,
@@ -194,6 +197,7 @@ class Profile:
                 card=card,
                 split_name=meta["split_name"],
                 coder=meta["coder"],
+                tables_crc=meta.get("tables_crc", 0),
                 grid=grid,
                 labels=arrays["labels"].astype(np.int64),
                 images_id=meta["images_id"],

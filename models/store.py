@@ -11,16 +11,26 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codec.entropy import is_table, tables_crc
 from ..errors import DataError, UsageError, did_you_mean
-from .card import ModelCard, has_card, read_card
+from .card import ModelCard, has_card, read_card, read_metadata
 
 if TYPE_CHECKING:
     from .vit import SplitViT
 
-__all__ = ["built_in_models", "codec_arrays", "load_network", "model_id", "resolve", "save_network"]
+__all__ = [
+    "built_in_models",
+    "codec_arrays",
+    "load_network",
+    "model_id",
+    "resolve",
+    "save_network",
+    "save_tables",
+]
 
 _WEIGHTS = Path(__file__).parent / "weights"
 _CODEC = "codec."
+_TABLES_CRC = "tables_crc"
 
 
 def built_in_models() -> list[str]:
@@ -41,9 +51,12 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def model_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """First 16 hex digits of SHA-256 over name, dtype, shape and bytes of all tensors, sorted by name."""
+    """First 16 hex digits of SHA-256 over name, dtype, shape and bytes of all tensors, sorted by name.
+
+    The entropy coder's tables are left out: they change bytes, never an answer, and have a CRC of their own.
+    """
     digest = hashlib.sha256()
-    for name in sorted(tensors):
+    for name in sorted(name for name in tensors if not is_table(name)):
         value = np.ascontiguousarray(tensors[name])
         little = value.astype(value.dtype.newbyteorder("<"), copy=False)
         digest.update(f"{name} {little.dtype.name} {little.shape} ".encode())
@@ -62,8 +75,14 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def codec_arrays(path: Path | str) -> dict[str, NDArray[np.generic]]:
-    """The codec's arrays (`codec.*`) of a model file, floats widened to float32. No torch."""
+    """The codec's arrays (`codec.*`) of a model file, floats widened to float32. No torch.
+
+    DataError where code tables do not have the CRC that the file names.
+    """
     arrays = {k: v for k, v in _read(Path(path)).items() if k.startswith(_CODEC)}
+    named = read_metadata(path).get(_TABLES_CRC)
+    if named is not None and named != _crc_text(arrays):
+        raise DataError(f"{path}: the code tables do not match their CRC {named}")
     return {k: v.astype(np.float32) if v.dtype == np.float16 else v for k, v in arrays.items()}
 
 
@@ -74,8 +93,6 @@ def save_network(
 
     The file is written beside its place and renamed, so that a reader never sees half of it.
     """
-    from safetensors.numpy import save_file
-
     tensors: dict[str, NDArray[np.generic]] = {}
     for name, value in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
@@ -85,15 +102,42 @@ def save_network(
             raise UsageError(f"codec array '{name}' must be named {_CODEC}*")
         tensors[name] = array.astype(np.float16) if np.issubdtype(array.dtype, np.floating) else array
     card = card.model_copy(update={"id": model_id(tensors)})
-    path = Path(path)
+    _write(Path(path), tensors, {"card": card.model_dump_json()})
+    return card
+
+
+def save_tables(
+    path: Path | str, tables: Mapping[str, NDArray[np.uint16]], out: Path | str | None = None
+) -> Path:
+    """Put code tables (`codec.{cut}.tables`) into a model file, in place of any that it has; returns the path.
+
+    out  another file; by default the model's own. Weights, card and the model's id stay as they are.
+    """
+    if wrong := [name for name in tables if not is_table(name)]:
+        raise UsageError(f"'{wrong[0]}' is no code table: they are named {_CODEC}CUT.tables")
+    kept = {name: value for name, value in _read(Path(path)).items() if not is_table(name)}
+    out = Path(out or path)
+    _write(out, {**kept, **tables}, read_metadata(path))
+    return out
+
+
+def _write(path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+    from safetensors.numpy import save_file
+
+    known = {name: text for name, text in metadata.items() if name != _TABLES_CRC}
+    if any(map(is_table, tensors)):
+        known[_TABLES_CRC] = _crc_text(tensors)
     partial = path.with_name(path.name + ".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata={"card": card.model_dump_json()})
+        save_file(dict(tensors), partial, metadata=known)
         os.replace(partial, path)
     except OSError as error:
         raise DataError(f"cannot write the model file {path}: {error.strerror or error}") from error
-    return card
+
+
+def _crc_text(tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    return f"{tables_crc(tensors):08x}"
 
 
 def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:

@@ -64,6 +64,7 @@ class InferenceService:
             model=card.to_message(),
             payloads=[pb.PAYLOAD_KIND_IMAGE, pb.PAYLOAD_KIND_TOKENS],
             coders=sorted(coders),
+            tables_crc=codec.tables_crc or None,
             limits=pb.Limits(
                 max_message_bytes=max_message_bytes, max_batch=max_batch, max_pending=max_pending
             ),

@@ -7,14 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
+from ..codec.entropy import tables_crc
 from ..device.agent import Agent
 from ..device.session import Session
 from ..errors import ConfigError, DataError, UsageError
 from ..models.card import ModelCard, read_card
 from ..models.profile import Profile
-from ..models.store import resolve
+from ..models.store import codec_arrays, resolve
 from ..policies.arrivals import arrival_times
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
@@ -63,6 +62,10 @@ class Setup:
         path = self.profile_path(split)
         if not path.exists():
             raise DataError(
+        if profile.coder == "ans" and profile.tables_crc != tables_crc(codec_arrays(self.model_path)):
+            raise DataError(
+                f"{path} was measured with other code tables than {self.model_path} has: measure it anew"
+            )
                 f"no {split} profile at {path}: measure it with `splitpoint profile {self.model_path}`"
             )
         profile = Profile.load(path)

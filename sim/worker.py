@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
+from ..device.connection import agreed_coder
 from ..device.encoder import Encoder
 from ..device.head import Head, advanced, load_head
 from ..device.realtime import RealTimeDevice
@@ -50,6 +51,7 @@ class _Worker:
         card = setup.card
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         self._encoder = Encoder(card, codec, setup.scenario.coder)
+        self._tables_crc = codec.tables_crc
         for _ in range(_WARM_UPS):
             advanced(self._head, self._data.images[0], None, card.depth)
         # Policies read the calibration profile once, before time counts.
@@ -59,7 +61,9 @@ class _Worker:
     async def run(self, server: str) -> None:
         loop = asyncio.get_running_loop()
         async with ServiceClient(server, device=self._index) as client:
-            await _check_model(client, self._setup.card.id)
+            coder = self._setup.scenario.coder
+            if await agreed_coder(client, self._setup.card, coder, self._tables_crc) != coder:
+                raise RemoteError(f"{client.address} has not the coder '{coder}', or other code tables")
             _say({"ready": True})
             while line := await loop.run_in_executor(None, sys.stdin.readline):
                 command = json.loads(line)
@@ -88,14 +92,6 @@ class _Worker:
             _say({"answered": request})
         await device.close()
         return records
-
-
-async def _check_model(client: ServiceClient, model_id: str) -> None:
-    description = await client.describe()
-    if description.model.id != model_id:
-        raise RemoteError(
-            f"{client.address} runs model {description.model.id} ({description.model.name}), not {model_id}"
-        )
 
 
 def _plain(row: Record) -> list[Any]:

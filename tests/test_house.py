@@ -15,6 +15,7 @@ FLOORS = {
 }  # fmt: skip
 SIDEWAYS = {("models", "codec"), ("policies", "models"), ("policies", "channel")}
 WITH_TORCH = {
+    "models/code_tables.py",
     "models/compression.py",
     "models/deit.py",
     "models/evaluate.py",

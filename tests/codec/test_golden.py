@@ -60,7 +60,7 @@ CASES = {
     "packed_3_bits_9_dims": {"keep": 0.5, "dims": 9, "bits": 3},
     "packed_1_bit_1_dim": {"keep": 0.1, "dims": 1, "bits": 1},
     "ans_8_bits": {"coder": pb.CODER_ANS},
-    "ans_4_bits_most_tokens": {"keep": 0.8, "bits": 4, "coder": pb.CODER_ANS},
+    "ans_5_bits_11_dims": {"dims": 11, "bits": 5, "coder": pb.CODER_ANS},
 }
 
 

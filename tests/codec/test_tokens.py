@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from splitpoint.codec.entropy import fit_tables
 from splitpoint.codec.errors import PayloadError
+from splitpoint.codec.planes import plane_bytes
 from splitpoint.codec.selection import kept_tokens
 from splitpoint.codec.tokens import TokenCodec, extended
 from splitpoint.errors import UsageError
@@ -21,7 +22,7 @@ TURN = np.linalg.qr(np.random.default_rng(0).normal(size=(DIM, DIM)))[0].astype(
 
 def sample(seed: int):
     random = np.random.default_rng(seed)
-    spread = np.arange(1, DIM + 1) ** -0.5
+    spread = np.arange(1, DIM + 1) ** -1.5
     tokens = (random.normal(size=(PATCHES + 1, DIM)) * spread).astype(np.float32) @ TURN.T
     return tokens, random.random(PATCHES).astype(np.float32)
 
@@ -42,6 +43,7 @@ TRAINED = TokenCodec(
     },
     max_tokens=PATCHES + 1,
 )
+OTHER_TABLES = {f"codec.{CUT}.tables": fit_tables([], DIM)}
 
 
 @given(
@@ -59,8 +61,8 @@ def test_what_is_decoded_is_within_half_a_cell_of_what_was_sent(seed, keep, dims
     assert kept.tolist() == kept_tokens(scores, keep).tolist()
     assert back.shape == (len(kept) + 1, DIM)
     packed, _ = TRAINED.encode(tokens, scores, CUT, keep, dims, bits)
-    assert message.ByteSize() <= packed.ByteSize() + 2  # the coder's own field
-    assert (message.coder == pb.CODER_ANS) == (list(message.planes) != list(packed.planes))
+    assert (message.ByteSize() < packed.ByteSize()) == (message.coder == pb.CODER_ANS)
+    assert message == packed or message.coder == pb.CODER_ANS
     sent = tokens[[0, *(kept + 1)]] @ TURN[:, :dims]
     half_cell = np.frombuffer(message.scale, "<f2").astype(np.float32)[:, None] * 2.0 ** (7 - bits)
     assert (np.abs(back @ TURN[:, :dims] - sent) <= half_cell * 1.001 + 1e-5).all()
@@ -97,7 +99,7 @@ def test_further_planes_refine_a_payload_to_what_more_bits_would_have_been(coder
     quantised, _ = TRAINED.quantised(*sample(4), CUT, 0.5, 8)
     coarse = TRAINED.message(quantised, CUT, first, coder)
     finer = extended(coarse, TRAINED.planes(quantised, CUT, first, stop, coder))
-    assert finer == TRAINED.message(quantised, CUT, stop, coder)
+    assert coder == pb.CODER_ANS or finer == TRAINED.message(quantised, CUT, stop, coder)
     assert (TRAINED.decode(finer, CUT) == TRAINED.decode(TRAINED.message(quantised, CUT, stop), CUT)).all()
     assert coarse.bits == first
 
@@ -108,6 +110,29 @@ def test_too_few_or_too_many_further_planes_are_refused(count):
     with pytest.raises(PayloadError) as caught:
         extended(message, [b""] * count)
     assert caught.value.field == "planes"
+
+
+def test_what_is_coded_names_its_tables_and_other_tables_are_refused():
+    tokens, scores = sample(8)
+    message, _ = TRAINED.encode(tokens, scores, CUT, coder=pb.CODER_ANS)
+    assert (message.coder, message.tables_crc) == (pb.CODER_ANS, TRAINED.tables_crc)
+    assert not TRAINED.encode(tokens, scores, CUT)[0].HasField("tables_crc")
+    table = OTHER_TABLES[f"codec.{CUT}.tables"]
+    for other in ({f"codec.{CUT}.tables": table}, {f"codec.{CUT + 1}.tables": table, **OTHER_TABLES}):
+        codec = TokenCodec({**BASIS, **other})
+        assert codec.tables_crc not in (0, TRAINED.tables_crc)
+        with pytest.raises(PayloadError) as caught:
+            codec.decode(message, CUT)
+        assert caught.value.field == "tokens.tables_crc"
+    assert PLAIN.tables_crc == 0
+
+
+def test_a_coder_that_saves_less_than_its_name_costs_is_not_used():
+    quantised, _ = TRAINED.quantised(*sample(9), CUT, 0.2, 5)
+    planes = TRAINED.planes(quantised, CUT, 0, 8, pb.CODER_ANS)
+    saved = 8 * plane_bytes(quantised.codes.size) - sum(map(len, planes))
+    assert saved <= 7
+    assert TRAINED.message(quantised, CUT, 8, pb.CODER_ANS) == TRAINED.message(quantised, CUT, 8)
 
 
 def test_a_coder_that_is_not_to_be_had_becomes_packing():

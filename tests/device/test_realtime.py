@@ -65,7 +65,7 @@ async def device_at(
     async with ServiceClient(address) as client:
 
         async def admit() -> None:
-            await agreed_coder(client, small.card, "packed")
+            await agreed_coder(client, small.card, "packed", 0)
 
         device = RealTimeDevice(
             make_session(small, decision, block_s),

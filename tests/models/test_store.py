@@ -6,7 +6,7 @@ import torch
 from safetensors.numpy import load_file, save_file
 
 from splitpoint.errors import DataError, UsageError
-from splitpoint.models.card import read_card
+from splitpoint.models.card import read_card, read_metadata
 from splitpoint.models.store import (
     built_in_models,
     codec_arrays,
@@ -14,6 +14,7 @@ from splitpoint.models.store import (
     model_id,
     resolve,
     save_network,
+    save_tables,
 )
 
 from .conftest import tiny_network
@@ -101,3 +102,21 @@ def test_codec_arrays_must_be_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="'mean'"):
         save_network(tmp_path / "n.safetensors", network, network.card, {"mean": np.zeros(3)})
     assert not list(tmp_path.iterdir())
+
+
+def test_code_tables_change_neither_weights_nor_id_and_have_a_crc(tmp_path: Path, tiny_file: Path) -> None:
+    table = np.array([3, 0, 65535], dtype=np.uint16)
+    path = save_tables(tiny_file, {"codec.1.tables": table}, tmp_path / "coded.safetensors")
+    assert load_network(path)[1] == read_card(tiny_file)
+    before, after = load_file(tiny_file), load_file(path)
+    assert after.keys() - before.keys() == {"codec.1.tables"}
+    assert all((after[name] == before[name]).all() for name in before)
+    again = save_tables(path, {"codec.2.tables": table})
+    assert again == path
+    assert "codec.1.tables" not in codec_arrays(path)
+    metadata = read_metadata(path)
+    save_file(load_file(path) | {"codec.2.tables": table + np.uint16(1)}, path, metadata=metadata)
+    with pytest.raises(DataError, match="code tables do not match their CRC"):
+        codec_arrays(path)
+    with pytest.raises(UsageError, match=r"codec\.1\.mean"):
+        save_tables(tiny_file, {"codec.1.mean": table})
