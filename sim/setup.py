@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..codec.entropy import tables_crc
 from ..device.agent import Agent
 from ..device.session import Session
@@ -62,15 +64,15 @@ class Setup:
         path = self.profile_path(split)
         if not path.exists():
             raise DataError(
-        if profile.coder == "ans" and profile.tables_crc != tables_crc(codec_arrays(self.model_path)):
-            raise DataError(
-                f"{path} was measured with other code tables than {self.model_path} has: measure it anew"
-            )
                 f"no {split} profile at {path}: measure it with `splitpoint profile {self.model_path}`"
             )
         profile = Profile.load(path)
         if profile.card.id != self.card.id:
             raise DataError(f"{path} was measured for model {profile.card.id}, not for {self.card.id}")
+        if profile.coder == "ans" and profile.tables_crc != tables_crc(codec_arrays(self.model_path)):
+            raise DataError(
+                f"{path} was measured with other code tables than {self.model_path} has: measure it anew"
+            )
         return profile
 
     @cached_property
