@@ -183,8 +183,6 @@ def profile(
 
 
 @app.command()
-def export(
-@app.command()
 def tables(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
@@ -200,6 +198,8 @@ def tables(
     print(fit_model_tables(model, data, data_dir=data_dir, samples=samples, seed=seed, out=out))
 
 
+@app.command()
+def export(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     out: Annotated[Path, typer.Option(help="Folder for the ONNX files, the card and the codec's arrays.")],
 ) -> None:
