@@ -11,8 +11,25 @@ import torch
 from torch import Tensor, nn
 
 from .card import ModelCard
+from .gates import Gates
 
-__all__ = ["SplitViT"]
+__all__ = ["SplitViT", "StemBlock"]
+
+
+class StemBlock(nn.Module):
+    """Two 3x3 convolutions beside a shortcut, (B, w, h, b) to the same shape."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm1 = nn.BatchNorm2d(width)
+        self.act = nn.GELU()
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = x + self.norm2(self.conv2(self.act(self.norm1(self.conv1(x)))))
+        return out
 
 
 class _PatchEmbed(nn.Module):
@@ -25,8 +42,10 @@ class _PatchEmbed(nn.Module):
             return
         layers: list[nn.Module] = []
         width = card.channels
-        for out in card.stem_channels:
+        for place, out in enumerate(card.stem_channels):
             layers += [nn.Conv2d(width, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.GELU()]
+            if place == 0:
+                layers += [StemBlock(out) for _ in range(card.stem_blocks)]
             width = out
         # A last convolution lets a token see beyond its patch: 31 pixels at a stride of 8.
         layers.append(nn.Conv2d(width, card.dim, 3, 1, 1))
@@ -45,13 +64,23 @@ class _Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         batch, count, dim = x.shape
         width = dim // self.heads
         q, k, v = self.qkv(x).reshape(batch, count, 3, self.heads, width).permute(2, 0, 3, 1, 4)
-        attention = ((q * width**-0.5) @ k.transpose(-2, -1)).softmax(dim=-1)
+        products = (q * width**-0.5) @ k.transpose(-2, -1)
+        attention = products.softmax(dim=-1) if keys is None else _masked_softmax(products, keys)
         mixed = (attention @ v).transpose(1, 2).reshape(batch, count, dim)
         return self.proj(mixed), attention[:, :, 0, 1:].mean(dim=1)
+
+
+def _masked_softmax(products: Tensor, keys: Tensor) -> Tensor:
+    """Softmax of (B, H, T, T) over the keys whose entry of (B, T) is 1; the others, 0, get a gradient only."""
+    weights = keys[:, None, None, :]
+    highest = products.detach().masked_fill(weights == 0, -torch.inf).amax(dim=-1, keepdim=True)
+    # A masked key may lie above all others: what it would have weighed must stay finite.
+    raised = (products - highest).clamp(max=20.0).exp() * weights
+    return raised / raised.sum(dim=-1, keepdim=True)
 
 
 class _Mlp(nn.Module):
@@ -74,8 +103,8 @@ class _Block(nn.Module):
         self.norm2 = nn.LayerNorm(card.dim, eps=1e-6)
         self.mlp = _Mlp(card.dim, card.hidden)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        mixed, scores = self.attn(self.norm1(x))
+    def forward(self, x: Tensor, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        mixed, scores = self.attn(self.norm1(x), keys)
         x = x + mixed
         return x + self.mlp(self.norm2(x)), scores
 
@@ -141,6 +170,8 @@ class SplitViT(nn.Module):
         )
         if recursive:
             self.phi = nn.Linear(2 * card.exit_state_dim, card.exit_state_dim)
+        if card.gates:
+            self.gates = Gates(card.dim, card.depth)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         self.pos_embed.data[0, 1:] = _sin_cos(card)
         for module in self.modules():
@@ -153,14 +184,17 @@ class SplitViT(nn.Module):
         cls = self.cls_token.expand(patches.shape[0], -1, -1)
         return torch.cat([cls, patches], dim=1) + self.pos_embed
 
-    def run(self, x: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Blocks [start, stop); the scores are those of block stop-1, uniform when no block is run."""
+    def run(self, x: Tensor, start: int, stop: int, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Blocks [start, stop); the scores are those of block stop-1, uniform when no block is run.
+
+        keys  float (B, T) of ones and zeros: tokens with a zero are seen by none; None: all are seen
+        """
         if not 0 <= start <= stop <= self.card.depth:
             raise ValueError(f"blocks [{start}, {stop}) are not within depth {self.card.depth}")
         patches = x.shape[1] - 1
         scores = x.new_full((x.shape[0], patches), 1.0 / max(1, patches))
         for index in range(start, stop):
-            x, scores = self.blocks[index](x)
+            x, scores = self.blocks[index](x, keys)
         return x, scores
 
     def exit(self, x: Tensor, index: int, u: Tensor | None = None) -> tuple[Tensor, Tensor]:

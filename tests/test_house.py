@@ -19,6 +19,8 @@ WITH_TORCH = {
     "models/compression.py",
     "models/deit.py",
     "models/evaluate.py",
+    "models/gate_losses.py",
+    "models/gates.py",
     "models/losses.py",
     "models/measure.py",
     "models/measure_heads.py",

@@ -1,0 +1,123 @@
+"""Semantic token selection by a budget token (arXiv 2405.02330, 2505.17604), in torch.
+
+The sequence is [CLS, patches, budget]; the caller chooses alpha in (0, 1), the fraction to keep.
+
+    budget = alpha t_low + (1 - alpha) t_up
+    s_i = sigmoid(w x_i + b),  theta = sigmoid(v x_budget + c),  m_i = relu(s_i - theta)
+    x <- Block(x m) m,  patches with m_i <= 1e-3 removed; CLS and budget have m = 1
+
+Every block but the first has a gate in front; what one gate drops is gone for all later ones. b starts at
++5, c at -5, w and v at 0: all is kept. The cut's gate is applied before sending, so that what the next
+block would drop is not sent. Our choices, where the papers leave them open:
+
+- Gates are the head's alone. The budget token has done its work at the cut and stays on the device; the tail
+  runs on CLS and the patches that came, as it does without gates, and no byte is spent on the token.
+- alpha = 1 (keep 1) means no gates at all: the plain network, without a budget token.
+- The kept *fraction* is held to alpha, not the mean of m: that loss is also met with every token kept at
+  m = alpha. The count passes its gradient straight through, as if each token counted s_i - theta.
+- Dropped tokens are masked as keys in training, with the same straight-through gradient, so that the loss
+  says what a token would have been worth. For that they go along unseen and unscaled.
+- The reference is the budget token and not the last patch.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .pruning import KEPT
+
+if TYPE_CHECKING:
+    from .vit import SplitViT
+
+__all__ = ["Gated", "Gates", "begin_gated", "run_gated", "with_gates"]
+
+_OPEN, _LOW_THRESHOLD = 5.0, -5.0
+
+
+class Gates(nn.Module):
+    """The budget token's two ends and the depth - 1 gates, the one of block l in row l - 1."""
+
+    def __init__(self, dim: int, depth: int) -> None:
+        super().__init__()
+        self.low = nn.Parameter(torch.empty(1, 1, dim))
+        self.up = nn.Parameter(torch.empty(1, 1, dim))
+        self.w = nn.Parameter(torch.zeros(depth - 1, dim))
+        self.b = nn.Parameter(torch.full((depth - 1,), _OPEN))
+        self.v = nn.Parameter(torch.zeros(depth - 1, dim))
+        self.c = nn.Parameter(torch.full((depth - 1,), _LOW_THRESHOLD))
+        # As large as other tokens are: thresholds can tell alphas apart from the first steps on.
+        nn.init.trunc_normal_(self.low, std=0.5)
+        nn.init.trunc_normal_(self.up, std=0.5)
+
+    def budget(self, alpha: Tensor) -> Tensor:
+        """The budget tokens (B, 1, d) of alpha (B,)."""
+        share = alpha[:, None, None]
+        return share * self.low + (1 - share) * self.up
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        """s - theta (B, k) of the gate in front of block `index` in 1..depth-1, on tokens (B, k+2, d)."""
+        row = index - 1
+        s = torch.sigmoid(x[:, 1:-1] @ self.w[row] + self.b[row])
+        theta = torch.sigmoid(x[:, -1] @ self.v[row] + self.c[row])
+        return s - theta[:, None]
+
+
+class Gated(NamedTuple):
+    """A batch between two blocks, nothing removed: the form that is trained.
+
+    x          (B, n+2, d); kept patches are multiplied by m, dropped ones go along unseen
+    m          (B, n), of the gate that was last; 1 for dropped patches
+    keys       (B, n), 1 for kept and 0 for dropped, with the straight-through gradient
+    fractions  kept fraction (B,) behind each gate so far, with that gradient
+    """
+
+    x: Tensor
+    m: Tensor
+    keys: Tensor
+    fractions: tuple[Tensor, ...] = ()
+
+
+def begin_gated(network: SplitViT, images: Tensor, alpha: Tensor) -> Gated:
+    """Images (B, C, H, W), normalised, and alpha (B,), before the first block."""
+    x = torch.cat([network.embed(images), network.gates.budget(alpha)], dim=1)
+    ones = x.new_ones(x.shape[0], x.shape[1] - 2)
+    return Gated(x, ones, ones)
+
+
+def run_gated(network: SplitViT, at: Gated, start: int, stop: int) -> Gated:
+    """Blocks [start, stop), each with the gate behind it; the last block of the network has none."""
+    x, m, keys, fractions = at
+    for index in range(start, stop):
+        x, _ = network.run(x, index, index + 1, keys=_with_ends(keys))
+        x = x * _with_ends(m).unsqueeze(-1)
+        if index + 1 == network.card.depth:
+            break
+        excess = network.gates(x, index + 1)
+        weights = excess.relu()
+        keys = keys * ((weights > KEPT).float() + (excess - excess.detach()))
+        m = torch.where(keys > 0.5, weights, torch.ones_like(weights))
+        x = x * _with_ends(m).unsqueeze(-1)
+        fractions = (*fractions, keys.mean(dim=1))
+    return Gated(x, m, keys, fractions)
+
+
+def with_gates(network: SplitViT, seed: int) -> SplitViT:
+    """The same network with fresh gates, all of them open; itself where it has gates already."""
+    from .vit import SplitViT
+
+    if network.card.gates:
+        return network
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        gated = SplitViT(network.card.model_copy(update={"gates": True}))
+    gated.load_state_dict(network.state_dict(), strict=False)
+    return gated.to(next(network.parameters()).device).train(network.training)
+
+
+def _with_ends(patches: Tensor) -> Tensor:
+    """(B, n) with a 1 for CLS before and one for the budget token behind."""
+    one = patches.new_ones(patches.shape[0], 1)
+    return torch.cat([one, patches, one], dim=1)
