@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .device.split_command import join_halves, split_learning
 from .errors import MissingExtra, SplitpointError, UsageError
 
 __all__ = ["app", "main"]
@@ -106,23 +107,28 @@ def run(
 
 @app.command()
 def train(
-    name: Annotated[str, typer.Argument(help="Which network: clutter.")] = "clutter",
+    name: Annotated[str, typer.Argument(help="Which network: clutter or cifar10.")] = "clutter",
     out: Annotated[
-        Path, typer.Option(help="Folder for weights, checkpoint and logs; or a file NAME.safetensors.")
-    ] = Path("runs/train-clutter"),
+        Path | None,
+        typer.Option(
+            help="Folder for weights, checkpoint and logs, or a file X.safetensors; runs/train-NAME by itself."
+        ),
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
-    """Train a network; a run that was killed goes on where it was when started again."""
+    """Train a network; a run that was killed goes on where it was when started again.
+
+    With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
+    """
     _needs_torch("training")
-    from .models.train import TrainConfig
+    from .models.train import network_config
     from .models.train import train as train_network
 
-    if name != "clutter":
-        raise UsageError(f"unknown network '{name}': known: clutter")
-    config = _checked(TrainConfig, seed=seed, epochs=epochs, accelerator=accelerator)
-    print(train_network(config, out))
+    config = _checked(network_config, name=name, seed=seed, epochs=epochs, accelerator=accelerator)
+    print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
 
 
 @app.command()
@@ -223,6 +229,12 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS: the server's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
     client_root: Annotated[Path | None, typer.Option(help="TLS: who must have signed the clients.")] = None,
+    train_: Annotated[
+        bool, typer.Option("--train", help="Take part in split learning: answer TrainStep.")
+    ] = False,
+    train_dir: Annotated[
+        Path, typer.Option(help="With it: where checkpoints and trained tails are put.")
+    ] = Path("runs/split-learning-server"),
 ) -> None:
     """Serve the network's tail over gRPC, until SIGTERM."""
     from .server.config import ServerConfig
@@ -243,6 +255,7 @@ def serve(
             certificate=certificate,
             key=key,
             client_root=client_root,
+            training={"folder": train_dir} if train_ else None,
         )
     )
 
@@ -300,6 +313,10 @@ def device_worker(
     work(scenario, index, server, head.value)
 
 
+app.command("join-halves")(join_halves)
+app.command("split-learning", hidden=True)(split_learning)
+
+
 def _host_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
@@ -350,10 +367,18 @@ def _spread(arguments: list[str]) -> list[str]:
     return spread
 
 
+def _split_learning(arguments: list[str]) -> list[str]:
+    """`train ... --split-learning` as the command of that name: it shares no option with a training in one place."""
+    if arguments[:1] != ["train"] or "--split-learning" not in arguments:
+        return arguments
+    return ["split-learning", *(argument for argument in arguments[1:] if argument != "--split-learning")]
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of the command `splitpoint`."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
-        app(_spread(sys.argv[1:] if arguments is None else arguments))
+        app(_split_learning(_spread(given)))
     except SplitpointError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

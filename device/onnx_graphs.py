@@ -4,6 +4,11 @@
     block    tokens (n+1, d)         ─► tokens (n+1, d), scores (n,)
     exit     cls (1, d), u (1, du)   ─► logits (1, classes), u (1, du)      linear exits: no u
 
+and of a network with gates, whose blocks take any number of tokens,
+
+    budget   alpha (1, 1)            ─► token (1, d)
+    gate     tokens (k+2, d)         ─► weights (k,)
+
 Written out, not traced: an exporter's result, speed and warnings change with every torch, and a dozen
 operators say it all. Batch 1, one graph a part, so that every split and every exit can be run.
 """
@@ -19,21 +24,23 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 from ..models.card import ModelCard
-from ..models.vit import SplitViT
+from ..models.vit import SplitViT, StemBlock
 
-__all__ = ["OPSET", "block_graph", "embed_graph", "exit_graph"]
+__all__ = ["OPSET", "block_graph", "budget_graph", "embed_graph", "exit_graph", "gate_graph"]
 
 OPSET = 20
 """The first with Gelu; ONNX Runtime has run it since 1.18."""
 
 _IR_VERSION = 9
 _LIMIT = int(np.iinfo(np.int64).max)
+_SAME = 0
+"""In a shape: the size that this axis has already."""
 
 
 class _Graph:
     """Collects nodes and constants; every method gives the name of its result."""
 
-    def __init__(self, name: str, **inputs: tuple[int, ...]) -> None:
+    def __init__(self, name: str, **inputs: tuple[int | str, ...]) -> None:
         self._name = name
         self._inputs = [_value(key, shape) for key, shape in inputs.items()]
         self._nodes: list[Any] = []
@@ -62,7 +69,7 @@ class _Graph:
     def reshape(self, x: str, *shape: int) -> str:
         return str(self.add("Reshape", x, self.constant(list(shape))))
 
-    def model(self, model_id: str, **outputs: tuple[str, tuple[int, ...]]) -> onnx.ModelProto:
+    def model(self, model_id: str, **outputs: tuple[str, tuple[int | str, ...]]) -> onnx.ModelProto:
         for name, (value, _) in outputs.items():
             self._nodes.append(helper.make_node("Identity", [value], [name]))
         results = [_value(name, shape) for name, (_, shape) in outputs.items()]
@@ -76,7 +83,7 @@ class _Graph:
         return model
 
 
-def _value(name: str, shape: tuple[int, ...]) -> Any:
+def _value(name: str, shape: tuple[int | str, ...]) -> Any:
     return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
 
 
@@ -96,25 +103,50 @@ def embed_graph(network: SplitViT, card: ModelCard) -> onnx.ModelProto:
 
 
 def block_graph(network: SplitViT, card: ModelCard, index: int) -> onnx.ModelProto:
-    """Block `index`, and the attention from CLS to the patches, mean over heads."""
-    count, dim, heads = card.patch_tokens + 1, card.dim, card.heads
+    """Block `index`, and the attention from CLS to the other tokens, mean over heads."""
+    dim, heads = card.dim, card.heads
+    count: int | str = "tokens" if card.gates else card.patch_tokens + 1
+    others: int | str = "others" if card.gates else card.patch_tokens
     width = dim // heads
     block: Any = network.blocks[index]
     graph = _Graph(f"block {index}", tokens=(count, dim))
     qkv = graph.linear(graph.norm("tokens", block.norm1), block.attn.qkv)
-    apart = graph.add("Transpose", graph.reshape(qkv, count, 3, heads, width), perm=[1, 2, 0, 3])
+    apart = graph.add("Transpose", graph.reshape(qkv, _SAME, 3, heads, width), perm=[1, 2, 0, 3])
     q, k, v = graph.add("Split", apart, outputs=3, axis=0, num_outputs=3)
     q = graph.add("Mul", q, graph.constant(np.array(width**-0.5, np.float32)))
     product = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
     attention = graph.add("Softmax", product, axis=-1)
     mixed = graph.add("Transpose", graph.add("MatMul", attention, v), perm=[0, 2, 1, 3])
-    x = graph.add("Add", "tokens", graph.linear(graph.reshape(mixed, count, dim), block.attn.proj))
+    x = graph.add("Add", "tokens", graph.linear(graph.reshape(mixed, _SAME, dim), block.attn.proj))
     hidden = graph.add("Gelu", graph.linear(graph.norm(x, block.norm2), block.mlp.fc1))
     out = graph.add("Add", x, graph.linear(hidden, block.mlp.fc2))
     starts, ends, axes = ([0, 1], [1, _LIMIT], [2, 3])
     row = graph.add("Slice", attention, *(graph.constant(part) for part in (starts, ends, axes)))
     scores = graph.add("ReduceMean", row, graph.constant([0, 1, 2]), keepdims=0)
-    return graph.model(card.id, tokens_out=(out, (count, dim)), scores=(scores, (count - 1,)))
+    return graph.model(card.id, tokens_out=(out, (count, dim)), scores=(scores, (others,)))
+
+
+def budget_graph(network: SplitViT, card: ModelCard) -> onnx.ModelProto:
+    """alpha t_low + (1 - alpha) t_up."""
+    graph = _Graph("budget", alpha=(1, 1))
+    low, up = (graph.constant(end[0]) for end in (network.gates.low, network.gates.up))
+    rest = graph.add("Sub", graph.constant(np.ones((1, 1), np.float32)), "alpha")
+    token = graph.add("Add", graph.add("Mul", "alpha", low), graph.add("Mul", rest, up))
+    return graph.model(card.id, token=(token, (1, card.dim)))
+
+
+def gate_graph(network: SplitViT, card: ModelCard, index: int) -> onnx.ModelProto:
+    """m of the gate in front of block `index`: relu(sigmoid(w x + b) - sigmoid(v x_budget + c))."""
+    graph, gates = _Graph(f"gate {index}", tokens=("tokens", card.dim)), network.gates
+
+    def opened(start: int, end: int, weight: torch.Tensor, bias: torch.Tensor) -> str:
+        rows = graph.add("Slice", "tokens", *(graph.constant([part]) for part in (start, end, 0)))
+        product = graph.add("MatMul", rows, graph.constant(weight[index - 1, :, None]))
+        return str(graph.add("Sigmoid", graph.add("Add", product, graph.constant(bias[index - 1 : index]))))
+
+    excess = graph.add("Sub", opened(1, -1, gates.w, gates.b), opened(-1, _LIMIT, gates.v, gates.c))
+    weights = graph.add("Squeeze", graph.add("Relu", excess), graph.constant([1]))
+    return graph.model(card.id, weights=(weights, ("patches",)))
 
 
 def exit_graph(network: SplitViT, card: ModelCard, index: int) -> onnx.ModelProto:
@@ -134,6 +166,11 @@ def exit_graph(network: SplitViT, card: ModelCard, index: int) -> onnx.ModelProt
 
 
 def _stem_layer(graph: _Graph, x: str, layer: nn.Module) -> str:
+    if isinstance(layer, StemBlock):
+        inner = x
+        for part in (layer.conv1, layer.norm1, layer.act, layer.conv2, layer.norm2):
+            inner = _stem_layer(graph, inner, part)
+        return str(graph.add("Add", x, inner))
     if isinstance(layer, nn.Conv2d):
         stride, padding = list(layer.stride), [int(side) for side in layer.padding]
         weights = [graph.constant(layer.weight)]

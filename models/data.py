@@ -7,7 +7,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 from ..errors import DataError, MissingExtra, UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
+from .holdout import divided
 
 __all__ = ["IMAGE_SUFFIXES", "NAMED", "Dataset", "fit_images", "load_data", "read_image"]
 
@@ -157,19 +158,35 @@ def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
     return _stacked(images, labels, names, path, card)
 
 
-def _named_path(name: str, split: str, data_dir: Path | None) -> Path:
+def _named_path(name: str, split: str, data_dir: Path | None) -> Path | None:
+    """Where a named set's split lies; None for a calibration split to be kept out of the training one."""
     given = data_dir or (Path(os.environ["SPLITPOINT_DATA"]) if "SPLITPOINT_DATA" in os.environ else None)
     if given is None:
         raise DataError(f"the data set {name} is not built in: give --data-dir or set SPLITPOINT_DATA")
-    aliases = {"evaluation": ("evaluation", "test"), "calibration": ("calibration",), "train": ("train",)}[
-        split
-    ]
+    aliases = ("evaluation", "test") if split == "evaluation" else (split,)
     for root in (given / name, given):
         for alias in aliases:
             for candidate in (root / f"{alias}.parquet", root / alias):
                 if candidate.exists():
                     return candidate
+    if split == "calibration":
+        return None
     raise DataError(f"there is no {name}/{split}.parquet nor a folder {name}/{split} in {given}")
+
+
+def _read(path: Path, card: ModelCard | None) -> Dataset:
+    return _read_folder(path, card) if path.is_dir() else _read_parquet(path, card)
+
+
+def _named(name: str, split: str, card: ModelCard | None, data_dir: Path | None) -> Dataset:
+    """A split of a named set; without a calibration file both it and the rest come out of the training one."""
+    path = _named_path(name, split, data_dir)
+    kept_out = split == "train" and _named_path(name, "calibration", data_dir) is None
+    if path is not None and not kept_out:
+        return _read(path, card)
+    whole = _read(path or cast(Path, _named_path(name, "train", data_dir)), card)
+    chosen = divided(len(whole), split)
+    return Dataset(whole.images[chosen], whole.labels[chosen], whole.classes)
 
 
 def load_data(
@@ -184,8 +201,10 @@ def load_data(
     card      images are resized and converted to its size and channels, labels checked against its classes
     data_dir  where named sets lie (NAME/SPLIT.parquet or NAME/SPLIT/CLASS/*.png); default $SPLITPOINT_DATA
 
-    A file or folder has no splits of its own: `split` is not looked at. UsageError for an unknown name or
-    split, DataError for what cannot be read, MissingExtra without scikit-learn or pyarrow if they are needed.
+    The calibration split of a named set is, where no file has it, a tenth kept out of the training one
+    (`holdout.divided`). A file or folder has no splits of its own: `split` is not looked at. UsageError for
+    an unknown name or split, DataError for what cannot be read, MissingExtra without scikit-learn or pyarrow
+    if they are needed.
     """
     if split not in _SPLITS:
         raise UsageError(f"unknown split '{split}'; {did_you_mean(split, _SPLITS)}")
@@ -195,11 +214,11 @@ def load_data(
         data = Dataset(images, labels, tuple("0123456789"))
         return Dataset(fit_images(data.images, card), data.labels, data.classes) if card else data
     if name in NAMED:
-        path = _named_path(name, split, Path(data_dir) if data_dir else None)
-    elif not path.exists():
+        return _named(name, split, card, Path(data_dir) if data_dir else None)
+    if not path.exists():
         if len(path.parts) == 1 and not path.suffix:
             raise UsageError(
                 f"unknown data set '{name}'; {did_you_mean(name, NAMED)}, or give a path that exists"
             )
         raise DataError(f"there is no data at {path}")
-    return _read_folder(path, card) if path.is_dir() else _read_parquet(path, card)
+    return _read(path, card)

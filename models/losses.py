@@ -8,6 +8,7 @@ are confidently wrong, and a thousand digits leave many of those to the first ex
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -29,9 +30,18 @@ def exit_loss(qbar: Tensor, labels: Tensor, margin: float, ce_weight: float) -> 
     return hinge + ce_weight * functional.cross_entropy(qbar, labels)
 
 
-def backbone_loss(network: SplitViT, images: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """First part of the regime: cross-entropy of the last exit alone, on its own logits q."""
-    x, _ = network.run(network.embed(images), 0, network.card.depth)
+def backbone_loss(
+    network: SplitViT, images: Tensor, labels: Tensor, smoothing: float, order: Tensor | None = None
+) -> Tensor:
+    """First part of the regime: cross-entropy of the last exit alone, on its own logits q.
+
+    order  int64 (B, k), the patch tokens that the blocks see, 1 being the first; all of them by default
+    """
+    x = network.embed(images)
+    if order is not None:
+        patches = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+        x = torch.cat([x[:, :1], patches], dim=1)
+    x, _ = network.run(x, 0, network.card.depth)
     q, _ = network.exit(x, len(network.card.exits) - 1)
     return functional.cross_entropy(q, labels, label_smoothing=smoothing)
 

@@ -22,9 +22,11 @@ def embed_macs(card: ModelCard) -> int:
         return card.patch_tokens * card.channels * card.patch**2 * card.dim
     total, width = 0, card.channels
     height, breadth = card.image_size
-    for out in card.stem_channels:
+    for place, out in enumerate(card.stem_channels):
         height, breadth = height // 2, breadth // 2
         total += height * breadth * 9 * width * out
+        if place == 0:
+            total += card.stem_blocks * 2 * height * breadth * 9 * out * out
         width = out
     return total + card.patch_tokens * 9 * width * card.dim
 

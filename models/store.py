@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ..codec.entropy import is_table, tables_crc
 from ..errors import DataError, UsageError, did_you_mean
 from .card import ModelCard, has_card, read_card, read_metadata
+from .joint_file import JOINT, joint_path, read_joint, save_joint
 
 if TYPE_CHECKING:
     from .vit import SplitViT
@@ -23,7 +24,9 @@ __all__ = [
     "codec_arrays",
     "load_network",
     "model_id",
+    "network_id",
     "resolve",
+    "save_codes",
     "save_network",
     "save_tables",
 ]
@@ -35,7 +38,7 @@ _TABLES_CRC = "tables_crc"
 
 def built_in_models() -> list[str]:
     """Names of the models that come with the package."""
-    return sorted(path.stem for path in _WEIGHTS.glob("*.safetensors"))
+    return sorted(path.stem for path in _WEIGHTS.glob("*.safetensors") if "." not in path.stem)
 
 
 def resolve(name_or_path: str | Path) -> Path:
@@ -64,6 +67,11 @@ def model_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
     return digest.hexdigest()[:16]
 
 
+def network_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    """As `model_id`, over what blocks and exits compute with: neither codec nor gates."""
+    return model_id({k: v for k, v in tensors.items() if not k.startswith((_CODEC, JOINT, "gates."))})
+
+
 def _read(path: Path) -> dict[str, NDArray[np.generic]]:
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -75,11 +83,15 @@ def _read(path: Path) -> dict[str, NDArray[np.generic]]:
 
 
 def codec_arrays(path: Path | str) -> dict[str, NDArray[np.generic]]:
-    """The codec's arrays (`codec.*`) of a model file, floats widened to float32. No torch.
+    """The codec's arrays (`codec.*`) of a model file, and the joint codes (`jscc.*`) in it or beside it. No torch.
 
-    DataError where code tables do not have the CRC that the file names.
+    Floats are widened to float32. DataError where code tables do not have the CRC that the file names.
     """
-    arrays = {k: v for k, v in _read(Path(path)).items() if k.startswith(_CODEC)}
+    tensors = _read(Path(path))
+    arrays = {k: v for k, v in tensors.items() if k.startswith((_CODEC, JOINT))}
+    beside = joint_path(Path(path))
+    if beside.is_file():
+        arrays |= read_joint(beside, network_id(tensors))
     named = read_metadata(path).get(_TABLES_CRC)
     if named is not None and named != _crc_text(arrays):
         raise DataError(f"{path}: the code tables do not match their CRC {named}")
@@ -96,7 +108,8 @@ def save_network(
     tensors: dict[str, NDArray[np.generic]] = {}
     for name, value in network.state_dict().items():
         if not name.endswith("num_batches_tracked"):
-            tensors[name] = value.detach().cpu().float().numpy().astype(np.float16)
+            # The file format keeps bytes as they lie, and a convolution's may lie channels last.
+            tensors[name] = np.ascontiguousarray(value.detach().cpu().float().numpy().astype(np.float16))
     for name, array in codec.items():
         if not name.startswith(_CODEC):
             raise UsageError(f"codec array '{name}' must be named {_CODEC}*")
@@ -119,6 +132,15 @@ def save_tables(
     out = Path(out or path)
     _write(out, {**kept, **tables}, read_metadata(path))
     return out
+
+
+def save_codes(
+    path: Path | str, arrays: Mapping[str, NDArray[np.generic]], training: Mapping[str, object]
+) -> Path:
+    """Write joint codes (`jscc.{cut}.*`) beside a model file, whose id stays as it is; returns their path."""
+    beside = joint_path(Path(path))
+    save_joint(beside, network_id(_read(Path(path))), arrays, training)
+    return beside
 
 
 def _write(path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:

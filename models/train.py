@@ -1,12 +1,11 @@
-"""Training of the default network `clutter` in the "mixed" regime (arXiv 2407.14320).
+"""Training of a network in the "mixed" regime (arXiv 2407.14320).
 
-1. The backbone with its last exit alone (cross-entropy, smoothed labels). The first sixth has few fragments
-   on a canvas, then more and more: among all of them from the start it learns nothing for a long time.
+1. The backbone with its last exit alone (cross-entropy, smoothed labels).
 2. All exits together with the backbone, and behind a codec whose cut, keep, dims and bits are drawn anew for
    each step (`losses.mixed_loss`). The bottlenecks start from the principal axes of the activations.
 
-Every epoch sees fresh canvases. All draws are keyed by (seed, epoch), and each epoch ends in a checkpoint, so
-that a run that was killed goes on to the same weights.
+Every epoch sees fresh views of the training samples. All draws are keyed by (seed, epoch), and each epoch
+ends in a checkpoint, so that a run that was killed goes on to the same weights.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import DataError, MissingExtra
-from . import clutter
 from .data import Dataset, load_data
 from .evaluate import exit_logits
 from .recursion import prediction
 from .store import save_network
-from .train_config import TrainConfig
+from .train_config import TrainConfig, network_config
 from .train_run import TrainRun
+from .training_data import ClutterData, StoredData, TrainingData
 
-__all__ = ["TrainConfig", "train"]
+__all__ = ["TrainConfig", "network_config", "train"]
 
 
 def _accuracies(run: TrainRun, data: Dataset) -> list[float]:
@@ -38,11 +37,21 @@ def _accuracies(run: TrainRun, data: Dataset) -> list[float]:
     return [round(float(value), 4) for value in right.mean(axis=0)]
 
 
-def train(config: TrainConfig, out: Path) -> Path:
+def _data(config: TrainConfig, data_dir: Path | None) -> TrainingData:
+    if config.network == "clutter":
+        return ClutterData(config.seed, config.views, config.parts()[0] // 6)
+    card = config.card()
+    return StoredData(
+        config.seed, lambda split: load_data(config.network, split, card=card, data_dir=data_dir)
+    )
+
+
+def train(config: TrainConfig, out: Path, data_dir: Path | None = None) -> Path:
     """Train and write the model file; returns its path.
 
-    out  the file (NAME.safetensors; NAME.training/ beside it is the working folder), or the working folder
-         itself, where clutter.safetensors is put
+    out       the file (NAME.safetensors; NAME.training/ beside it is the working folder), or the working
+              folder itself, where NETWORK.safetensors is put
+    data_dir  where named data sets lie (`load_data`); `clutter` needs none
 
     The working folder gets checkpoint.pt, from which a later call with the same configuration goes on, and
     logs/ for TensorBoard. The card records the configuration, the seconds of training and the accuracy at
@@ -57,27 +66,26 @@ def train(config: TrainConfig, out: Path) -> Path:
     out = Path(out)
     to_file = out.suffix == ".safetensors"
     folder = out.with_suffix(".training") if to_file else out
-    path = out if to_file else out / "clutter.safetensors"
+    path = out if to_file else out / f"{config.network}.safetensors"
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
     if config.threads:
         torch.set_num_threads(config.threads)
-    run = TrainRun(config, folder)
+    run = TrainRun(config, _data(config, data_dir), folder)
     run.resume()
-    held_out = load_data("clutter", "calibration")
     epochs = sum(config.parts())
-    steps = config.canvases_per_digit * clutter.SPLIT_SIZES["train"] // config.batch
+    steps = len(run.data.epoch(run.epoch)[1]) // config.batch
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with SummaryWriter(str(folder / "logs")) as log, Progress(*columns, console=console) as bar:
-        task = bar.add_task("training clutter", total=epochs * steps, completed=run.epoch * steps)
+        task = bar.add_task(f"training {config.network}", total=epochs * steps, completed=run.epoch * steps)
         while run.epoch < epochs:
             began = time.perf_counter()
             loss = run.one_epoch(lambda: bar.advance(task))
             run.seconds += time.perf_counter() - began
-            found = _accuracies(run, held_out)
+            found = _accuracies(run, run.data.held_out)
             log.add_scalar("loss", loss, run.epoch)
             for after, value in zip(config.exits, found, strict=True):
                 log.add_scalar(f"calibration_accuracy/block_{after}", value, run.epoch)
@@ -89,13 +97,13 @@ def train(config: TrainConfig, out: Path) -> Path:
             run.save()
     short = "" if config.epochs is None else f" --epochs {config.epochs}"
     record: dict[str, object] = {
-        "command": f"splitpoint train clutter --seed {config.seed}{short}",
+        "command": f"splitpoint train {config.network} --seed {config.seed}{short}",
         "config": config.model_dump(exclude={"accelerator", "threads"}, mode="json"),
         "seconds": round(run.seconds, 1),
         "device": str(run.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "evaluation_accuracy": _accuracies(run, load_data("clutter", "evaluation")),
+        "evaluation_accuracy": _accuracies(run, run.data.evaluation),
     }
     save_network(path, run.network, run.card.model_copy(update={"training": record}), run.codec_arrays())
     return path

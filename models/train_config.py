@@ -1,34 +1,41 @@
-"""What decides the weights of the default network, and where they are computed."""
+"""What decides the weights of a trained network, and where they are computed."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..errors import UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
 
-__all__ = ["TrainConfig"]
+__all__ = ["NETWORKS", "TrainConfig", "network_config"]
 
 
 class TrainConfig(BaseModel):
     """Configuration of `train`; `accelerator` and `threads` are where, all else is what.
 
-    An epoch is `canvases_per_digit` fresh canvases of each of the 1000 training digits. `epochs`, when set,
-    replaces both counts, three fifths for the backbone. `threads` 0 leaves torch's own number.
+    An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts,
+    three fifths for the backbone. `matrix_rate`, when not 0, trains the blocks' matrices by Muon at that rate
+    and the rest by AdamW (`optimizers.Optimizers`). The backbone's first three quarters see only `token_share`
+    of an image's patch tokens, at random (PatchDropout, arXiv 2208.07220): fewer tokens are less time, and a
+    tail that will be sent few of them learns to live with it. `threads` 0 leaves torch's own number.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    network: Literal["clutter", "cifar10"] = "clutter"
     seed: int = Field(0, ge=0)
     epochs: int | None = Field(None, ge=2)
     backbone_epochs: int = Field(48, ge=1)
     mixed_epochs: int = Field(28, ge=1)
-    canvases_per_digit: int = Field(2, ge=1)
+    views: int = Field(2, ge=1)
     batch: int = Field(64, ge=2)
     backbone_rate: float = Field(1e-3, gt=0)
     mixed_rate: float = Field(6e-4, gt=0)
+    matrix_rate: float = Field(0.0, ge=0)
+    token_share: float = Field(1.0, gt=0, le=1)
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     margin: float = Field(0.2, ge=0)
@@ -49,11 +56,6 @@ class TrainConfig(BaseModel):
         backbone = min(self.epochs - 1, max(1, round(0.6 * self.epochs)))
         return backbone, self.epochs - backbone
 
-    def fragments(self, epoch: int) -> int:
-        """Fragments on the canvases of one epoch: they become more over the backbone's first sixth."""
-        ramp = self.parts()[0] // 6
-        return clutter.FRAGMENTS if epoch >= ramp else clutter.FRAGMENTS * epoch // ramp
-
     def identity(self) -> str:
         """Text that is equal for configurations that lead to the same weights."""
         return self.model_dump_json(exclude={"accelerator", "threads"})
@@ -61,18 +63,68 @@ class TrainConfig(BaseModel):
     def card(self) -> ModelCard:
         """The network's card, not yet with an id."""
         return ModelCard(
-            name="clutter",
-            image_size=(clutter.CANVAS, clutter.CANVAS),
-            channels=1,
-            classes=tuple("0123456789"),
-            mean=(0.2,),
-            std=(0.18,),
-            stem="conv",
-            patch=8,
+            name=self.network,
             dim=self.dim,
             depth=self.depth,
             heads=self.heads,
             mlp_ratio=self.mlp_ratio,
             exits=self.exits,
             exit_state_dim=self.exit_state_dim,
+            **_INPUTS[self.network],
         )
+
+
+_INPUTS: dict[str, dict[str, Any]] = {
+    "clutter": {
+        "image_size": (clutter.CANVAS, clutter.CANVAS),
+        "channels": 1,
+        "classes": tuple("0123456789"),
+        "mean": (0.2,),
+        "std": (0.18,),
+        "stem": "conv",
+        "patch": 8,
+    },
+    "cifar10": {
+        "image_size": (32, 32),
+        "channels": 3,
+        "classes": (
+            "airplane",
+            "automobile",
+            "bird",
+            "cat",
+            "deer",
+            "dog",
+            "frog",
+            "horse",
+            "ship",
+            "truck",
+        ),
+        "mean": (0.491, 0.482, 0.447),
+        "std": (0.247, 0.244, 0.262),
+        "stem": "conv",
+        "stem_blocks": 2,
+        "patch": 4,
+    },
+}
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "clutter": {},
+    "cifar10": {
+        "backbone_epochs": 12,
+        "mixed_epochs": 4,
+        "views": 1,
+        "batch": 96,
+        "backbone_rate": 2e-3,
+        "mixed_rate": 1e-3,
+        "matrix_rate": 0.02,
+        "token_share": 0.5,
+    },
+}
+"""What each named network's training does otherwise than TrainConfig's defaults."""
+
+
+def network_config(name: str, **changes: Any) -> TrainConfig:
+    """The configuration that trains a named network, with changes. UsageError for an unknown name."""
+    if name not in NETWORKS:
+        raise UsageError(f"unknown network '{name}'; {did_you_mean(name, NETWORKS)}")
+    return TrainConfig.model_validate({"network": name} | NETWORKS[name] | changes)

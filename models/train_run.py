@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,18 @@ from ..codec.entropy import fit_tables
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError
 from ..seeding import generator
-from . import clutter
 from .card import ModelCard
 from .compression import Bottleneck
 from .losses import backbone_loss, mixed_loss
+from .optimizers import Optimizers, rate_factor
 from .preprocess import normalise
 from .train_config import TrainConfig
+from .training_data import TrainingData
 from .vit import SplitViT
 
 __all__ = ["TrainRun"]
 
-_OTHER_CANVASES = 1 << 20  # an epoch that training never reaches
+_OTHER_EPOCH = 1 << 20  # one that training never reaches
 
 
 def _device(accelerator: str) -> torch.device:
@@ -34,25 +34,6 @@ def _device(accelerator: str) -> torch.device:
         raise UsageError("accelerator cuda: torch finds no CUDA device here")
     use_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
     return torch.device("cuda" if use_cuda else "cpu")
-
-
-def _optimizer(
-    network: nn.Module, bottlenecks: Sequence[nn.Module], rate: float, decay: float
-) -> torch.optim.AdamW:
-    """AdamW that shrinks the network's matrices; vectors and bottlenecks are left to the loss."""
-    shrunk = [p for p in network.parameters() if p.ndim > 1]
-    rest = [p for p in network.parameters() if p.ndim <= 1]
-    rest += [p for bottleneck in bottlenecks for p in bottleneck.parameters()]
-    groups = [{"params": shrunk, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
-
-
-def _rate(step: int, steps: int, peak: float) -> float:
-    """Linear warm-up over a twentieth of the steps, then a cosine to a hundredth of the peak."""
-    warm = max(1, steps // 20)
-    if step < warm:
-        return peak * (step + 1) / warm
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, steps - warm))))
 
 
 def _draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any]:
@@ -69,26 +50,33 @@ def _draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, An
 class TrainRun:
     """State of `train`. `folder` holds checkpoint.pt, which `resume` reads and `save` writes."""
 
-    def __init__(self, config: TrainConfig, folder: Path) -> None:
-        self.config = config
+    def __init__(self, config: TrainConfig, data: TrainingData, folder: Path) -> None:
+        self.config, self.data = config, data
         self.checkpoint = folder / "checkpoint.pt"
         self.device = _device(config.accelerator)
         self.card = config.card()
         torch.manual_seed(config.seed)
         self.network = SplitViT(self.card).to(self.device)
+        # Convolutions are half again as fast with the channels last.
+        self.network.patch_embed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bottlenecks = [Bottleneck(self.card.dim).to(self.device) for _ in range(1, self.card.depth)]
         self.epoch = 0
         self.seconds = 0.0
-        self.optimizer = _optimizer(self.network, [], config.backbone_rate, config.weight_decay)
+        self.optimizer = Optimizers(
+            self.network, [], config.backbone_rate, config.weight_decay, config.matrix_rate
+        )
 
     def _begin_mixed(self) -> None:
         config = self.config
-        self.optimizer = _optimizer(self.network, self.bottlenecks, config.mixed_rate, config.weight_decay)
+        # Exits and bottlenecks are new: the matrices they hang on go on more slowly.
+        self.optimizer = Optimizers(
+            self.network, self.bottlenecks, config.mixed_rate, config.weight_decay, config.matrix_rate / 2
+        )
 
     @torch.no_grad()
     def _activations(self, samples: int) -> list[tuple[Tensor, Tensor]]:
-        """Tokens (B, n+1, d) and scores (B, n) after each block but the last, on training canvases."""
-        images, _ = clutter.training_canvases(self.config.seed, _OTHER_CANVASES, 1)
+        """Tokens (B, n+1, d) and scores (B, n) after each block but the last, on training samples."""
+        images, _ = self.data.epoch(_OTHER_EPOCH)
         self.network.eval()
         x = self.network.embed(self._input(images[:samples]))
         found = []
@@ -97,6 +85,14 @@ class TrainRun:
             found.append((x, scores))
         self.network.train()
         return found
+
+    def _some_tokens(self, batch: int, rng: np.random.Generator) -> Tensor:
+        """int64 (batch, k): patch tokens drawn at random for each sample, the first is 1."""
+        count = self.card.patch_tokens
+        drawn = rng.random((batch, count)).argsort(axis=1)[
+            :, : max(1, round(self.config.token_share * count))
+        ]
+        return torch.from_numpy(drawn + 1).to(self.device)
 
     def _input(self, images: np.ndarray) -> Tensor:
         return torch.from_numpy(normalise(images, self.card)).to(self.device)
@@ -109,7 +105,7 @@ class TrainRun:
             "seconds": self.seconds,
             "network": self.network.state_dict(),
             "bottlenecks": [b.state_dict() for b in self.bottlenecks],
-            "optimizer": self.optimizer.state_dict(),
+            "optimizer": self.optimizer.state(),
         }
         partial = self.checkpoint.with_suffix(".part")
         torch.save(state, partial)
@@ -133,7 +129,7 @@ class TrainRun:
             bottleneck.load_state_dict(values)
         if self.epoch > self.config.parts()[0]:
             self._begin_mixed()
-        self.optimizer.load_state_dict(state["optimizer"])
+        self.optimizer.load(state["optimizer"])
         return True
 
     def one_epoch(self, tick: Callable[[], None]) -> float:
@@ -145,11 +141,9 @@ class TrainRun:
                 bottleneck.start_from(tokens.reshape(-1, self.card.dim))
             self._begin_mixed()
         in_mixed = self.epoch >= backbone
-        peak, epochs = (config.mixed_rate, mixed) if in_mixed else (config.backbone_rate, backbone)
+        epochs = mixed if in_mixed else backbone
         done = self.epoch - backbone if in_mixed else self.epoch
-        images, labels = clutter.training_canvases(
-            config.seed, self.epoch, config.canvases_per_digit, config.fragments(self.epoch)
-        )
+        images, labels = self.data.epoch(self.epoch)
         steps = len(images) // config.batch
         draws = generator(config.seed, "compression-training", self.epoch)
         total = 0.0
@@ -163,13 +157,12 @@ class TrainRun:
                     self.network, bottleneck, x, y, margin=config.margin, ce_weight=config.ce_weight, **drawn
                 )
             else:
-                loss = backbone_loss(self.network, x, y, config.label_smoothing)
-            for group in self.optimizer.param_groups:
-                group["lr"] = _rate(done * steps + step, epochs * steps, peak)
-            self.optimizer.zero_grad(set_to_none=True)
+                few = self.epoch < 0.75 * backbone and config.token_share < 1
+                order = self._some_tokens(len(y), draws) if few else None
+                loss = backbone_loss(self.network, x, y, config.label_smoothing, order)
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimizer.step()
+            self.optimizer.step(rate_factor(done * steps + step, epochs * steps))
             total += loss.item()
             tick()
         self.epoch += 1

@@ -1,12 +1,17 @@
-"""A tiny network and its pieces, made once."""
+"""A tiny network and its pieces, made once, and small files of data."""
 
 from __future__ import annotations
 
+import io
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
+from PIL import Image
 
 from splitpoint.models.card import ModelCard
 from splitpoint.models.compression import Bottleneck
@@ -36,6 +41,20 @@ def tiny_card(**changes: object) -> ModelCard:
 def tiny_network(seed: int = 0, **changes: object) -> SplitViT:
     torch.manual_seed(seed)
     return SplitViT(tiny_card(**changes)).eval()
+
+
+def write_cifar10(folder: Path, sizes: Mapping[str, int]) -> None:
+    """Noise in CIFAR-10's shape as cifar10/SPLIT.parquet; image i of a split has the label i % 10."""
+    (folder / "cifar10").mkdir()
+    for split, count in sizes.items():
+        rng = np.random.default_rng(count)
+        cells = []
+        for pixels in rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8):
+            buffer = io.BytesIO()
+            Image.fromarray(pixels).save(buffer, "PNG")
+            cells.append(buffer.getvalue())
+        table = pa.table({"image": cells, "label": [place % 10 for place in range(count)]})
+        parquet.write_table(table, folder / "cifar10" / f"{split}.parquet")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +92,21 @@ def test_named_sets_are_read_from_the_data_directory(tmp_path: Path, monkeypatch
     assert load_data("cifar10").images.shape == (1, 32, 32, 3)
     with pytest.raises(DataError, match=r"cifar10/train\.parquet"):
         load_data("cifar10", "train")
+
+
+def test_a_calibration_split_is_kept_out_of_the_training_one(tmp_path: Path) -> None:
+    (tmp_path / "cifar10").mkdir()
+    images: list[object] = [_bytes(_picture(place, (32, 32))) for place in range(50)]
+    train = _parquet(tmp_path / "cifar10" / "train.parquet", images, [place % 10 for place in range(50)])
+    shown = {
+        split: load_data("cifar10", split, data_dir=tmp_path).images[:, 0, 0, 0].tolist()
+        for split in ("train", "calibration")
+    }
+    assert (len(shown["train"]), len(shown["calibration"])) == (45, 5)
+    assert sorted(shown["train"] + shown["calibration"]) == list(range(50))
+    assert shown["calibration"] != list(range(45, 50))
+    shutil.copy(train, tmp_path / "cifar10" / "calibration.parquet")
+    assert len(load_data("cifar10", "train", data_dir=tmp_path)) == 50
 
 
 def test_clutter_needs_no_files() -> None:

@@ -11,16 +11,19 @@ from safetensors.numpy import load_file
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models import train_run
 from splitpoint.models.card import read_card
-from splitpoint.models.data import load_data
+from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.evaluate import exit_logits
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction
 from splitpoint.models.store import codec_arrays, load_network, resolve
-from splitpoint.models.train import TrainConfig, train
+from splitpoint.models.train import TrainConfig, network_config, train
+from splitpoint.models.training_data import ClutterData, StoredData
+
+from .conftest import write_cifar10
 
 SMALL = TrainConfig(
     epochs=2,
-    canvases_per_digit=1,
+    views=1,
     batch=100,
     dim=12,
     depth=2,
@@ -79,10 +82,40 @@ def test_epochs_are_shared_out_and_fragments_come_by_and_by() -> None:
     assert TrainConfig().parts() == (TrainConfig().backbone_epochs, TrainConfig().mixed_epochs)
     assert TrainConfig(epochs=10).parts() == (6, 4)
     assert TrainConfig(epochs=2).parts() == (1, 1)
-    counts = [TrainConfig().fragments(epoch) for epoch in range(TrainConfig().backbone_epochs)]
+    data = ClutterData(0, 1, ramp=8)
+    counts = [data.fragments(epoch) for epoch in range(9)]
     assert counts[0] == 0
     assert counts == sorted(counts)
-    assert counts[-1] == TrainConfig().fragments(10_000) > 5
+    assert counts[-1] == data.fragments(10_000) > 5
+
+
+def test_a_named_network_is_trained_from_its_own_data(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, {"train": 40, "test": 10})
+    config = network_config("cifar10", epochs=2, batch=12, dim=12, depth=2, heads=2, exits=(1, 2), threads=1)
+    path = train(config, tmp_path / "out", tmp_path)
+    assert path == tmp_path / "out" / "cifar10.safetensors"
+    network, card = load_network(path)
+    assert (card.name, card.stem_blocks, card.classes[6]) == ("cifar10", 2, "frog")
+    assert exit_logits(network, card, load_data("cifar10", data_dir=tmp_path)).shape == (10, 2, 10)
+    with pytest.raises(UsageError, match="did you mean 'cifar10'"):
+        network_config("cifar")
+    with pytest.raises(DataError, match="--data-dir"):
+        train(config, tmp_path / "other")
+
+
+def test_views_are_a_function_of_seed_and_epoch_and_keep_their_labels() -> None:
+    flat = np.arange(200, dtype=np.uint8)[:, None, None, None].repeat(16, 1).repeat(24, 2).repeat(3, 3)
+    sets = dict.fromkeys(("train", "calibration", "evaluation"), Dataset(flat, np.arange(200), ()))
+    data = StoredData(3, sets.__getitem__)
+    images, labels = data.epoch(5)
+    assert sorted(labels) == list(range(200))
+    # A flat image stays flat but for its tone: the label follows its image.
+    assert abs(images.mean(axis=(1, 2, 3)) - labels)[(labels > 30) & (labels < 225)].max() <= 21
+    again, again_labels = StoredData(3, sets.__getitem__).epoch(5)
+    np.testing.assert_array_equal(images, again)
+    np.testing.assert_array_equal(labels, again_labels)
+    for other in (StoredData(4, sets.__getitem__).epoch(5), data.epoch(6)):
+        assert (other[1] != labels).any()
 
 
 def test_configurations_are_checked(tmp_path: Path) -> None:
