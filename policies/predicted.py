@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ..channel.rate import wire_bytes
+from ..models.card import ModelCard
 from ..models.profile import Profile
 from .decision import Decision
 from .deployment import Deployment
@@ -20,10 +22,19 @@ from .outcomes import walk
 from .rules import energy_j, utility
 from .service_time import Pace, segment_time, segments
 
-__all__ = ["PredictedUtility"]
+__all__ = ["PredictedUtility", "Prediction", "server_seconds"]
 
 _LOGISTIC = 1.702
 """Scale at which a logistic distribution comes nearest to a normal one; its tails are heavier, as a fade's are."""
+
+
+class Prediction(NamedTuple):
+    """Means for each candidate, float64 (candidates,); latency from the moment of the decision."""
+
+    utility: np.ndarray
+    latency_s: np.ndarray
+    energy_j: np.ndarray
+    airtime_s: np.ndarray
 
 
 class PredictedUtility:
@@ -68,7 +79,13 @@ class PredictedUtility:
     def at(
         self, rate_bps: float, rate_sigma_db: float, round_trip_s: float, time_left_s: float, queue: int
     ) -> np.ndarray:
-        """Expected utility, float64 (candidates,), of a request whose deadline is `time_left_s` away.
+        """Expected utility, float64 (candidates,): that of `expect`."""
+        return self.expect(rate_bps, rate_sigma_db, round_trip_s, time_left_s, queue).utility
+
+    def expect(
+        self, rate_bps: float, rate_sigma_db: float, round_trip_s: float, time_left_s: float, queue: int
+    ) -> Prediction:
+        """What each candidate gives and costs for a request whose deadline is `time_left_s` away.
 
         The rate is log-normal with that spread, so that a Decision which would be late at a somewhat lower rate is
         not mistaken for a good one.
@@ -84,50 +101,31 @@ class PredictedUtility:
         with np.errstate(divide="ignore", over="ignore"):
             least_bps = np.where(budget_s > 0.0, bits / np.maximum(budget_s, 1e-9), np.inf)
             lost = self._offloaded / (1.0 + (rate_bps / least_bps) ** (_LOGISTIC / sigma))
-        replied = self._value(rate_bps, sigma, other_s, bits, np.maximum(budget_s, 0.0), time_left_s, queue)
-        tried_s = np.maximum(0.0, answer_by_s - self._head_s)
-        fallen_back = self._utility(
-            self._fallback_correct,
-            np.maximum(self._head_s, answer_by_s) + self._reserve_s,
-            energy_j(d.power, self._fallback_s, tried_s, 0.0 * tried_s, 0.0 * tried_s),
-            tried_s,
-            time_left_s,
-            queue,
-        )
-        total = (1.0 - lost) * replied + lost * fallen_back
-        return np.add.reduceat(total * self._weight, self._starts)
-
-    def _value(
-        self,
-        rate_bps: float,
-        sigma: float,
-        other_s: np.ndarray,
-        bits: np.ndarray,
-        budget_s: np.ndarray,
-        time_left_s: float,
-        queue: int,
-    ) -> np.ndarray:
-        """Utility where the reply comes in time (or the answer is local)."""
         # The mean of 1 / rate over the log-normal rate, as far as the reply is in time at all.
-        on_air_s = np.minimum(bits * (math.exp(min(0.5 * sigma * sigma, 50.0)) / rate_bps), budget_s)
+        on_air_s = np.minimum(
+            bits * (math.exp(min(0.5 * sigma * sigma, 50.0)) / rate_bps), np.maximum(budget_s, 0.0)
+        )
         up_s = on_air_s * self._up / np.maximum(bits, 1.0)
-        wait_s = other_s - self._head_s
-        energy = energy_j(self._deployment.power, self._head_s, up_s, on_air_s - up_s, wait_s)
-        return self._utility(self._correct, other_s + on_air_s, energy, on_air_s, time_left_s, queue)
+        energy = energy_j(d.power, self._head_s, up_s, on_air_s - up_s, other_s - self._head_s)
+        replied = _case(self._correct, other_s + on_air_s, energy, on_air_s, time_left_s)
+        tried_s = np.maximum(0.0, answer_by_s - self._head_s)
+        energy = energy_j(d.power, self._fallback_s, tried_s, 0.0 * tried_s, 0.0 * tried_s)
+        fallen_s = np.maximum(self._head_s, answer_by_s) + self._reserve_s
+        fallen_back = _case(self._fallback_correct, fallen_s, energy, tried_s, time_left_s)
+        means = np.add.reduceat(
+            ((1.0 - lost) * replied + lost * fallen_back) * self._weight, self._starts, axis=1
+        )
+        correct, latency_s, energy, airtime_s, late = means
+        value = utility(correct, latency_s, energy, airtime_s, late, d.weights)
+        value = value - d.weights.latency * queue * latency_s / d.weights.deadline_s
+        return Prediction(value, latency_s, energy, airtime_s)
 
-    def _utility(
-        self,
-        correct: np.ndarray,
-        latency_s: np.ndarray,
-        energy: np.ndarray,
-        airtime_s: np.ndarray,
-        time_left_s: float,
-        queue: int,
-    ) -> np.ndarray:
-        weights = self._deployment.weights
-        late = (latency_s > time_left_s).astype(float)
-        value = utility(correct, latency_s, energy, airtime_s, late, weights)
-        return value - weights.latency * queue * latency_s / weights.deadline_s
+
+def _case(
+    correct: np.ndarray, latency_s: np.ndarray, energy: np.ndarray, airtime_s: np.ndarray, time_left_s: float
+) -> np.ndarray:
+    """(5, rows): what the utility is made of."""
+    return np.stack([correct, latency_s, energy, airtime_s, latency_s > time_left_s])
 
 
 def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.ndarray:
@@ -154,7 +152,7 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
                 block_s[cut],
                 8.0 * wire_bytes(round(nbytes)) if sent else 0.0,
                 8.0 * wire_bytes(profile.reply_bytes) if sent else 0.0,
-                _server_s(profile, cut, exit, int(outcomes.tokens[here][0]), deployment.server)
+                server_seconds(card, cut, exit, int(outcomes.tokens[here][0]), deployment.server)
                 if sent
                 else 0.0,
                 fallback[here].mean(),
@@ -165,7 +163,7 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
     return np.array(rows)
 
 
-def _server_s(profile: Profile, cut: int, exit: int, tokens: int, pace: Pace) -> float:
+def server_seconds(card: ModelCard, cut: int, exit: int, tokens: int, pace: Pace) -> float:
     """Seconds on an idle server from the cut to the exit."""
-    steps = segments(profile.card, cut, tokens)
+    steps = segments(card, cut, tokens)
     return sum(segment_time(pace, 1, step.macs) for step in steps if step.exit <= exit)

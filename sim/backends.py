@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+from ..channel.link import Link
 from ..device.effects import Reading, Reply
+from ..errors import UsageError
 from ..models.profile import Profile
 from ..policies.decision import Decision
 
@@ -12,11 +14,15 @@ __all__ = ["Backend", "ProfileBackend", "Upload"]
 
 
 class Upload(NamedTuple):
-    """One encoded request: bytes on the wire, token count at the server, and what the backend serves it by."""
+    """One encoded request: bytes on the wire, token count at the server, and what the backend serves it by.
+
+    symbols: channel uses beside the bytes, of a request that goes as symbols.
+    """
 
     nbytes: int
     tokens: int
     handle: Any
+    symbols: int = 0
 
 
 class Backend(Protocol):
@@ -30,15 +36,20 @@ class Backend(Protocol):
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         """The request that the device would send from this cut."""
 
+    def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
+        """The request as symbols, made for the estimate `snr_db`; `received` must follow before it is served."""
+
+    def received(self, upload: Upload, link: Link, start_s: float, request_id: int) -> Upload:
+        """Such a request after the link, on which its first symbol was at `start_s`, has added its noise."""
+
     def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
         """The server's answers to a batch of equal cut and token count."""
 
 
 class ProfileBackend:
-    """Looks everything up in an evaluation Profile."""
+    """Looks everything up in a Profile: in a run the evaluation Profile, before it the calibration Profile."""
 
-    def __init__(self, profile: Profile, coder: str) -> None:
-        profile.require("evaluation", coder)
+    def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.reply_bytes = profile.reply_bytes
         self._head = [
@@ -61,6 +72,15 @@ class ProfileBackend:
         if config is None:
             config = self._configs[key] = _config(self._profile, *key)
         return Upload(config.nbytes[sample], config.tokens, (config, sample))
+
+    def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
+        raise UsageError(
+            f"Decision.symbols {decision.symbols:g}: no profile knows what noise does to symbols; "
+            "run engine tensor or live"
+        )
+
+    def received(self, upload: Upload, link: Link, start_s: float, request_id: int) -> Upload:
+        raise UsageError("the profile engine carries no symbols")
 
     def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
         first = self._first_exit_after[cut]

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from ..channel.config import build_link, build_medium, build_report
+from ..policies.oracle import Sight
 from ..policies.service_time import Pace
 from .backends import Backend, ProfileBackend
-from .policy_config import PolicyConfig
+from .policy_config import OraclePolicy, PolicyConfig
 from .records import table
 from .setup import Setup
+from .tuning import hindsight_prices
 from .virtual import VirtualDevice, VirtualRun
 from .virtual_server import VirtualServer
 
@@ -33,8 +35,8 @@ class VirtualEngine:
         self.labels: np.ndarray
         self._backend: Backend
         if engine == "profile":
-            self._backend = ProfileBackend(setup.evaluation, setup.scenario.coder)
-            self.labels = setup.evaluation.labels
+            self._backend = ProfileBackend(setup.lookup)
+            self.labels = setup.lookup.labels
         else:
             from .tensor import TensorBackend
 
@@ -43,6 +45,8 @@ class VirtualEngine:
 
     def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
         """One policy over all requests: the columns of its records."""
+        if isinstance(policy, OraclePolicy) and policy.prices is None and self._has_budgets:
+            policy = policy.model_copy(update={"prices": hindsight_prices(self, policy)})
         setup, scenario = self.setup, self.setup.scenario
         channel = scenario.channel_config()
         uplink, downlink = build_medium(channel.uplink), build_medium(channel.downlink)
@@ -51,7 +55,8 @@ class VirtualEngine:
         for index, (group, arrivals) in enumerate(zip(setup.groups, setup.arrivals(), strict=True)):
             link = build_link(channel.link_of(index), scenario.seed, index)
             report = build_report(channel.report, link, scenario.seed, uplink)
-            session = setup.session(policy, index)
+            sight = Sight(link, uplink, downlink, arrivals, inputs[index])
+            session = setup.session(policy, index, sight)
             devices.append(
                 VirtualDevice(index, session, link, report, group.overhead_s, arrivals, inputs[index])
             )
@@ -66,6 +71,10 @@ class VirtualEngine:
             progress=self._progress,
         )
         return table(run.run(), self.labels, scenario.deadline_s)
+
+    @property
+    def _has_budgets(self) -> bool:
+        return bool(self.setup.scenario.budgets.budgets().active)
 
     def close(self) -> None:
         """Nothing to close: no processes."""

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.rules import UtilityWeights, utility
 from .records import Table
 
-__all__ = ["request_utility", "summarise"]
+__all__ = ["budget_lines", "mean_costs", "request_costs", "request_utility", "summarise"]
 
 
 def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
@@ -25,14 +26,45 @@ def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
     )
 
 
+def request_costs(columns: Table, budgets: Budgets) -> np.ndarray:
+    """What every request cost of each budget that is set, float64 (budgets, requests), in the budgets' units."""
+    costs = {
+        "latency_s": columns["latency_s"],
+        "energy_j": columns["energy_j"],
+        "airtime_s": columns["airtime_up_s"] + columns["airtime_down_s"],
+    }
+    shape = len(budgets.active), len(columns["device"])
+    return np.array([costs[name] for name in budgets.active], float).reshape(shape)
+
+
+def mean_costs(columns: Table, budgets: Budgets) -> np.ndarray:
+    """Mean of `request_costs`, float64 (budgets,)."""
+    return request_costs(columns, budgets).mean(axis=1)
+
+
+def budget_lines(columns: Table, budgets: Budgets) -> dict[str, dict[str, float]]:
+    """Of each budget: the limit, the mean cost, and by what part the mean is above the limit, at least 0."""
+    means = mean_costs(columns, budgets) if len(columns["device"]) else np.full(len(budgets.active), np.nan)
+    return {
+        name: {"budget": limit, "mean": mean, "violation": max(0.0, mean / limit - 1.0)}
+        for name, limit, mean in zip(budgets.active, budgets.limits.tolist(), means.tolist(), strict=True)
+    }
+
+
 def summarise(
-    policy: str, engine: str, issued: int, columns: Table, weights: UtilityWeights
+    policy: str,
+    engine: str,
+    issued: int,
+    columns: Table,
+    weights: UtilityWeights,
+    budgets: Budgets = Budgets(),  # noqa: B008 - frozen
 ) -> dict[str, Any]:
     """One policy's line of the summary.
 
     issued: requests that arrived. Intervals are 95 % intervals of the mean over requests.
-    Latencies of lost requests do not exist; `lost` says how many there are.
+    Latencies of lost requests do not exist; `lost` says how many there are. `feasible`: within all budgets.
     """
+    spent = budget_lines(columns, budgets)
     answered = len(columns["device"])
     pairs = np.stack([columns["device"], columns["request"]], axis=1)
     distinct = len(np.unique(pairs, axis=0))
@@ -61,6 +93,8 @@ def summarise(
         "degraded": int(columns["degraded"].sum()),
         "late": int(columns["late"].sum()),
         "policy_replaced": int(columns["policy_replaced"].sum()),
+        "budgets": spent,
+        "feasible": all(line["violation"] <= FEASIBLE_WITHIN for line in spent.values()),
     }
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -11,7 +12,23 @@ from ..errors import UsageError
 from ..policies.decision import NEVER, Decision
 from .sections import Section
 
-__all__ = ["DecisionConfig", "GreedyPolicy", "PolicyConfig", "ReplayPolicy", "StaticPolicy"]
+__all__ = [
+    "BanditPolicy",
+    "BestStaticPolicy",
+    "CustomPolicy",
+    "DecisionConfig",
+    "GreedyPolicy",
+    "LyapunovPolicy",
+    "NeurosurgeonPolicy",
+    "OraclePolicy",
+    "PolicyConfig",
+    "RandomPolicy",
+    "ReplayPolicy",
+    "StaticPolicy",
+]
+
+EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
+EXPLORE_AFTER: Any = Field(4, ge=1, description="local answers in a row before the link is tried again")
 
 
 class DecisionConfig(Section):
@@ -36,6 +53,11 @@ class DecisionConfig(Section):
     def decision(self) -> Decision:
         return Decision(**self.model_dump())
 
+    @classmethod
+    def of(cls, decision: Decision) -> DecisionConfig:
+        """The section that stands for this Decision."""
+        return cls(**asdict(decision))
+
 
 class StaticPolicy(Section):
     """Always the same Decision."""
@@ -45,13 +67,79 @@ class StaticPolicy(Section):
     decision: DecisionConfig
 
 
+class BestStaticPolicy(Section):
+    """The one Decision that does best in this scenario on calibration data, found by simulation."""
+
+    kind: Literal["best_static"] = "best_static"
+    name: str = "best-static"
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    requests: int = Field(400, ge=1, description="per candidate, over all devices")
+
+
+class RandomPolicy(Section):
+    """Any Decision of the grid, each as likely."""
+
+    kind: Literal["random"] = "random"
+    name: str = "random"
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+
+
 class GreedyPolicy(Section):
     """Best predicted utility under the estimated rate; candidates are the calibration profile's grid."""
 
     kind: Literal["greedy"] = "greedy"
     name: str = "greedy"
-    exit_margins: tuple[float, ...] = (0.5, 0.7, 0.85, 0.95, NEVER)
-    explore_after: int = Field(4, ge=1, description="local answers in a row before the link is tried again")
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    explore_after: int = EXPLORE_AFTER
+
+
+class NeurosurgeonPolicy(Section):
+    """The cut with the least predicted latency; nothing compressed, no early exits."""
+
+    kind: Literal["neurosurgeon"] = "neurosurgeon"
+    name: str = "neurosurgeon"
+    explore_after: int = EXPLORE_AFTER
+
+
+class LyapunovPolicy(Section):
+    """Drift-plus-penalty control with a virtual queue for each of the scenario's budgets."""
+
+    kind: Literal["lyapunov"] = "lyapunov"
+    name: str = "lyapunov"
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    explore_after: int = EXPLORE_AFTER
+    v: float = Field(10.0, gt=0, description="weight of utility against backlog")
+    step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
+    prices: tuple[float, ...] | None = Field(
+        None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
+    )
+
+
+class BanditPolicy(Section):
+    """A linear contextual bandit that learns where the predictions are wrong."""
+
+    kind: Literal["bandit"] = "bandit"
+    name: str = "bandit"
+    rule: Literal["ucb", "thompson"] = "thompson"
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    explore_after: int = EXPLORE_AFTER
+    width: float = Field(0.1, ge=0, description="standard deviations that exploration is worth")
+    ridge: float = Field(4.0, gt=0, description="weight of the predictions, in requests")
+    memory: float = Field(
+        0.995, gt=0, le=1, description="what is left of a request's weight after the next one"
+    )
+
+
+class OraclePolicy(Section):
+    """Clairvoyant: knows the channel's path and each sample's margins and predictions. Virtual engines only."""
+
+    kind: Literal["oracle"] = "oracle"
+    name: str = "oracle"
+    labels: bool = Field(False, description="know the labels too: the label oracle")
+    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    prices: tuple[float, ...] | None = Field(
+        None, description="utility per unit of each budget; none: the best constant ones in hindsight"
+    )
 
 
 class ReplayPolicy(Section):
@@ -63,4 +151,26 @@ class ReplayPolicy(Section):
     policy: str | None = Field(None, description="which policy of that run, where it had several")
 
 
-PolicyConfig = Annotated[StaticPolicy | GreedyPolicy | ReplayPolicy, Field(discriminator="kind")]
+class CustomPolicy(Section):
+    """A policy of your own: a Python file, and the name in it of a class or function that makes the policy."""
+
+    kind: Literal["custom"] = "custom"
+    name: str
+    path: Path = Field(description="the Python file; it runs with your rights, so trust it")
+    factory: str = Field("make", description="called as factory(deployment, profile, **options)")
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+PolicyConfig = Annotated[
+    StaticPolicy
+    | BestStaticPolicy
+    | RandomPolicy
+    | GreedyPolicy
+    | NeurosurgeonPolicy
+    | LyapunovPolicy
+    | BanditPolicy
+    | OraclePolicy
+    | ReplayPolicy
+    | CustomPolicy,
+    Field(discriminator="kind"),
+]

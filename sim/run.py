@@ -85,11 +85,13 @@ def policies_named(scenario: Scenario, names: Sequence[str]) -> list[PolicyConfi
 def run_policies(setup: Setup, engine_name: str, engine: Engine, policies: Sequence[PolicyConfig]) -> Run:
     """Run the policies in turn. All of them see the same arrivals, inputs and channel."""
     run = Run(setup.scenario, engine_name)
-    weights = setup.scenario.weights()
+    weights, budgets = setup.scenario.weights(), setup.scenario.budgets.budgets()
     for policy in policies:
         columns = engine.run(policy)
         run.tables[policy.name] = columns
-        run.summaries.append(summarise(policy.name, engine_name, setup.scenario.requests, columns, weights))
+        run.summaries.append(
+            summarise(policy.name, engine_name, setup.scenario.requests, columns, weights, budgets)
+        )
     return run
 
 

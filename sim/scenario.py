@@ -14,7 +14,16 @@ from ..errors import ConfigError, UsageError, did_you_mean
 from ..policies.rules import UtilityWeights
 from .policy_config import PolicyConfig
 from .scenario_errors import first_problem
-from .sections import DataConfig, DeviceGroup, Fault, RadioConfig, Section, ServerConfig, UtilityConfig
+from .sections import (
+    BudgetsConfig,
+    DataConfig,
+    DeviceGroup,
+    Fault,
+    RadioConfig,
+    Section,
+    ServerConfig,
+    UtilityConfig,
+)
 
 __all__ = ["BUILT_IN", "Scenario", "built_in_scenarios", "load_scenario", "scenario_schema"]
 
@@ -41,6 +50,7 @@ class Scenario(Section):
     probe_s: float = Field(0.25, gt=0, description="how often a device looks whether a lost link is back")
     server: ServerConfig = ServerConfig()
     utility: UtilityConfig = UtilityConfig()
+    budgets: BudgetsConfig = BudgetsConfig()
     policies: tuple[PolicyConfig, ...] = Field(min_length=1)
     faults: tuple[Fault, ...] = ()
 

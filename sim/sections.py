@@ -8,9 +8,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..channel.config import FifoConfig, LinkConfig, MediumConfig, SnrReportConfig
 from ..policies.arrivals import ArrivalsConfig, Poisson
+from ..policies.budgets import Budgets
 from ..policies.rules import Power
 
 __all__ = [
+    "BudgetsConfig",
     "DataConfig",
     "DeviceGroup",
     "Fault",
@@ -54,6 +56,17 @@ class RadioConfig(Section):
     uplink: MediumConfig = FifoConfig()
     downlink: MediumConfig = FifoConfig()
     report: SnrReportConfig = SnrReportConfig()
+
+
+class BudgetsConfig(Section):
+    """Long-term means per request that policies must not exceed; what is left out has no budget."""
+
+    latency_s: float | None = Field(None, gt=0)
+    energy_j: float | None = Field(None, gt=0)
+    airtime_s: float | None = Field(None, gt=0)
+
+    def budgets(self) -> Budgets:
+        return Budgets(self.latency_s, self.energy_j, self.airtime_s)
 
 
 class DeviceGroup(Section):

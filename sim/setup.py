@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
-
-import numpy as np
 
 from ..codec.entropy import tables_crc
 from ..device.agent import Agent
@@ -19,15 +16,12 @@ from ..models.store import codec_arrays, resolve
 from ..policies.arrivals import arrival_times
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
-from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
-from ..policies.policy import Policy
-from ..policies.replay import Replay
+from ..policies.oracle import Sight
 from ..policies.service_time import Pace, block_times
-from ..policies.static import Static
 from ..seeding import generator
-from .policy_config import GreedyPolicy, PolicyConfig, ReplayPolicy, StaticPolicy
-from .records import Table, read_requests
+from .make_policies import PolicyMaker
+from .policy_config import PolicyConfig, StaticPolicy
 from .scenario import Scenario
 from .sections import DeviceGroup
 
@@ -45,8 +39,7 @@ class Setup:
         self.model_path: Path = resolve(scenario.model)
         self.card: ModelCard = read_card(self.model_path)
         self.groups: list[DeviceGroup] = scenario.device_groups()
-        self._greedy: dict[tuple[str, int], GreedyTables] = {}
-        self._replayed: dict[Path, dict[str, dict[str, np.ndarray]]] = {}
+        self._policies = PolicyMaker(self)
         for policy in scenario.policies:
             if isinstance(policy, StaticPolicy):
                 try:
@@ -75,6 +68,12 @@ class Setup:
             )
         return profile
 
+    @property
+    def lookup(self) -> Profile:
+        """Where the profile engine looks answers up: the evaluation profile, in tuning the calibration profile."""
+        self.evaluation.require("evaluation", self.scenario.coder)
+        return self.evaluation
+
     @cached_property
     def calibration(self) -> Profile:
         return self.profile("calibration")
@@ -82,6 +81,15 @@ class Setup:
     @cached_property
     def evaluation(self) -> Profile:
         return self.profile("evaluation")
+
+    def group_of(self, device: int) -> int:
+        """The first device that is equal to this one: what they can share is made for that one."""
+        return self.groups.index(self.groups[device])
+
+    def for_tuning(self, seed: int, requests: int | None = None) -> Setup:
+        """The same scenario on calibration data, with another seed: for what is chosen before a run."""
+        changes = {"seed": seed} | ({} if requests is None else {"requests": requests})
+        return _Tuning(self, self.scenario.model_copy(update=changes))
 
     def inputs(self, samples: int) -> list[list[int]]:
         """For every device the index of the sample behind each of its requests."""
@@ -102,10 +110,10 @@ class Setup:
     def block_s(self, device: int) -> tuple[float, ...]:
         return block_times(self.card, self.groups[device].macs_per_s)
 
-    def session(self, config: PolicyConfig, device: int) -> Session:
-        """A fresh session of one device under one policy."""
+    def session(self, config: PolicyConfig, device: int, sight: Sight | None = None) -> Session:
+        """A fresh session of one device under one policy; sight: what virtual time shows to an oracle."""
         group, scenario = self.groups[device], self.scenario
-        policy = self._policy(config, device)
+        policy = self._policies.make(config, device, sight)
         policy.reset(scenario.seed)
         guarded = GuardedPolicy(policy, self.card.depth, self.card.dim, Decision(self.card.depth))
         return Session(
@@ -129,40 +137,16 @@ class Setup:
             self.scenario.weights(),
         )
 
-    def _policy(self, config: PolicyConfig, device: int) -> Policy:
-        if isinstance(config, StaticPolicy):
-            return Static(config.decision.decision())
-        if isinstance(config, GreedyPolicy):
-            return Greedy(self._greedy_tables(config, device), config.explore_after)
-        return Replay(self._recorded(config, device))
 
-    def _greedy_tables(self, config: GreedyPolicy, device: int) -> GreedyTables:
-        key = (config.name, self.groups.index(self.groups[device]))
-        if key not in self._greedy:
-            self._greedy[key] = GreedyTables(self.calibration, self.deployment(device), config.exit_margins)
-        return self._greedy[key]
+class _Tuning(Setup):
+    """Looks answers up in the calibration profile, and shares what another Setup has loaded."""
 
-    def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:
-        if config.path not in self._replayed:
-            self._replayed[config.path], _ = read_requests(config.path)
-        tables = self._replayed[config.path]
-        name = config.policy or next(iter(tables))
-        if name not in tables:
-            raise UsageError(f"{config.path} has no policy '{name}', only {', '.join(tables)}")
-        if config.policy is None and len(tables) > 1:
-            raise UsageError(f"{config.path} has several policies: say which of {', '.join(tables)}")
-        decisions = _decisions(tables[name], device)
-        if len(decisions) != self.scenario.device_requests()[device]:
-            raise UsageError(
-                f"{config.path} has {len(decisions)} decisions for device {device}, "
-                f"and the scenario {self.scenario.device_requests()[device]} requests"
-            )
-        return decisions
+    def __init__(self, other: Setup, scenario: Scenario) -> None:
+        super().__init__(scenario)
+        self.__dict__["calibration"] = other.calibration
+        self._policies = other._policies.within(self)
 
-
-def _decisions(columns: Table, device: int) -> list[Decision]:
-    mine = columns["device"] == device
-    names = ("split", "keep", "dims", "bits", "symbols", "exit_margin", "offload_slope")
-    rows = zip(*(columns[name][mine].tolist() for name in names), strict=True)
-    known: dict[tuple[float, ...], Decision] = {}
-    return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]
+    @property
+    def lookup(self) -> Profile:
+        self.calibration.require("calibration", self.scenario.coder)
+        return self.calibration

@@ -11,7 +11,7 @@ from PIL import Image
 
 from splitpoint.models.data import load_data
 from splitpoint.models.measure import measure
-from splitpoint.policies.greedy import grid_decisions
+from splitpoint.policies.candidates import grid_decisions
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.metrics import request_utility
 from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy

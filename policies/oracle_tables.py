@@ -1,0 +1,117 @@
+"""What an oracle knows of every sample: all the ways it can go, and how likely each answer is right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from ..models.profile import Profile
+from .confidence import Confidence, isotonic_fit
+from .decision import Decision
+from .deployment import Deployment
+from .outcomes import walk
+from .predicted import server_seconds
+
+__all__ = ["OracleTables", "Way"]
+
+
+class Way(NamedTuple):
+    """One way of one sample: where it is answered, what that takes, and how likely the answer is right."""
+
+    decision: Decision
+    local: bool
+    cut: int
+    nbytes: int
+    server_s: float
+    correct: float
+    fallback_correct: float
+
+
+class OracleTables:
+    """The ways of every sample of an evaluation Profile; shared by equal devices.
+
+    calibration   says how likely an answer is right that agrees with the whole network's, by that one's margin,
+                  and one that does not. None: the label decides, and the oracle is the label oracle
+    """
+
+    def __init__(
+        self,
+        profile: Profile,
+        candidates: Sequence[Decision],
+        deployment: Deployment,
+        calibration: Profile | None,
+    ) -> None:
+        self.deployment = deployment
+        self.exits = profile.card.exits
+        self.first_exit = self.exits[0]
+        self.reply_bytes = profile.reply_bytes
+        self._profile = profile
+        self._candidates = list(candidates)
+        self._whole = profile.head_prediction[:, -1].astype(np.int64)
+        if calibration is None:
+            self._agree = self._differ = None
+        else:
+            self._agree, self._differ = _trust(calibration)
+        walks = [walk(profile, decision) for decision in self._candidates]
+        # (candidates, samples), as small as they fit: the whole grid is looked at.
+        self._local = np.stack([w.local for w in walks])
+        self._cut = np.stack([w.cut for w in walks]).astype(np.int16)
+        self._exit = np.stack([w.exit for w in walks]).astype(np.int16)
+        self._prediction = np.stack([w.prediction for w in walks]).astype(np.int16)
+        self._nbytes = np.stack([w.nbytes for w in walks]).astype(np.int32)
+        self._tokens = np.stack([w.tokens for w in walks]).astype(np.int16)
+        self._fallback = np.stack([w.fallback for w in walks]).astype(np.int16)
+        self._ways: dict[int, list[Way]] = {}
+
+    def ways(self, sample: int) -> list[Way]:
+        """The ways worth looking at: of those that differ in bytes only, the smallest."""
+        found = self._ways.get(sample)
+        if found is None:
+            found = self._ways[sample] = self._find(sample)
+        return found
+
+    def head_correct(self, sample: int, exit: int) -> float:
+        """How likely the device's exit is right."""
+        return self._correct(sample, int(self._profile.head_prediction[sample, exit]))
+
+    def _find(self, sample: int) -> list[Way]:
+        columns = (self._local, self._cut, self._exit, self._prediction, self._nbytes, self._tokens)
+        rows = zip(*(column[:, sample].tolist() for column in columns), strict=True)
+        smallest: dict[tuple[bool, int, int, int], tuple[int, int, int]] = {}
+        for index, (local, cut, exit, prediction, nbytes, tokens) in enumerate(rows):
+            key = bool(local), cut, exit, prediction
+            row = nbytes, tokens, index
+            if key not in smallest or row < smallest[key]:
+                smallest[key] = row
+        card, pace = self._profile.card, self.deployment.server
+        return [
+            Way(
+                self._candidates[index],
+                local,
+                cut,
+                nbytes,
+                0.0 if local else server_seconds(card, cut, exit, tokens, pace),
+                self._correct(sample, prediction),
+                self._correct(sample, int(self._fallback[index, sample])),
+            )
+            for (local, cut, exit, prediction), (nbytes, tokens, index) in smallest.items()
+        ]
+
+    def _correct(self, sample: int, prediction: int) -> float:
+        if self._agree is None or self._differ is None:
+            return float(prediction == self._profile.labels[sample])
+        if prediction == self._whole[sample]:
+            return float(self._agree(float(self._profile.head_margin[sample, -1])))
+        return self._differ
+
+
+def _trust(calibration: Profile) -> tuple[Confidence, float]:
+    """P(the whole network is right), by its margin; and P(right) of an answer that differs from it."""
+    calibration.require("calibration")
+    whole, labels = calibration.head_prediction[:, -1], calibration.labels
+    agree = isotonic_fit(calibration.head_margin[:, -1], whole == labels)
+    differs = calibration.tail_prediction != whole[None, :, None]
+    right = (calibration.tail_prediction == labels[None, :, None]) & differs
+    return agree, float((right.sum() + 1.0) / (differs.sum() + 2.0))

@@ -1,0 +1,217 @@
+"""From a policy's section in the scenario to the policy of one device."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..errors import ConfigError, UsageError
+from ..policies.bandit import Bandit
+from ..policies.candidates import grid_decisions
+from ..policies.confidence import Confidence, fit_confidence
+from ..policies.decision import Decision
+from ..policies.greedy import Greedy, GreedyTables
+from ..policies.lyapunov import Lyapunov
+from ..policies.neurosurgeon import Neurosurgeon, NeurosurgeonTables
+from ..policies.oracle import Oracle, Sight
+from ..policies.oracle_tables import OracleTables
+from ..policies.policy import Policy
+from ..policies.random_policy import Random
+from ..policies.replay import Replay
+from ..policies.static import Static
+from .policy_config import (
+    BanditPolicy,
+    BestStaticPolicy,
+    CustomPolicy,
+    GreedyPolicy,
+    LyapunovPolicy,
+    NeurosurgeonPolicy,
+    OraclePolicy,
+    PolicyConfig,
+    RandomPolicy,
+    ReplayPolicy,
+    StaticPolicy,
+)
+from .records import Table, read_requests
+
+if TYPE_CHECKING:
+    from .setup import Setup
+
+__all__ = ["PolicyMaker"]
+
+_PRICED = tuple(
+    (latency, energy, airtime)
+    for latency in (0.0, 0.5, 2.0)
+    for energy in (0.0, 0.3, 1.0, 4.0)
+    for airtime in (0.0, 0.3, 1.0, 4.0)
+)
+"""Prices at which candidates must not be missing: from none to several times the weights of a usual utility."""
+
+
+_OF_CALIBRATION = ("tables", "neurosurgeon", "confidence")
+
+
+class PolicyMaker:
+    """Makes the policies of one scenario; what equal devices can share is made once."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._shared: dict[Any, Any] = {}
+
+    def within(self, setup: Setup) -> PolicyMaker:
+        """For the same scenario on other data and seeds: what was made of the calibration profile is shared."""
+        maker = PolicyMaker(setup)
+        maker._shared = {key: made for key, made in self._shared.items() if key[0] in _OF_CALIBRATION}
+        return maker
+
+    def make(self, config: PolicyConfig, device: int, sight: Sight | None = None) -> Policy:
+        """The policy of one device. sight: what the virtual engines show to an oracle.
+
+        Raises ConfigError, DataError or UsageError.
+        """
+        setup = self._setup
+        match config:
+            case StaticPolicy():
+                return Static(config.decision.decision())
+            case BestStaticPolicy():
+                return Static(self._once(("best-static", config), lambda: self._best_static(config)))
+            case RandomPolicy():
+                return Random(grid_decisions(setup.calibration, config.exit_margins), device)
+            case GreedyPolicy():
+                return Greedy(self._tables(config.exit_margins, device, priced=False), config.explore_after)
+            case NeurosurgeonPolicy():
+                tables = self._once(
+                    ("neurosurgeon", setup.group_of(device)),
+                    lambda: NeurosurgeonTables(setup.calibration, setup.deployment(device)),
+                )
+                return Neurosurgeon(tables, config.explore_after)
+            case LyapunovPolicy():
+                return self._lyapunov(config, device)
+            case BanditPolicy():
+                return Bandit(
+                    self._tables(config.exit_margins, device, priced=False),
+                    self._confidence(),
+                    device,
+                    rule=config.rule,
+                    width=config.width,
+                    ridge=config.ridge,
+                    memory=config.memory,
+                    explore_after=config.explore_after,
+                )
+            case OraclePolicy():
+                return self._oracle(config, device, sight)
+            case CustomPolicy():
+                factory = self._once(("custom", config.path, config.factory), lambda: _factory(config))
+                policy: Policy = factory(setup.deployment(device), setup.calibration, **config.options)
+                return policy
+        return Replay(self._recorded(config, device))
+
+    def _once(self, key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
+
+    def _tables(self, exit_margins: tuple[float, ...], device: int, priced: bool) -> GreedyTables:
+        setup = self._setup
+        prices = _PRICED if priced else _PRICED[:1]
+        tables: GreedyTables = self._once(
+            ("tables", exit_margins, priced, setup.group_of(device)),
+            lambda: GreedyTables(setup.calibration, setup.deployment(device), exit_margins, prices),
+        )
+        return tables
+
+    def _confidence(self) -> Confidence:
+        confidence: Confidence = self._once(("confidence",), lambda: fit_confidence(self._setup.calibration))
+        return confidence
+
+    def _best_static(self, config: BestStaticPolicy) -> Decision:
+        from .tuning import best_static
+
+        return best_static(self._setup, self._tables(config.exit_margins, 0, priced=True), config.requests)
+
+    def _lyapunov(self, config: LyapunovPolicy, device: int) -> Lyapunov:
+        from .tuning import calibrated_prices
+
+        budgets = self._setup.scenario.budgets.budgets()
+        prices = config.prices
+        if prices is None:
+            prices = self._once(
+                ("prices", config.exit_margins, config.explore_after),
+                lambda: calibrated_prices(self._setup, config),
+            )
+        if len(prices) not in (1, len(budgets.active)) and budgets.active:
+            raise ConfigError(
+                f"policy '{config.name}': {len(prices)} prices for {len(budgets.active)} budgets"
+            )
+        return Lyapunov(
+            self._tables(config.exit_margins, device, priced=bool(budgets.active)),
+            budgets,
+            v=config.v,
+            step=config.step,
+            start=[config.v * price for price in prices] if budgets.active else 0.0,
+            explore_after=config.explore_after,
+        )
+
+    def _oracle(self, config: OraclePolicy, device: int, sight: Sight | None) -> Oracle:
+        setup = self._setup
+        if sight is None:
+            raise UsageError(
+                f"policy '{config.name}' is clairvoyant: it runs in virtual time only, "
+                "with the engine profile or tensor"
+            )
+        tables = self._once(
+            ("oracle", config.labels, config.exit_margins, setup.group_of(device)),
+            lambda: OracleTables(
+                setup.lookup,
+                grid_decisions(setup.lookup, config.exit_margins),
+                setup.deployment(device),
+                None if config.labels else setup.calibration,
+            ),
+        )
+        return Oracle(tables, sight, setup.scenario.budgets.budgets(), config.prices or ())
+
+    def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:
+        requests = self._setup.scenario.device_requests()[device]
+        tables = self._once(("replay", config.path), lambda: read_requests(config.path)[0])
+        name = config.policy or next(iter(tables))
+        if name not in tables:
+            raise UsageError(f"{config.path} has no policy '{name}', only {', '.join(tables)}")
+        if config.policy is None and len(tables) > 1:
+            raise UsageError(f"{config.path} has several policies: say which of {', '.join(tables)}")
+        decisions = _decisions(tables[name], device)
+        if len(decisions) != requests:
+            raise UsageError(
+                f"{config.path} has {len(decisions)} decisions for device {device}, "
+                f"and the scenario {requests} requests"
+            )
+        return decisions
+
+
+def _decisions(columns: Table, device: int) -> list[Decision]:
+    mine = columns["device"] == device
+    names = ("split", "keep", "dims", "bits", "symbols", "exit_margin", "offload_slope")
+    rows = zip(*(np.asarray(columns[name])[mine].tolist() for name in names), strict=True)
+    known: dict[tuple[float, ...], Decision] = {}
+    return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]
+
+
+def _factory(config: CustomPolicy) -> Callable[..., Policy]:
+    """The maker in the user's file. Raises ConfigError that names policy and file."""
+    path = Path(config.path)
+    spec = importlib.util.spec_from_file_location(f"splitpoint_custom_{path.stem}", path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ConfigError(f"policy '{config.name}': {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise ConfigError(f"policy '{config.name}': {path}: {type(error).__name__}: {error}") from error
+    factory = getattr(module, config.factory, None)
+    if not callable(factory):
+        raise ConfigError(f"policy '{config.name}': {path} has no function or class '{config.factory}'")
+    made: Callable[..., Policy] = factory
+    return made
