@@ -108,13 +108,23 @@ def run(
 @app.command()
 def train(
     name: Annotated[str, typer.Argument(help="Which network: clutter or cifar10.")] = "clutter",
+    model: Annotated[
+        str, typer.Option(help="An own model to start from instead: a timm, Hugging Face or splitpoint file.")
+    ] = "",
+    data: Annotated[
+        str,
+        typer.Option(help="With --model: a named set (cifar100, mnist, ...), downloaded into --data-dir."),
+    ] = "",
     out: Annotated[
         Path | None,
         typer.Option(
             help="Folder for weights, checkpoint and logs, or a file X.safetensors; runs/train-NAME by itself."
         ),
     ] = None,
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where named sets lie; with --model the image folder or parquet file itself."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
@@ -124,11 +134,25 @@ def train(
     With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
     """
     _needs_torch("training")
-    from .models.train import network_config
+    from .models.store import load_network
+    from .models.train import network_config, own_config
     from .models.train import train as train_network
 
-    config = _checked(network_config, name=name, seed=seed, epochs=epochs, accelerator=accelerator)
-    print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
+    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "accelerator": accelerator}
+    if data and not model:
+        raise UsageError("--data is what an own model is trained on: give --model too")
+    if not model:
+        config = _checked(network_config, name=name, **options)
+        print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
+        return
+    own = Path(model).stem
+    if data:
+        from .models.download import fetch
+
+        data_dir = fetch(data, data_dir or Path("runs") / "data")
+        own = f"{own}-{data}"
+    config = _checked(own_config, model=model, base=load_network(model)[1], name=own, **options)
+    print(train_network(config, out or Path("runs") / f"train-{own}", data_dir, model))
 
 
 @app.command()

@@ -18,16 +18,18 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import DataError, MissingExtra
+from ..errors import DataError, MissingExtra, UsageError
 from .data import Dataset, load_data
 from .evaluate import exit_logits
+from .own import adapted, own_config, own_data
 from .recursion import prediction
-from .store import save_network
+from .store import load_network, save_network
 from .train_config import TrainConfig, network_config
 from .train_run import TrainRun
 from .training_data import ClutterData, StoredData, TrainingData
+from .vit import SplitViT
 
-__all__ = ["TrainConfig", "network_config", "train"]
+__all__ = ["TrainConfig", "network_config", "own_config", "train"]
 
 
 def _accuracies(run: TrainRun, data: Dataset) -> list[float]:
@@ -37,21 +39,31 @@ def _accuracies(run: TrainRun, data: Dataset) -> list[float]:
     return [round(float(value), 4) for value in right.mean(axis=0)]
 
 
-def _data(config: TrainConfig, data_dir: Path | None) -> TrainingData:
+def _source(config: TrainConfig, model: str, data_dir: Path | None) -> tuple[SplitViT, TrainingData]:
+    """The network to train, in its first state, and its data."""
+    if model:
+        if data_dir is None:
+            raise UsageError("training an own model needs --data-dir: an image folder or parquet file")
+        base = load_network(model)[1]
+        data, classes = own_data(data_dir, base, config.seed)
+        return adapted(model, config, classes), data
+    torch.manual_seed(config.seed)
+    network = SplitViT(config.card())
     if config.network == "clutter":
-        return ClutterData(config.seed, config.views, config.parts()[0] // 6)
-    card = config.card()
-    return StoredData(
-        config.seed, lambda split: load_data(config.network, split, card=card, data_dir=data_dir)
+        return network, ClutterData(config.seed, config.views, config.parts()[0] // 6)
+    return network, StoredData(
+        config.seed, lambda split: load_data(config.network, split, card=network.card, data_dir=data_dir)
     )
 
 
-def train(config: TrainConfig, out: Path, data_dir: Path | None = None) -> Path:
+def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: str = "") -> Path:
     """Train and write the model file; returns its path.
 
     out       the file (NAME.safetensors; NAME.training/ beside it is the working folder), or the working
               folder itself, where NETWORK.safetensors is put
-    data_dir  where named data sets lie (`load_data`); `clutter` needs none
+    data_dir  where named data sets lie (`load_data`), or the data that an own model is trained on
+              (`own.own_data`); `clutter` needs none
+    model     an own model to start from, of which `config` is the `own.own_config`
 
     The working folder gets checkpoint.pt, from which a later call with the same configuration goes on, and
     logs/ for TensorBoard. The card records the configuration, the seconds of training and the accuracy at
@@ -73,7 +85,7 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None) -> Path:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
     if config.threads:
         torch.set_num_threads(config.threads)
-    run = TrainRun(config, _data(config, data_dir), folder)
+    run = TrainRun(config, *_source(config, model, data_dir), folder)
     run.resume()
     epochs = sum(config.parts())
     steps = len(run.data.epoch(run.epoch)[1]) // config.batch
@@ -96,8 +108,9 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None) -> Path:
                 print(said, file=sys.stderr, flush=True)
             run.save()
     short = "" if config.epochs is None else f" --epochs {config.epochs}"
+    named = f"--model {Path(model).name}" if model else config.network
     record: dict[str, object] = {
-        "command": f"splitpoint train {config.network} --seed {config.seed}{short}",
+        "command": f"splitpoint train {named} --seed {config.seed}{short}",
         "config": config.model_dump(exclude={"accelerator", "threads"}, mode="json"),
         "seconds": round(run.seconds, 1),
         "device": str(run.device),

@@ -16,6 +16,9 @@ __all__ = ["NETWORKS", "TrainConfig", "network_config"]
 class TrainConfig(BaseModel):
     """Configuration of `train`; `accelerator` and `threads` are where, all else is what.
 
+    network  "clutter", "cifar10", or the name of somebody's own; `start` is the id of the model that one
+             starts from (`own.own_config`)
+
     An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts,
     three fifths for the backbone. `matrix_rate`, when not 0, trains the blocks' matrices by Muon at that rate
     and the rest by AdamW (`optimizers.Optimizers`). The backbone's first three quarters see only `token_share`
@@ -25,7 +28,8 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    network: Literal["clutter", "cifar10"] = "clutter"
+    network: str = "clutter"
+    start: str = ""
     seed: int = Field(0, ge=0)
     epochs: int | None = Field(None, ge=2)
     backbone_epochs: int = Field(48, ge=1)
@@ -61,7 +65,7 @@ class TrainConfig(BaseModel):
         return self.model_dump_json(exclude={"accelerator", "threads"})
 
     def card(self) -> ModelCard:
-        """The network's card, not yet with an id."""
+        """The card, not yet with an id, of a network that starts from nothing."""
         return ModelCard(
             name=self.network,
             dim=self.dim,

@@ -50,13 +50,12 @@ def _draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, An
 class TrainRun:
     """State of `train`. `folder` holds checkpoint.pt, which `resume` reads and `save` writes."""
 
-    def __init__(self, config: TrainConfig, data: TrainingData, folder: Path) -> None:
+    def __init__(self, config: TrainConfig, network: SplitViT, data: TrainingData, folder: Path) -> None:
         self.config, self.data = config, data
         self.checkpoint = folder / "checkpoint.pt"
         self.device = _device(config.accelerator)
-        self.card = config.card()
-        torch.manual_seed(config.seed)
-        self.network = SplitViT(self.card).to(self.device)
+        self.card = network.card
+        self.network = network.train().to(self.device)
         # Convolutions are half again as fast with the channels last.
         self.network.patch_embed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bottlenecks = [Bottleneck(self.card.dim).to(self.device) for _ in range(1, self.card.depth)]

@@ -1,0 +1,149 @@
+"""Somebody's own model on somebody's own data: what `splitpoint train --model FILE --data-dir FOLDER` trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import DataError, UsageError
+from .card import ModelCard
+from .data import Dataset, load_data
+from .holdout import divided
+from .store import load_network
+from .train_config import TrainConfig
+from .training_data import StoredData
+from .vit import SplitViT
+
+__all__ = ["adapted", "own_config", "own_data"]
+
+_MOST_CLASSES = 1 << 16
+_ALIASES = {
+    "train": ("train", "training"),
+    "calibration": ("calibration",),
+    "evaluation": ("evaluation", "test", "val", "validation"),
+}
+
+
+def _split_path(folder: Path, split: str) -> Path | None:
+    for alias in _ALIASES[split]:
+        for candidate in (folder / f"{alias}.parquet", folder / alias):
+            if candidate.exists():
+                return candidate
+    return None
+
+
+def _classes(folder: Path, whole: Dataset) -> tuple[str, ...]:
+    count = int(whole.labels.max()) + 1 if len(whole.classes) == 0 else len(whole.classes)
+    if count < 2:
+        raise DataError(f"{folder} has one class only; there is nothing to tell apart")
+    return whole.classes or tuple(str(label) for label in range(count))
+
+
+def _chosen(data: Dataset, part: str) -> Dataset:
+    places = divided(len(data), part)
+    return Dataset(data.images[places], data.labels[places], data.classes)
+
+
+def _folder_classes(path: Path) -> tuple[str, ...]:
+    return tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir())) if path.is_dir() else ()
+
+
+class _OwnData:
+    """The splits of one folder or file, read once.
+
+    FOLDER/train and, where they are there, FOLDER/calibration and FOLDER/test (image folders or NAME.parquet);
+    else FOLDER is an image folder or one parquet file itself. A split that has no file of its own is a tenth
+    kept out of the rest.
+    """
+
+    def __init__(self, source: Path, base: ModelCard) -> None:
+        train = _split_path(source, "train") if source.is_dir() else None
+        path = train or source
+        # Only the base's input matters here, not its classes: a parquet file may have any label.
+        classes = _folder_classes(path) or tuple(str(label) for label in range(_MOST_CLASSES))
+        self._card = base.model_copy(update={"classes": classes})
+        self.whole = load_data(path, card=self._card)
+        self.classes = _classes(source, self.whole)
+        self._card = base.model_copy(update={"classes": self.classes})
+        self._found = {
+            split: _split_path(source, split) if train else None for split in ("evaluation", "calibration")
+        }
+
+    def load(self, split: str) -> Dataset:
+        rest = self.whole
+        for kept_out in ("evaluation", "calibration"):
+            path = self._found[kept_out]
+            if split == kept_out:
+                return _chosen(rest, "calibration") if path is None else load_data(path, card=self._card)
+            if path is None:
+                rest = _chosen(rest, "train")
+        return rest
+
+
+def own_data(source: Path | str, base: ModelCard, seed: int) -> tuple[StoredData, tuple[str, ...]]:
+    """Training data from a folder or parquet file, its images fitted to the base's input; and the class names.
+
+    DataError if there are no labelled images, or of one class only.
+    """
+    source = Path(source)
+    if not source.exists():
+        raise DataError(f"there is no data at {source}")
+    if source.is_dir() and not any(source.iterdir()):
+        raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
+    own = _OwnData(source, base)
+    return StoredData(seed, own.load), own.classes
+
+
+def own_config(model: str, base: ModelCard, name: str, **changes: Any) -> TrainConfig:
+    """How a trained model is taken over: few epochs at low rates, exits at thirds of its depth."""
+    if base.depth < 2:
+        raise UsageError(f"{model} has {base.depth} block only: there is nowhere to cut")
+    thirds = sorted({max(1, base.depth // 3), max(1, 2 * base.depth // 3), base.depth})
+    values: dict[str, Any] = {
+        "network": name,
+        "start": base.id,
+        "backbone_epochs": 2,
+        "mixed_epochs": 4,
+        "views": 1,
+        "batch": 32,
+        "backbone_rate": 1e-4,
+        "mixed_rate": 1e-4,
+        "dim": base.dim,
+        "depth": base.depth,
+        "heads": base.heads,
+        "mlp_ratio": base.mlp_ratio,
+        "exits": base.exits if base.exit_kind == "recursive" else tuple(thirds),
+        "exit_state_dim": base.exit_state_dim or max(16, base.dim // 2),
+    }
+    return TrainConfig.model_validate(values | changes)
+
+
+def adapted(model: str, config: TrainConfig, classes: tuple[str, ...]) -> SplitViT:
+    """The model's stem, positions and blocks under new recursive exits; its own exits where they still fit."""
+    base, card = load_network(model)
+    torch.manual_seed(config.seed)
+    network = SplitViT(
+        card.model_copy(
+            update={
+                "name": config.network,
+                "id": "",
+                "classes": classes,
+                "exits": config.exits,
+                "exit_kind": "recursive",
+                "exit_state_dim": config.exit_state_dim,
+                "training": {},
+            }
+        )
+    )
+    wanted = network.state_dict()
+    kept = {
+        name: value
+        for name, value in base.state_dict().items()
+        if name in wanted and value.shape == wanted[name].shape
+    }
+    if card.classes != classes:
+        kept = {name: value for name, value in kept.items() if not name.startswith(("exits.", "phi."))}
+    network.load_state_dict(wanted | kept)
+    return network

@@ -1,0 +1,145 @@
+"""An own model on own data: what is taken over, how the data divides, and what is said of what does not fit."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from splitpoint.errors import DataError, UsageError
+from splitpoint.models.download import HUB, fetch
+from splitpoint.models.own import adapted, own_config, own_data
+from splitpoint.models.store import load_network
+from splitpoint.models.train import train
+
+from .conftest import tiny_card, tiny_network
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An image folder, 12 pictures in each of three classes."""
+    rng = np.random.default_rng(0)
+    for name in ("3", "cat", "dog"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for place in range(12):
+            pixels = rng.integers(0, 256, (20, 20, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{place}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def vit(tmp_path: Path) -> Path:
+    """A plain ViT of 64 dims as timm would save it, for 1000 classes."""
+    card = tiny_card(
+        image_size=(16, 16),
+        dim=64,
+        heads=1,
+        depth=3,
+        exits=(3,),
+        exit_kind="linear",
+        exit_state_dim=0,
+        classes=tuple(str(i) for i in range(1000)),
+    )
+    torch.manual_seed(0)
+    state = type(tiny_network())(card).state_dict()
+    named = {name.replace("exits.0.", ""): value.contiguous() for name, value in state.items()}
+    save_file(named, tmp_path / "vit.safetensors")
+    return tmp_path / "vit.safetensors"
+
+
+def test_one_command_fits_a_vit_to_an_image_folder(vit: Path, folder: Path, tmp_path: Path) -> None:
+    base = load_network(vit)[1]
+    config = own_config(str(vit), base, "mine", epochs=2, batch=9, threads=1)
+    path = train(config, tmp_path / "out", folder, str(vit))
+    network, card = load_network(path)
+    assert (card.name, card.classes, card.exits, card.exit_kind) == (
+        "mine",
+        ("3", "cat", "dog"),
+        (1, 2, 3),
+        "recursive",
+    )
+    assert network(torch.zeros(1, 3, 16, 16))[-1].shape == (1, 3)
+    record = card.training["evaluation_accuracy"]
+    assert isinstance(record, list)
+    assert len(record) == 3
+
+
+def test_what_fits_is_taken_over(vit: Path, tmp_path: Path) -> None:
+    base, card = load_network(vit)
+    network = adapted(str(vit), own_config(str(vit), card, "mine"), ("a", "b"))
+    for name, value in base.state_dict().items():
+        if not name.startswith("exits."):
+            torch.testing.assert_close(network.state_dict()[name], value)
+    assert network.card.class_count == 2
+
+
+def test_a_folder_is_divided_into_three(folder: Path, vit: Path) -> None:
+    data, classes = own_data(folder, load_network(vit)[1], 0)
+    assert classes == ("3", "cat", "dog")
+    seen = [data.epoch(0)[1], data.held_out.labels, data.evaluation.labels]
+    assert [len(part) for part in seen] == [30, 3, 3]
+    assert np.bincount(np.concatenate(seen)).tolist() == [12, 12, 12]
+
+
+def test_a_test_split_of_its_own_is_left_alone(tmp_path: Path, folder: Path, vit: Path) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    folder.rename(both / "train")
+    (both / "test" / "dog").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(both / "test" / "dog" / "a.png")
+    data, _ = own_data(both, load_network(vit)[1], 0)
+    assert data.evaluation.labels.tolist() == [2]
+    assert len(data.epoch(0)[1]) + len(data.held_out) == 36
+
+
+def test_data_that_cannot_be_used_are_named(tmp_path: Path, vit: Path) -> None:
+    base = load_network(vit)[1]
+    with pytest.raises(DataError, match="there is no data at"):
+        own_data(tmp_path / "absent", base, 0)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="is empty"):
+        own_data(tmp_path / "empty", base, 0)
+    (tmp_path / "one" / "cat").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(tmp_path / "one" / "cat" / "a.png")
+    with pytest.raises(DataError, match="one class only"):
+        own_data(tmp_path / "one", base, 0)
+
+
+def test_a_download_is_renamed_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def download(repository: str, file: str, repo_type: str) -> str:
+        asked.append(f"{repo_type} {repository} {file}")
+        path = tmp_path / "hub.parquet"
+        parquet.write_table(pa.table({"img": [b"x"], "fine_label": [7], "coarse_label": [1]}), path)
+        return str(path)
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    for _ in range(2):
+        assert fetch("cifar100", tmp_path) == tmp_path / "cifar100"
+    assert asked == [
+        f"dataset uoft-cs/cifar100 cifar100/{split}-00000-of-00001.parquet" for split in ("train", "test")
+    ]
+    table = parquet.read_table(tmp_path / "cifar100" / "test.parquet")
+    assert table.to_pydict() == {"image": [b"x"], "label": [7]}
+
+
+def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> str:
+        raise OSError("Name or service not known\nmore")
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
+    with pytest.raises(
+        DataError, match=r"cannot download mnist .*not known\); without a network, put"
+    ) as caught:
+        fetch("mnist", tmp_path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match="did you mean 'cifar100'"):
+        fetch("cifar1000", tmp_path)
+    assert "torchvision" not in sys.modules
+    assert set(HUB) >= {"cifar10", "cifar100"}
