@@ -2,6 +2,7 @@
 
     device ─► Infer, InferStream ─► up: medium, half a round trip, noise on symbols ─► server
            ◄─ reply + LinkReport ◄─ down: medium, half a round trip ◄────────────────┘
+    device ◄► TrainStep ◄─────────► medium and half a round trip each way ◄──────────► server
     anything else (health, reflection, Describe, ...) is relayed bytewise, half a round trip each way
 
 Messages that an outage swallows are not answered. Where the server cannot be reached, the device is told so at once.
@@ -82,6 +83,23 @@ class Emulator:
             await context.abort(error.code(), error.details() or "")
         delivered = await way.down(reply)
         return await _silence() if delivered is None else delivered
+
+    async def train_step(self, data: bytes, context: Context) -> bytes:
+        """One step of split learning: its bytes take their time on the medium, both ways."""
+        device, call = _device(context), self._upstream.unary_unary(f"/{SERVICE}/TrainStep", None, None)
+        try:
+            request = pb.TrainStepRequest.FromString(data)
+            # A step is one exchange, or two where the loss stays on the device.
+            key = 2 * request.step + bool(request.logits_gradient)
+        except DecodeError:
+            key = 0  # the server says what is wrong with it
+        if await self.radio.uplink(device, len(data), key) is None:
+            return await _silence()
+        try:
+            reply = await call(data, timeout=context.time_remaining(), metadata=_metadata(context))
+        except grpc.aio.AioRpcError as error:
+            await context.abort(error.code(), error.details() or "")
+        return reply if await self.radio.downlink(device, len(reply), key) is not None else await _silence()
 
     async def infer_stream(self, context: Context) -> None:
         """Both ways at once; each message is on its way by itself, so that one does not wait for another's reply."""
@@ -223,6 +241,8 @@ class _Methods(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(emulator.control)
         if method == f"/{SERVICE}/Infer":
             return grpc.unary_unary_rpc_method_handler(emulator.infer)
+        if method == f"/{SERVICE}/TrainStep":
+            return grpc.unary_unary_rpc_method_handler(emulator.train_step)
         if method == f"/{SERVICE}/InferStream":
 
             async def stream(_requests: AsyncIterator[bytes], context: Context) -> None:

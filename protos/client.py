@@ -162,7 +162,7 @@ class ServiceClient:
     async def train_step(
         self, request: pb.TrainStepRequest, timeout: float | None = None
     ) -> pb.TrainStepReply:
-        """One step of split learning. Never tried twice: it changes the server's weights."""
+        """One step of split learning. Not tried twice in here; the server knows a repeated step by its number."""
         call = self._stub.TrainStep(request, timeout=timeout or self.timeouts.train, metadata=self.metadata)
         return await self._ask(call)
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ..policies.service_time import Pace
 from ..protos.options import MAX_MESSAGE_BYTES
 
-__all__ = ["PaceConfig", "ServerConfig"]
+__all__ = ["PaceConfig", "ServerConfig", "TrainingConfig"]
 
 
 class PaceConfig(BaseModel):
@@ -25,6 +25,24 @@ class PaceConfig(BaseModel):
         return Pace(self.base_s, self.macs_per_s)
 
 
+class TrainingConfig(BaseModel):
+    """Limits of split learning.
+
+    folder        each session's checkpoints and weights go to a folder of its own in here
+    max_sessions  in training at once; one more is refused unless another was idle for idle_s
+    max_batch     rows of an activation
+    max_kept      sessions whose files are kept; one more is refused
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    folder: Path = Path("runs/split-learning-server")
+    max_sessions: int = Field(2, ge=1)
+    max_batch: int = Field(512, ge=2)
+    max_kept: int = Field(64, ge=1)
+    idle_s: float = Field(900.0, ge=0.0, allow_inf_nan=False)
+
+
 class ServerConfig(BaseModel):
     """What the server serves, where, and its limits.
 
@@ -35,6 +53,7 @@ class ServerConfig(BaseModel):
     grace_s      longest wait for clients to end their streams at a shutdown
     certificate, key  PEM files of the server; TLS where given
     client_root  PEM file; clients must then show a certificate that it signed
+    training     limits of split learning; None refuses TrainStep
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -51,6 +70,7 @@ class ServerConfig(BaseModel):
     certificate: Path | None = None
     key: Path | None = None
     client_root: Path | None = None
+    training: TrainingConfig | None = None
 
     @model_validator(mode="after")
     def _tls(self) -> Self:

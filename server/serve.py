@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 import numpy as np
@@ -22,6 +22,9 @@ from ..protos.options import SERVICE, server_options
 from .config import ServerConfig
 from .service import InferenceService
 from .work import Tail
+
+if TYPE_CHECKING:
+    from .training import TrainService
 
 __all__ = ["Engine", "load_engine", "main", "serve"]
 
@@ -73,6 +76,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     if engine is None:
         engine = await asyncio.to_thread(load_engine, config.model, config.threads)
+    training = _training(config, engine.card) if config.training else None
     service = InferenceService(
         engine.card,
         engine.codec,
@@ -81,6 +85,7 @@ async def serve(
         max_pending=config.max_pending,
         max_message_bytes=config.max_message_bytes,
         pace=config.pace.pace() if config.pace else None,
+        train=training.step if training else None,
     )
     server = grpc.aio.server(options=server_options(max_message_bytes=config.max_message_bytes))
     server.add_generic_rpc_handlers((service.handler(),))
@@ -100,6 +105,8 @@ async def serve(
     finally:
         await server.stop(0.25)
         service.batcher.close()
+        if training is not None:
+            training.close()
 
 
 def main(config: ServerConfig, engine: Engine | None = None) -> None:
@@ -113,6 +120,17 @@ def main(config: ServerConfig, engine: Engine | None = None) -> None:
     # A second signal while the interpreter ends must not turn a clean exit into a killed process.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+def _training(config: ServerConfig, card: ModelCard) -> TrainService:
+    try:
+        from .training import TrainService
+    except ImportError:
+        raise MissingExtra("split learning", "sim") from None
+    from ..models.store import load_network
+
+    assert config.training is not None
+    return TrainService(card, lambda: load_network(config.model)[0], config.training, config.threads)
 
 
 def _announce(address: str) -> None:

@@ -1,14 +1,15 @@
 """The gRPC service `SplitInference`.
 
 Handlers take and give bytes and parse for themselves: a deserialiser that raises would turn an undecodable
-message into UNKNOWN. Refine, RunGates and TrainStep answer UNIMPLEMENTED; they come with their methods.
+message into UNKNOWN. Refine and RunGates answer UNIMPLEMENTED; they come with their methods. TrainStep does where
+the server does not train.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 import grpc
@@ -38,6 +39,7 @@ class InferenceService:
     max_batch          samples in one batch
     max_pending        requests waiting or in work
     pace               speed of a simulated server, or None
+    train              answers TrainStep, bytes to bytes; None refuses it
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class InferenceService:
         max_pending: int = 256,
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         pace: Pace | None = None,
+        train: Callable[[bytes], Awaitable[bytes]] | None = None,
     ) -> None:
+        self._train = train
         self.batcher = Batcher(tail, max_batch=max_batch, max_pending=max_pending, pace=pace)
         self._card, self._validator = card, Validator(card, codec)
         self._image_shape = (*card.image_size, card.channels)
@@ -79,7 +83,7 @@ class InferenceService:
             "InferStream": stream(self._infer_stream),
             "Refine": unary(partial(self._absent, "Refine")),
             "RunGates": grpc.unary_stream_rpc_method_handler(partial(self._absent, "RunGates")),
-            "TrainStep": unary(partial(self._absent, "TrainStep")),
+            "TrainStep": unary(self._train_step),
         }
         return grpc.method_handlers_generic_handler(SERVICE, methods)
 
@@ -163,6 +167,20 @@ class InferenceService:
             await session.run()
         finally:
             self._sessions.discard(session)
+
+    async def _train_step(self, data: bytes, context: Context) -> bytes:
+        if self._train is None:
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED,
+                "TrainStep: this server has Describe, Infer and InferStream only; serve --train makes it train",
+            )
+        self._calls += 1
+        try:
+            return await self._train(data)
+        except Rejected as refusal:
+            await context.abort(refusal.code, str(refusal))
+        finally:
+            self._calls -= 1
 
     async def _absent(self, method: str, _data: bytes, context: Context) -> None:
         await context.abort(

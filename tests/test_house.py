@@ -15,6 +15,18 @@ FLOORS = {
 }  # fmt: skip
 SIDEWAYS = {("models", "codec"), ("policies", "models"), ("policies", "channel")}
 WITH_TORCH = {
+    "models/adc.py",
+    "models/split_compression/base.py",
+    "models/split_compression/bottlenet.py",
+    "models/split_compression/c3_sl.py",
+    "models/split_compression/plain.py",
+    "models/split_compression/top_k.py",
+    "models/split_halves.py",
+    "models/split_optimizer.py",
+    "device/split_run.py",
+    "device/split_trainer.py",
+    "server/train_session.py",
+    "server/training.py",
     "models/code_tables.py",
     "models/compression.py",
     "models/deit.py",

@@ -1,0 +1,167 @@
+"""`splitpoint train NAME --split-learning` and `splitpoint join-halves`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import MissingExtra, UsageError
+
+if TYPE_CHECKING:
+    from ..models.training_data import TrainingData
+    from ..protos.client import Tls
+    from .split_run import SplitRunConfig
+
+__all__ = ["join_halves", "split_learning"]
+
+
+def split_learning(
+    model: Annotated[str, typer.Argument(metavar="NAME", help="A named model or its safetensors.")],
+    server: Annotated[str, typer.Option(help="The server, or the emulator before it, HOST:PORT.")],
+    data: Annotated[
+        str | None, typer.Option(help="Named set, image folder or parquet; by itself the model's name.")
+    ] = None,
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for checkpoint, metrics and weights; runs/split-NAME by itself."),
+    ] = None,
+    cut: Annotated[int, typer.Option(min=0, help="Blocks on the device; 0 is half of them.")] = 0,
+    method: Annotated[
+        str, typer.Option(help="adc, none, top-k, random-top-k, c3-sl or bottlenet++.")
+    ] = "adc",
+    rate: Annotated[float, typer.Option(help="Fraction of the activation's values, in (0, 1].")] = 0.1,
+    epochs: Annotated[int, typer.Option(min=1)] = 5,
+    batch: Annotated[int, typer.Option(min=2)] = 64,
+    learning_rate: Annotated[float, typer.Option(help="The schedule's peak, on both sides.")] = 5e-4,
+    weight_decay: Annotated[float, typer.Option(min=0.0)] = 0.05,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    send_labels: Annotated[
+        bool,
+        typer.Option("--send-labels", help="Let labels leave: the loss is the server's, one round trip."),
+    ] = False,
+    images: Annotated[int, typer.Option(min=0, help="Training images of an epoch; 0 is all.")] = 0,
+    held_out: Annotated[int, typer.Option(min=0, help="Images of its evaluation; 0 is all.")] = 1000,
+    step_timeout_s: Annotated[float, typer.Option(help="One try of one step.")] = 30.0,
+    patience_s: Annotated[float, typer.Option(help="Longest time that the link may be down.")] = 120.0,
+    index: Annotated[int, typer.Option(min=0, help="This device's number on the emulator.")] = 0,
+    root: Annotated[Path | None, typer.Option(help="TLS: who signed the server, PEM.")] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS: this client's certificate, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
+    server_name: Annotated[
+        str | None, typer.Option(help="TLS: the name in the server's certificate.")
+    ] = None,
+    json_: Annotated[
+        bool, typer.Option("--json", help="Print the result as JSON on standard output.")
+    ] = False,
+) -> None:
+    """Train the head here and the tail on a server (`serve --train`), over gRPC, compressed both ways.
+
+    Labels stay here unless --send-labels. A run that was killed goes on from its last epoch when started again;
+    `join-halves` makes one model of the two files.
+    """
+    config = _config(
+        model=model,
+        cut=cut,
+        method=method,
+        rate=rate,
+        epochs=epochs,
+        batch=batch,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        seed=seed,
+        send_labels=send_labels,
+        images=images,
+        held_out=held_out,
+        step_timeout_s=step_timeout_s,
+        patience_s=patience_s,
+    )
+    from ..protos.client import Tls
+
+    given = (root, certificate, key, server_name)
+    tls = Tls(*given) if any(value is not None for value in given) else None
+    folder = out or Path("runs") / f"split-{Path(model).stem}"
+    source = _data(config, data or Path(model).stem, data_dir)
+    result = asyncio.run(_over_grpc(config, source, folder, server, index, tls))
+    print(json.dumps(result) if json_ else result["head"])
+
+
+def join_halves(
+    model: Annotated[str, typer.Argument(help="The model that was trained, by name or path.")],
+    head: Annotated[Path, typer.Argument(help="head.safetensors, from the device.")],
+    tail: Annotated[Path, typer.Argument(help="tail.safetensors, from the server.")],
+    out: Annotated[Path, typer.Argument(help="The model file to write.")],
+) -> None:
+    """Make one model of the halves that split learning left."""
+    try:
+        from ..models.split_halves import join_halves as join
+    except ImportError:
+        raise MissingExtra("joining halves", "sim") from None
+    join(model, head, tail, out)
+    print(out)
+
+
+def _config(**values: Any) -> SplitRunConfig:
+    from pydantic import ValidationError
+
+    try:
+        from ..models.split_compression.methods import METHODS
+        from .split_run import SplitRunConfig
+    except ImportError:
+        raise MissingExtra("split learning", "sim") from None
+    if values["method"] not in METHODS:
+        raise UsageError(f"--method: '{values['method']}' is none of {', '.join(sorted(METHODS))}")
+    try:
+        return SplitRunConfig(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        option = "-".join(map(str, problem["loc"])).replace("_", "-")
+        raise UsageError(f"--{option}: {problem['msg']}") from None
+
+
+def _data(config: SplitRunConfig, name: str, data_dir: Path | None) -> TrainingData:
+    from ..models.card import read_card
+    from ..models.data import load_data
+    from ..models.store import resolve
+    from ..models.training_data import ClutterData, StoredData
+
+    if name == "clutter":
+        return ClutterData(config.seed, 1, 0)
+    card = read_card(resolve(config.model))
+    return StoredData(config.seed, lambda split: load_data(name, split, card=card, data_dir=data_dir))
+
+
+async def _over_grpc(
+    config: SplitRunConfig, data: TrainingData, folder: Path, server: str, index: int, tls: Tls | None
+) -> dict[str, Any]:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from ..protos.client import ServiceClient
+    from .split_run import patient, split_run
+
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    async with ServiceClient(server, device=index, tls=tls) as client:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task("split learning", total=None)
+
+            def said(entry: dict[str, Any]) -> None:
+                accuracy = entry["calibration_accuracy"]
+                shown = "" if accuracy is None else f" accuracy {accuracy:.3f}"
+                traffic = (entry["bytes_up"] + entry["bytes_down"]) / 1e6
+                console.print(f"epoch {entry['epoch']} loss {entry['loss']:.3f}{shown} {traffic:.1f} MB")
+
+            return await split_run(
+                config,
+                data,
+                patient(client, config.step_timeout_s, config.patience_s),
+                folder,
+                begin=lambda done, steps: bar.update(task, completed=done, total=steps),
+                tick=lambda: bar.advance(task),
+                said=said,
+            )

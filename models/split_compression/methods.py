@@ -1,0 +1,52 @@
+"""The methods by name."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ...errors import UsageError, did_you_mean
+from ..adc import AdcDecoder, AdcEncoder
+from ..card import ModelCard
+from .base import Decoder, Encoder, Geometry
+from .bottlenet import BottleNetDecoder, BottleNetEncoder
+from .c3_sl import C3Decoder, C3Encoder
+from .plain import PlainDecoder, PlainEncoder
+from .top_k import RandomTopKEncoder, TopKDecoder, TopKEncoder
+
+__all__ = ["METHODS", "build_decoder", "build_encoder", "geometry_of"]
+
+
+class _Pair(NamedTuple):
+    encoder: type[Encoder]
+    decoder: type[Decoder]
+
+
+METHODS = {
+    "adc": _Pair(AdcEncoder, AdcDecoder),
+    "bottlenet++": _Pair(BottleNetEncoder, BottleNetDecoder),
+    "c3-sl": _Pair(C3Encoder, C3Decoder),
+    "none": _Pair(PlainEncoder, PlainDecoder),
+    "random-top-k": _Pair(RandomTopKEncoder, TopKDecoder),
+    "top-k": _Pair(TopKEncoder, TopKDecoder),
+}
+
+
+def geometry_of(card: ModelCard) -> Geometry:
+    rows, columns = (side // card.patch for side in card.image_size)
+    return Geometry(card.patch_tokens + 1, card.dim, (rows, columns), card.class_count)
+
+
+def _pair(method: str) -> _Pair:
+    if method not in METHODS:
+        raise UsageError(f"unknown method '{method}'; {did_you_mean(method, METHODS)}")
+    return METHODS[method]
+
+
+def build_encoder(method: str, card: ModelCard, rate: float, seed: int) -> Encoder:
+    """The device's half. UsageError for an unknown method or a rate that it cannot meet."""
+    return _pair(method).encoder(geometry_of(card), rate, seed)
+
+
+def build_decoder(method: str, card: ModelCard, rate: float, seed: int) -> Decoder:
+    """The server's half. UsageError as `build_encoder`."""
+    return _pair(method).decoder(geometry_of(card), rate, seed)

@@ -1,0 +1,277 @@
+"""Split learning on the server: what is refused, that nothing is learned twice, and that checkpoints hold."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+
+import grpc
+import numpy as np
+import pytest
+
+from splitpoint.codec.train_step import gradient_bytes, half_bytes, train_crc
+from splitpoint.protos import PROTOCOL_VERSION
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.server.config import TrainingConfig
+from splitpoint.server.training import TrainService
+from splitpoint.server.validation import Rejected
+
+NAMES = (f"{number:032x}" for number in itertools.count())
+B, CUT = 6, 2
+
+
+@pytest.fixture
+def service(small, tmp_path):
+    yield from _service(small, TrainingConfig(folder=tmp_path / "training", max_batch=16))
+
+
+def _service(small, config):
+    from splitpoint.models.store import load_network
+
+    service = TrainService(small.card, lambda: load_network(small.path)[0], config)
+    yield service
+    service.close()
+
+
+class Device:
+    """Writes requests as a device does; the arrays are random."""
+
+    def __init__(self, small, service, name=None, **plan):
+        self.card, self.service, self.name = small.card, service, name or next(NAMES)
+        self.random = np.random.default_rng(1)
+        self.plan = {
+            "method": "none", "rate": 1.0, "steps": 20, "batch": 8, "learning_rate": 1e-2, "send_labels": True
+        } | plan  # fmt: skip
+        self.step = 0
+
+    def request(self, **fields):
+        values = {
+            "protocol_version": PROTOCOL_VERSION,
+            "model_id": self.card.id,
+            "session": self.name,
+            "step": self.step,
+            "split": CUT,
+        } | fields
+        request = pb.TrainStepRequest(**values)
+        if "payload_crc" not in fields:
+            request.payload_crc = train_crc(request)
+        return request
+
+    def ask(self, request):
+        reply = pb.TrainStepReply.FromString(self.service.answer(request.SerializeToString()))
+        self.step = reply.step
+        return reply
+
+    def open(self, resume=0):
+        self.ask(self.request(plan=pb.TrainPlan(**self.plan, resume_step=resume)))
+        return self
+
+    def batch(self, rows=B, **fields):
+        shape = (rows, self.card.patch_tokens + 1, self.card.dim)
+        values = {
+            "samples": shape[0], "tokens": shape[1], "dims": shape[2], "outputs": rows,
+            "activations": half_bytes(self.random.standard_normal(shape)),
+        }  # fmt: skip
+        if self.plan["send_labels"]:
+            values["classes"] = self.random.integers(0, self.card.class_count, rows).astype("<u2").tobytes()
+        return self.request(**(values | fields))
+
+
+def refused(device, request, code, text):
+    with pytest.raises(Rejected, match=text) as caught:
+        device.ask(request)
+    assert caught.value.code is getattr(grpc.StatusCode, code)
+
+
+def test_steps_lower_the_loss_of_a_batch(small, service):
+    device = Device(small, service).open()
+    first = device.ask(device.batch())
+    assert device.step == first.step == 1
+    fields = {"activations": device.batch().activations, "classes": device.batch().classes}
+    losses = [device.ask(device.batch(**fields)).loss for _ in range(12)]
+    assert losses[-1] < 0.6 * losses[0]
+
+
+def test_a_repeated_step_is_answered_and_not_learned_twice(small, service):
+    device = Device(small, service).open()
+    request = device.batch()
+    first = device.ask(request)
+    assert device.ask(request) == first
+    # Whoever asks another thing at a step that is taken is told where the session stands.
+    device.step = 0
+    refused(device, device.batch(), "FAILED_PRECONDITION", "step: the session stands at 1, not 0")
+
+
+def test_the_loss_can_stay_on_the_device(small, service):
+    device = Device(small, service, send_labels=False).open()
+    request = device.batch()
+    reply = device.ask(request)
+    assert len(reply.logits) == 2 * B * small.card.class_count
+    assert not reply.activations_gradient
+    assert device.ask(request) == reply
+    gradient, scale = gradient_bytes(device.random.standard_normal((B, small.card.class_count)))
+    answered = device.request(logits_gradient=gradient, gradient_scale=scale)
+    returned = device.ask(answered)
+    assert returned.step == 1
+    assert len(returned.activations_gradient) == len(request.activations)
+    device.step = 0
+    assert device.ask(answered) == returned
+
+
+def test_a_gradient_without_its_logits_is_refused(small, service):
+    device = Device(small, service, send_labels=False).open()
+    gradient, scale = gradient_bytes(np.ones((B, small.card.class_count), np.float32))
+    request = device.request(logits_gradient=gradient, gradient_scale=scale)
+    refused(device, request, "FAILED_PRECONDITION", "no logits were given")
+
+
+def test_evaluation_changes_nothing(small, service):
+    first, second = Device(small, service).open(), Device(small, service).open()
+    evaluation = first.batch(evaluate=True, classes=b"")
+    before = first.ask(evaluation).logits
+    assert len(before) == 2 * B * small.card.class_count
+    assert first.ask(first.batch(evaluate=True, classes=b"")).logits != before
+    assert first.step == 0
+    second.batch(), second.batch()  # so that both have drawn the same
+    assert first.ask(first.batch()).loss == second.ask(second.batch()).loss
+
+
+def test_training_goes_on_from_a_checkpoint_as_if_nothing_had_been(small, service):
+    device = Device(small, service, method="bottlenet++", rate=0.5, send_labels=False).open()
+
+    def steps(count, seed):
+        device.random, found = np.random.default_rng(seed), []
+        for _ in range(count):
+            shape = (B, 17, 12)
+            found.append(
+                device.ask(
+                    device.batch(tokens=17, dims=12, activations=half_bytes(device.random.random(shape)))
+                )
+            )
+            gradient, scale = gradient_bytes(device.random.standard_normal((B, small.card.class_count)))
+            found.append(device.ask(device.request(logits_gradient=gradient, gradient_scale=scale)))
+        return found
+
+    steps(3, 0)
+    device.ask(device.request(checkpoint=True))
+    expected = steps(3, 1)
+    device.step = 0
+    device.open(resume=3)
+    assert device.step == 3
+    assert steps(3, 1) == expected
+
+
+def test_only_the_last_two_checkpoints_are_kept_and_the_tail_is_written(small, service, tmp_path):
+    from splitpoint.models.split_halves import read_tensors
+
+    device = Device(small, service).open()
+    for _ in range(4):
+        device.ask(device.request(checkpoint=True))
+        device.ask(device.batch())
+    device.ask(device.request(finish=True))
+    folder = tmp_path / "training" / device.name
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "step-0000000002.safetensors", "step-0000000003.safetensors", "tail.safetensors"
+    ]  # fmt: skip
+    names = read_tensors(folder / "tail.safetensors")[0].keys()
+    assert {name.split(".")[0] for name in names} == {"blocks", "exits", "phi"}
+    assert {name.split(".")[1] for name in names if name.startswith("blocks")} == {"2", "3"}
+
+
+def test_a_session_without_its_checkpoint_is_not_found(small, service):
+    device = Device(small, service)
+    refused(device, device.batch(), "NOT_FOUND", "session: not known here")
+    plan = pb.TrainPlan(**device.plan, resume_step=5)
+    refused(device, device.request(plan=plan), "NOT_FOUND", "no checkpoint of step 5")
+
+
+def test_sessions_are_bounded_in_memory_and_on_disk(small, tmp_path):
+    for service in _service(small, TrainingConfig(folder=tmp_path, max_sessions=2, max_kept=2)):
+        first, second, third = (Device(small, service) for _ in range(3))
+        first.open(), second.open()
+        plan = third.request(plan=pb.TrainPlan(**third.plan))
+        refused(third, plan, "RESOURCE_EXHAUSTED", "2 are in training")
+        first.ask(first.request(finish=True))  # makes room
+        third.open()
+        second.ask(second.request(finish=True)), third.ask(third.request(finish=True))
+        plan = Device(small, service).request(plan=pb.TrainPlan(**third.plan))
+        refused(third, plan, "RESOURCE_EXHAUSTED", "2 sessions' files are kept")
+
+
+NAN = np.full((B, 17, 24), np.nan, "<f2").tobytes()
+HOSTILE = {
+    "another version": ({"protocol_version": 9}, "FAILED_PRECONDITION", "protocol_version"),
+    "another model": ({"model_id": "0" * 16}, "FAILED_PRECONDITION", "model_id"),
+    "a path for a session": ({"session": "../../etc/x" + "0" * 21}, "INVALID_ARGUMENT", "session"),
+    "upper case": ({"session": "A" * 32}, "INVALID_ARGUMENT", "session"),
+    "two things": ({"checkpoint": True}, "INVALID_ARGUMENT", "batch and checkpoint"),
+    "another cut": ({"split": 1}, "INVALID_ARGUMENT", "split"),
+    "more rows than planned": ({"outputs": 9}, "INVALID_ARGUMENT", "outputs"),
+    "a row": ({"outputs": 1, "samples": 1}, "INVALID_ARGUMENT", "outputs"),
+    "a product that wraps": ({"tokens": 1 << 31, "dims": 1 << 31}, "INVALID_ARGUMENT", "samples, tokens, dims"),
+    "short activations": ({"activations": b"ab"}, "INVALID_ARGUMENT", "activations: must have"),
+    "nan": ({"activations": NAN}, "INVALID_ARGUMENT", "activations: must be finite"),
+    "a wrong crc": ({"payload_crc": 1}, "INVALID_ARGUMENT", "payload_crc"),
+    "indices": ({"indices": b"x"}, "INVALID_ARGUMENT", "indices"),
+    "no labels": ({"classes": b""}, "INVALID_ARGUMENT", "labels"),
+    "few classes": ({"classes": b"\0\0"}, "INVALID_ARGUMENT", "classes"),
+    "a class too high": ({"classes": b"\5\0" * B}, "INVALID_ARGUMENT", "classes: must be below 5"),
+    "labels that sum to 2": (
+        {"classes": b"", "labels": np.full((B, 5), 0.4, "<f2").tobytes()}, "INVALID_ARGUMENT", "distributions"
+    ),
+    "negative labels": (
+        {"classes": b"", "labels": np.tile(np.array([2, -1, 0, 0, 0], "<f2"), B).tobytes()},
+        "INVALID_ARGUMENT", "distributions",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_batches_are_refused_and_the_session_goes_on(small, service, what):
+    fields, code, text = HOSTILE[what]
+    device = Device(small, service).open()
+    refused(device, device.batch(**fields), code, text)
+    assert device.ask(device.batch()).step == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ({"method": "zip"}, "unknown method"),
+        ({"rate": 0.0}, "plan.rate"),
+        ({"rate": float("nan")}, "plan.rate"),
+        ({"steps": 0}, "plan.steps"),
+        ({"batch": 17}, "plan.batch: at most 16"),
+        ({"learning_rate": float("inf")}, "plan.learning_rate"),
+        ({"method": "c3-sl", "rate": 1e-6}, "rate"),
+        ({"seed": 1 << 63}, "plan.seed"),
+        ({"resume_step": 21}, "plan.resume_step"),
+    ],
+)
+def test_hostile_plans_are_refused(small, service, fields, text):
+    device = Device(small, service)
+    refused(device, device.request(plan=pb.TrainPlan(**(device.plan | fields))), "INVALID_ARGUMENT", text)
+
+
+def test_undecodable_bytes_are_refused(small, service):
+    with pytest.raises(Rejected, match="not a TrainStepRequest"):
+        service.answer(b"\xff\xff\xff")
+
+
+def test_huge_activations_and_gradients_are_refused_or_learned_but_never_nan(small, service):
+    device = Device(small, service, send_labels=False).open()
+    device.ask(device.batch(activations=np.full((B, 17, 24), 65504, "<f2").tobytes()))
+    gradient = np.full((B, 5), 65504, "<f2").tobytes()
+    reply = device.ask(device.request(logits_gradient=gradient, gradient_scale=1.0))
+    assert np.isfinite(np.frombuffer(reply.activations_gradient, "<f2").astype(float)).all()
+    assert np.isfinite(np.frombuffer(device.ask(device.batch()).logits, "<f2").astype(float)).all()
+
+
+def test_what_waits_for_the_training_thread_is_bounded(small, service):
+    async def main():
+        request = Device(small, service).request(finish=True).SerializeToString()
+        return await asyncio.gather(*(service.step(request) for _ in range(40)), return_exceptions=True)
+
+    codes = [error.code for error in asyncio.run(main())]
+    assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 40 - 16
+    assert codes.count(grpc.StatusCode.NOT_FOUND) == 16
