@@ -1,6 +1,7 @@
 """Many requests in flight on one InferStream, each awaited by its request_id.
 
-    infer ─► outgoing ─► writer ─► wire ─► reader ─► the future under reply.request_id ─► infer returns
+    infer ─► wire ─► reader ─► the future under reply.request_id ─► infer returns
+        └─► outgoing ─► writer ─► wire, while an earlier write is under way
 
 A stream that fails takes its pending requests with it (`LinkDown`); the next request opens another. A
 server that drains says so with a reply without request_id: the stream is then half-closed, what is on it is
@@ -11,7 +12,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Generator
+from contextlib import suppress
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -23,7 +26,42 @@ from .options import MAX_MESSAGE_BYTES
 __all__ = ["InferStream"]
 
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
+_BROKEN = (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError)
+"""What a write raises on a stream that is over; the reader learns why."""
+
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class _Begun:
+    """A coroutine run up to its first wait at once, on its maker's turn; awaiting it runs the rest.
+
+    What asyncio's eager tasks are, for Pythons that lack them: a write then leaves without waiting for its
+    task's turn. Raises what the coroutine raises before its first wait.
+    """
+
+    def __init__(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        self._coroutine = coroutine
+        self._first: Any = None
+        self._over = False
+        try:
+            self._first = coroutine.send(None)
+        except StopIteration:
+            self._over = True
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        if self._over:
+            return
+        waits_for = self._first
+        try:
+            while True:
+                try:
+                    found = yield waits_for
+                except BaseException as error:
+                    waits_for = self._coroutine.throw(error)
+                else:
+                    waits_for = self._coroutine.send(found)
+        except StopIteration:
+            return
 
 
 class _Life:
@@ -34,13 +72,19 @@ class _Life:
         self.usable = True
         self.pending: dict[int, asyncio.Future[pb.InferReply]] = {}
         self._outgoing: deque[bytes] = deque()
+        self._begun: _Begun | None = None
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self.tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
 
     def send(self, data: bytes) -> None:
-        self._outgoing.append(data)
-        self._rouse()
+        if self._wake is None or self._wake.done():
+            self._outgoing.append(data)
+            return
+        # The writer has nothing to do: the write starts here and now, and the writer sees it through.
+        with suppress(*_BROKEN):
+            self._begun = _Begun(self.call.write(data))
+            self._rouse()
 
     def retire(self) -> None:
         """Take no more requests; those on the stream are still answered."""
@@ -56,14 +100,17 @@ class _Life:
         # deadline, and cancelling a write cancels the whole stream.
         outgoing, call = self._outgoing, self.call
         try:
-            while self.usable or outgoing:
-                if outgoing:
+            while self.usable or outgoing or self._begun is not None:
+                if self._begun is not None:
+                    begun, self._begun = self._begun, None
+                    await begun
+                elif outgoing:
                     await call.write(outgoing.popleft())
                 else:
                     self._wake = self._loop.create_future()
                     await self._wake
             await call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+        except _BROKEN:
             pass  # the reader learns the status and tells everybody
 
     async def _read(self) -> None:
@@ -79,6 +126,8 @@ class _Life:
                         self.retire()
                 elif (future := pending.get(reply.request_id)) is not None and not future.done():
                     future.set_result(reply)
+                    # Whoever waited for it goes on first: his answer is due, the next read is not.
+                    await asyncio.sleep(0)
         except grpc.aio.AioRpcError:
             pass
         except DecodeError:
