@@ -2,35 +2,57 @@
 
 from __future__ import annotations
 
+import math
+import time
+
 from .decision import Decision
 from .observation import Observation
 from .policy import Outcome, Policy
+from .watched import TooLong, Watched
 
 __all__ = ["GuardedPolicy"]
 
 
 class GuardedPolicy:
-    """Wraps a policy; where it raises, or answers anything but a Decision that fits, `safe` stands in.
+    """Wraps a policy; where it raises, answers anything but a Decision that fits, or takes too long, `safe` stands in.
 
-    depth, dim: of the network; safe: what to do instead, all local with the usual exits, say.
-    learns: False for a policy that says (`learns = False`) that outcomes do not interest it.
-    `replaced` counts the replacements, `replaced_last` tells of the newest request.
+    depth, dim   of the network
+    safe         what to do instead, all local, say
+    limit_s      longest time to decide, by the clock on the wall; infinite for none
+    watched      decide on a thread of its own, so that even a policy that never returns costs `limit_s` once and then
+                 nothing; it costs tens of microseconds a request
+    learns       False for a policy that says (`learns = False`) that outcomes do not interest it
+    `replaced` counts the replacements, `replaced_last` tells of the newest request, `last_error` says why.
     """
 
-    def __init__(self, policy: Policy, depth: int, dim: int, safe: Decision) -> None:
-        self._policy = policy
+    def __init__(
+        self,
+        policy: Policy,
+        depth: int,
+        dim: int,
+        safe: Decision,
+        limit_s: float = math.inf,
+        *,
+        watched: bool = False,
+    ) -> None:
+        self._policy: Policy = Watched(policy, limit_s) if watched else policy
         self.learns: bool = getattr(policy, "learns", True)
         self._depth = depth
         self._dim = dim
         self._safe = safe
+        self._limit_s = limit_s
         self._checked: object = safe
+        self._broken: BaseException | None = None
         self.replaced = 0
         self.replaced_last = False
         self.last_error = ""
 
     def decide(self, observation: Observation) -> Decision:
         self.replaced_last = False
+        begun_s = time.perf_counter()
         try:
+            if self._broken is not None:
+                raise self._broken
             decision = self._policy.decide(observation)
             # The same object again, as static policies give it, need not be checked again.
             if decision is not self._checked:
@@ -38,24 +60,36 @@ class GuardedPolicy:
                     raise TypeError(f"the policy answered {type(decision).__name__}, not a Decision")
                 decision.check(self._depth, self._dim)
                 self._checked = decision
-        except Exception as error:
+            if time.perf_counter() - begun_s > self._limit_s:
+                raise TooLong(self._limit_s)
+        except (Exception, SystemExit) as error:
             return self._replace(error)
         return decision
 
     def learn(self, outcome: Outcome) -> None:
         try:
             self._policy.learn(outcome)
-        except Exception as error:
-            self.last_error = f"{type(error).__name__}: {error}"
+        except (Exception, SystemExit) as error:
+            self.last_error = _said(error)
 
     def reset(self, seed: int) -> None:
-        self._policy.reset(seed)
         self._checked = self._safe
+        self._broken = None
         self.replaced = 0
         self.replaced_last = False
+        try:
+            self._policy.reset(seed)
+        except (Exception, SystemExit) as error:
+            # In what state it is, nobody knows: it does not decide.
+            self._broken = error
+            self.last_error = _said(error)
 
-    def _replace(self, error: Exception) -> Decision:
+    def _replace(self, error: BaseException) -> Decision:
         self.replaced += 1
         self.replaced_last = True
-        self.last_error = f"{type(error).__name__}: {error}"
+        self.last_error = _said(error)
         return self._safe
+
+
+def _said(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

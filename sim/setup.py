@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
@@ -21,7 +22,7 @@ from ..policies.oracle import Sight
 from ..policies.service_time import Pace, block_times
 from ..seeding import generator
 from .make_policies import PolicyMaker
-from .policy_config import PolicyConfig, StaticPolicy
+from .policy_config import CustomPolicy, PolicyConfig, StaticPolicy
 from .scenario import Scenario
 from .sections import DeviceGroup
 
@@ -114,8 +115,17 @@ class Setup:
         """A fresh session of one device under one policy; sight: what virtual time shows to an oracle."""
         group, scenario = self.groups[device], self.scenario
         policy = self._policies.make(config, device, sight)
-        policy.reset(scenario.seed)
-        guarded = GuardedPolicy(policy, self.card.depth, self.card.dim, Decision(self.card.depth))
+        own = isinstance(config, CustomPolicy)
+        guarded = GuardedPolicy(
+            policy,
+            self.card.depth,
+            self.card.dim,
+            Decision(self.card.depth),
+            # In virtual time our own policies are not looked at: equal runs must not depend on the machine's load.
+            0.5 * scenario.deadline_s if own or sight is None else math.inf,
+            watched=own,
+        )
+        guarded.reset(scenario.seed)
         return Session(
             Agent(self.card.exits, self.block_s(device), group.slack_s),
             guarded,
