@@ -8,15 +8,18 @@ from typing import Any
 import torch
 
 from ..errors import DataError, UsageError
+from ..seeding import generator
 from .card import ModelCard
 from .data import Dataset, load_data
+from .data_file import write_parquet
 from .holdout import divided
+from .profile import SplitName
 from .store import load_network
 from .train_config import TrainConfig
 from .training_data import StoredData
 from .vit import SplitViT
 
-__all__ = ["adapted", "own_config", "own_data"]
+__all__ = ["adapted", "keep_held_out", "own_config", "own_data"]
 
 _MOST_CLASSES = 1 << 16
 _ALIASES = {
@@ -94,6 +97,24 @@ def own_data(source: Path | str, base: ModelCard, seed: int) -> tuple[StoredData
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
     own = _OwnData(source, base)
     return StoredData(seed, own.load), own.classes
+
+
+def keep_held_out(data: StoredData, folder: Path, seed: int) -> dict[SplitName, Path]:
+    """The two splits that training did not see, shuffled, as FOLDER/calibration.parquet and evaluation.parquet.
+
+    Profiles of the trained model are measured on them and scenarios draw their inputs from the second.
+    """
+    kept: dict[SplitName, Path] = {}
+    splits: list[tuple[SplitName, Dataset]] = [
+        ("calibration", data.held_out),
+        ("evaluation", data.evaluation),
+    ]
+    for split, found in splits:
+        # An image folder lists class after class.
+        order = generator(seed, f"own-{split}").permutation(len(found))
+        shuffled = Dataset(found.images[order], found.labels[order], found.classes)
+        kept[split] = write_parquet(shuffled, folder / f"{split}.parquet")
+    return kept
 
 
 def own_config(model: str, base: ModelCard, name: str, **changes: Any) -> TrainConfig:

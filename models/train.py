@@ -21,7 +21,8 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from ..errors import DataError, MissingExtra, UsageError
 from .data import Dataset, load_data
 from .evaluate import exit_logits
-from .own import adapted, own_config, own_data
+from .measure import measure_file
+from .own import adapted, keep_held_out, own_config, own_data
 from .recursion import prediction
 from .store import load_network, save_network
 from .train_config import TrainConfig, network_config
@@ -65,10 +66,11 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
               (`own.own_data`); `clutter` needs none
     model     an own model to start from, of which `config` is the `own.own_config`
 
-    The working folder gets checkpoint.pt, from which a later call with the same configuration goes on, and
-    logs/ for TensorBoard. The card records the configuration, the seconds of training and the accuracy at
-    every exit on the evaluation split. UsageError for a checkpoint of another configuration, DataError where
-    nothing can be written, MissingExtra without the extra `sim`.
+    Beside an own model the splits that it did not see are kept as parquet files, and its two profiles, so that
+    a scenario can name it at once. The working folder gets checkpoint.pt, from which a later call with the
+    same configuration goes on, and logs/ for TensorBoard. The card records the configuration, the seconds of
+    training and the accuracy at every exit on the evaluation split. UsageError for a checkpoint of another
+    configuration, DataError where nothing can be written, MissingExtra without the extra `sim`.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -119,4 +121,7 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
         "evaluation_accuracy": _accuracies(run, run.data.evaluation),
     }
     save_network(path, run.network, run.card.model_copy(update={"training": record}), run.codec_arrays())
+    if model and isinstance(run.data, StoredData):
+        for split, kept in keep_held_out(run.data, path.parent, config.seed).items():
+            measure_file(path, split, kept)
     return path

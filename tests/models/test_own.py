@@ -12,8 +12,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from splitpoint.errors import DataError, UsageError
+from splitpoint.models.data import load_data
 from splitpoint.models.download import HUB, fetch
 from splitpoint.models.own import adapted, own_config, own_data
+from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network
 from splitpoint.models.train import train
 
@@ -67,6 +69,12 @@ def test_one_command_fits_a_vit_to_an_image_folder(vit: Path, folder: Path, tmp_
     record = card.training["evaluation_accuracy"]
     assert isinstance(record, list)
     assert len(record) == 3
+    # What training did not see is kept, with profiles of it, so that a scenario can name the model at once.
+    for split in ("calibration", "evaluation"):
+        kept = load_data(tmp_path / "out" / f"{split}.parquet", card=card)
+        profile = Profile.load(tmp_path / "out" / f"mine.{split}.npz")
+        assert (profile.card.id, len(profile), kept.classes) == (card.id, 3, card.classes)
+        np.testing.assert_array_equal(profile.labels, kept.labels)
 
 
 def test_what_fits_is_taken_over(vit: Path, tmp_path: Path) -> None:
