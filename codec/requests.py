@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -44,13 +45,13 @@ def build_request(
     exit_margin: float,
     payload: pb.Image | pb.Tokens | pb.Symbols,
     exit_state: pb.ExitState | None = None,
-    refine: bool = False,
+    refine_margin: float | None = None,
 ) -> pb.InferRequest:
     """One request with every scalar set and the CRC of its payload.
 
     cut         blocks executed on the device, 0 for an image
     deadline_s  relative, from the sending
-    refine      the device can send more on demand
+    refine_margin  the device can send more where the server's margin is below this; None: it cannot
     """
     request = pb.InferRequest(
         protocol_version=PROTOCOL_VERSION,
@@ -59,7 +60,8 @@ def build_request(
         split=cut,
         deadline_s=deadline_s,
         exit_margin=exit_margin,
-        refine=refine,
+        refine=refine_margin is not None,
+        refine_margin=refine_margin,
     )
     if isinstance(payload, pb.Tokens):
         request.tokens.CopyFrom(payload)
@@ -99,7 +101,10 @@ def build_reply(
 
 
 def payload_crc(request: pb.InferRequest) -> int:
-    """CRC-32 of the payload's bytes fields, in field order; 0 where there is no payload."""
+    """CRC-32 of the payload's bytes fields, in field order; 0 where there is no payload.
+
+    Of symbols only what is digital counts, count, per_token and snr_db: the values change on the air.
+    """
     return zlib.crc32(b"".join(_payload_bytes(request)))
 
 
@@ -166,7 +171,8 @@ def _payload_bytes(request: pb.InferRequest) -> Iterator[bytes]:
     elif kind == "tokens":
         yield from _token_bytes(request.tokens)
     elif kind == "symbols":
-        yield request.symbols.values
+        symbols = request.symbols
+        yield struct.pack("<IIf", symbols.count, symbols.per_token, symbols.snr_db)
 
 
 def _token_bytes(tokens: pb.Tokens) -> Iterator[bytes]:

@@ -21,7 +21,8 @@ from .entropy import CodeTables, available_coders, decode_planes, encode_planes,
 from .errors import PayloadError
 from .nested import Quantised, dequantise, quantise
 from .planes import pack_planes, plane_bytes, unpack_planes
-from .selection import kept_tokens
+from .selection import sent_tokens
+from .symbols import SymbolCodec
 
 __all__ = ["PayloadError", "TokenCodec", "extended", "group_count"]
 
@@ -33,7 +34,7 @@ _NAMING_BYTES = 7
 class TokenCodec:
     """Encoder and decoder of one model's tokens.
 
-    arrays      the model's `codec.*` arrays; others are ignored, none means identity maps and no tables
+    arrays      the model's `codec.*` and `jscc.*` arrays; others are ignored, none means identity maps and no tables
     dim         the network's dim d; needed only where it cannot be read from `arrays`
     max_tokens  most tokens a sample, CLS included, that `decode` accepts; None: no limit of its own
     """
@@ -49,6 +50,8 @@ class TokenCodec:
         self.max_tokens = max_tokens
         self.tables_crc = tables_crc(arrays)
         """Names the entropy coder's tables of all cuts; 0 without any. They must be equal on both sides."""
+        self.symbols = SymbolCodec(arrays, max_tokens=max_tokens)
+        """The joint source-channel codes, where the model has any."""
         self._bases: dict[int, Basis] = {}
         self._tables: dict[int, CodeTables | None] = {}
 
@@ -86,21 +89,12 @@ class TokenCodec:
 
         Keep the result where the server may ask for more: `message` and `planes` both start from it.
         """
-        if tokens.ndim != 2 or tokens.shape[0] < 2:
-            raise PayloadError("tokens", f"must have shape (n+1, d), not {tokens.shape}")
+        sent, kept = sent_tokens(tokens, scores, keep)
         if self.dim is None:
             self.dim = int(tokens.shape[1])
         basis = self.basis(cut)
         if tokens.shape[1] != basis.dim:
             raise PayloadError("tokens", f"must have dim {basis.dim}, not {tokens.shape[1]}")
-        if scores is None:
-            if keep != 1.0:
-                raise PayloadError("scores", f"are needed to keep {keep:g} of the tokens")
-            scores = np.zeros(tokens.shape[0] - 1, np.float32)
-        if scores.shape != (tokens.shape[0] - 1,):
-            raise PayloadError("scores", f"must have shape ({tokens.shape[0] - 1},), not {scores.shape}")
-        kept = kept_tokens(scores, keep)
-        sent = tokens if kept.size == scores.size else tokens[np.concatenate(([0], kept + 1))]
         return quantise(basis.project(sent, dims or basis.dim)), kept
 
     def planes(
@@ -116,6 +110,19 @@ class TokenCodec:
         if coder == pb.CODER_ANS and tables is not None:
             return encode_planes(quantised, first, stop, tables)
         return pack_planes(quantised.codes, first, stop)
+
+    def further_planes(
+        self,
+        quantised: Quantised,
+        cut: int,
+        bits: int,
+        stop: int,
+        coder: pb.Coder.ValueType = pb.CODER_PACKED,
+    ) -> list[bytes]:
+        """Planes bits..stop-1, to follow `message(quantised, cut, bits, coder)`: coded as those were."""
+        if coder != pb.CODER_PACKED:
+            coder = self.message(quantised, cut, bits, coder).coder
+        return self.planes(quantised, cut, bits, stop, coder)
 
     def message(
         self, quantised: Quantised, cut: int, bits: int, coder: pb.Coder.ValueType = pb.CODER_PACKED

@@ -24,6 +24,9 @@ class Decision:
     symbols        complex symbols per token over the dim, in (0, 1]; above 0 the request goes as symbols, not bits
     exit_margin    an exit answers when its margin is at least this; `NEVER` switches exits off
     offload_slope  from the second exit on, offload when the margin rose by less than this; `-NEVER` switches it off
+    refine_bits    width of a code once the server has asked for more planes, bits+1..8; 0: it may not ask
+    refine_margin  the server asks when its answer's margin is below this
+    merge          requests that come together may be merged into this fraction of them, in (0, 1] (ADC); 1: not merged
 
     Raises UsageError, naming the field, when a value is out of its range or not a number.
     """
@@ -35,13 +38,16 @@ class Decision:
     symbols: float = 0.0
     exit_margin: float = NEVER
     offload_slope: float = -NEVER
+    refine_bits: int = 0
+    refine_margin: float = 0.0
+    merge: float = 1.0
 
     def __post_init__(self) -> None:
-        for name in ("split", "dims", "bits"):
+        for name in ("split", "dims", "bits", "refine_bits"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise UsageError(f"Decision.{name} must be an integer, not {value!r}")
-        for name in ("keep", "symbols", "exit_margin", "offload_slope"):
+        for name in ("keep", "symbols", "exit_margin", "offload_slope", "refine_margin", "merge"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise UsageError(f"Decision.{name} must be a finite number, not {value!r}")
@@ -50,6 +56,17 @@ class Decision:
         _within("dims", self.dims, self.dims >= 0, "at least 0")
         _within("bits", self.bits, 1 <= self.bits <= 8, "in 1..8")
         _within("symbols", self.symbols, 0 <= self.symbols <= 1, "in [0, 1]")
+        refines = not self.refine_bits or self.bits < self.refine_bits <= 8
+        _within("refine_bits", self.refine_bits, refines, f"0 or in {self.bits + 1}..8")
+        _within("refine_margin", self.refine_margin, self.refine_margin >= 0, "at least 0")
+        _within("merge", self.merge, 0 < self.merge <= 1, "in (0, 1]")
+        if self.refine_bits:
+            _within(
+                "refine_bits",
+                self.refine_bits,
+                self.merge == 1 and not self.symbols,
+                "0 in merged or symbol requests",
+            )
 
     def check(self, depth: int, dim: int) -> None:
         """Raise UsageError if the Decision does not fit a network of this depth and dim."""

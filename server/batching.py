@@ -25,6 +25,7 @@ import numpy as np
 
 from ..codec.errors import PayloadError
 from ..policies.service_time import Pace, segment_time
+from ..protos import splitpoint_pb2 as pb
 from .schedule import BatchQueue
 from .validation import Rejected
 from .work import Answer, Sample, Tail
@@ -45,6 +46,7 @@ class Job:
 
     received, expires  by time.monotonic(); expires None: no deadline
     done               called on the event loop, once, with the answer or why there is none
+    complete           adds to the reply what not every request asks for: a session to refine in, groups' answers
     cancelled          set by the service when nobody waits any more
     """
 
@@ -56,6 +58,7 @@ class Job:
     done: Callable[[Job, Answer | Rejected], None]
     cancelled: bool = False
     finished: bool = False
+    complete: Callable[[Answer, pb.InferReply], None] | None = None
 
 
 class Batcher:

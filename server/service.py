@@ -1,8 +1,8 @@
 """The gRPC service `SplitInference`.
 
 Handlers take and give bytes and parse for themselves: a deserialiser that raises would turn an undecodable
-message into UNKNOWN. Refine and RunGates answer UNIMPLEMENTED; they come with their methods. TrainStep does where
-the server does not train.
+message into UNKNOWN. RunGates answers UNIMPLEMENTED; it comes with its method. TrainStep does where the server does
+not train.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from ..protos.options import MAX_MESSAGE_BYTES, SERVICE
 from .batching import Batcher, Job
+from .groups import submit_groups
+from .refinement import Refinement
 from .sessions import Session
 from .validation import Rejected, Validator
 from .work import Answer, Tail
@@ -57,16 +59,19 @@ class InferenceService:
         self._train = train
         self.batcher = Batcher(tail, max_batch=max_batch, max_pending=max_pending, pace=pace)
         self._card, self._validator = card, Validator(card, codec)
+        self._refinement = Refinement(codec)
         self._image_shape = (*card.image_size, card.channels)
         self._max_open = 2 * max_pending
         self._sessions: set[Session] = set()
         self._calls = 0
         self._draining = False
         coders = {coder for cut in range(1, card.depth) for coder in codec.coders(cut)} | {pb.CODER_PACKED}
+        payloads = [pb.PAYLOAD_KIND_IMAGE, pb.PAYLOAD_KIND_TOKENS]
+        payloads += [pb.PAYLOAD_KIND_SYMBOLS] if codec.symbols.cuts else []
         self._description = pb.DescribeReply(
             protocol_version=PROTOCOL_VERSION,
             model=card.to_message(),
-            payloads=[pb.PAYLOAD_KIND_IMAGE, pb.PAYLOAD_KIND_TOKENS],
+            payloads=payloads,
             coders=sorted(coders),
             tables_crc=codec.tables_crc or None,
             limits=pb.Limits(
@@ -81,7 +86,7 @@ class InferenceService:
             "Describe": unary(self._describe),
             "Infer": unary(self._infer),
             "InferStream": stream(self._infer_stream),
-            "Refine": unary(partial(self._absent, "Refine")),
+            "Refine": unary(self._refine),
             "RunGates": grpc.unary_stream_rpc_method_handler(partial(self._absent, "RunGates")),
             "TrainStep": unary(self._train_step),
         }
@@ -93,7 +98,7 @@ class InferenceService:
 
     def reply(self, job: Job, answer: Answer) -> pb.InferReply:
         """The reply to a job, with the time it spent here and the load it leaves behind."""
-        return build_reply(
+        reply = build_reply(
             request_id=job.request_id,
             prediction=answer.prediction,
             margin=answer.margin,
@@ -101,10 +106,13 @@ class InferenceService:
             server_s=time.monotonic() - job.received,
             load=self.batcher.load,
         )
+        if job.complete is not None:
+            job.complete(answer, reply)
+        return reply
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new streams, let clients end theirs, answer all that was accepted; at most `grace_s`."""
-        self._draining = True
+        self._draining, self._refinement.asking = True, False
         for session in self._sessions:
             session.announce_shutdown()
         end = time.monotonic() + grace_s
@@ -121,7 +129,14 @@ class InferenceService:
         checked = self._validator.check(request)
         limits = [limit for limit in (checked.deadline_s, remaining_s) if limit is not None]
         expires = received + min(limits) if limits else None
+        if checked.others:
+            samples = (checked.sample, *checked.others)
+            return submit_groups(
+                self.batcher, samples, checked.group, request.request_id, received, expires, done
+            )
         job = Job(checked.sample, checked.group, request.request_id, received, expires, done)
+        if request.refine:
+            job.complete = self._refinement.completes(request, checked.sample)
         image = checked.image
         decode = None if image is None else partial(decode_image, image, self._image_shape)
         self.batcher.submit(job, decode)
@@ -134,14 +149,39 @@ class InferenceService:
             await context.abort(refusal.code, str(refusal))
         return self._description
 
+    def _admit_more(
+        self, data: bytes, done: Callable[[Job, Answer | Rejected], None], remaining_s: float | None
+    ) -> Job:
+        received = time.monotonic()
+        request = _parse(pb.RefineRequest, data)
+        self._validator.served_here(request.protocol_version, request.model_id)
+        sample = self._refinement.resume(request)
+        group = (sample.cut, sample.values.shape[0])
+        expires = None if remaining_s is None else received + remaining_s
+        job = Job(sample, group, request.request_id, received, expires, done)
+        self.batcher.submit(job)
+        return job
+
     async def _infer(self, data: bytes, context: Context) -> bytes:
         if self._draining:
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+        return await self._answer(self._admit, data, context)
+
+    async def _refine(self, data: bytes, context: Context) -> bytes:
+        # What is held was accepted: it is served in a shutdown too.
+        return await self._answer(self._admit_more, data, context)
+
+    async def _answer(
+        self,
+        admit: Callable[[bytes, Callable[[Job, Answer | Rejected], None], float | None], Job],
+        data: bytes,
+        context: Context,
+    ) -> bytes:
         future: asyncio.Future[pb.InferReply] = asyncio.get_running_loop().create_future()
         job = None
         self._calls += 1
         try:
-            job = self._admit(data, partial(self._resolve, future), context.time_remaining())
+            job = admit(data, partial(self._resolve, future), context.time_remaining())
             return (await future).SerializeToString()
         except Rejected as refusal:
             await context.abort(refusal.code, str(refusal))

@@ -1,12 +1,13 @@
 """Everything that is checked before a request reaches the network. What does not hold names its field.
 
-The payload's own fields are checked where they are decoded (codec.tokens, codec.image), in Python integers
-and before anything is allocated. Order: from cheap to dear, and the CRC before the decoder.
+The payload's own fields are checked where they are decoded (codec.tokens, codec.symbols, codec.image), in Python
+integers and before anything is allocated. Order: from cheap to dear, and the CRC before the decoder.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import grpc
@@ -14,7 +15,7 @@ import numpy as np
 
 from ..codec.errors import PayloadError
 from ..codec.requests import check_payload_crc, read_exit_state
-from ..codec.tokens import TokenCodec
+from ..codec.tokens import TokenCodec, group_count
 from ..errors import RemoteError
 from ..models.card import ModelCard
 from ..policies.service_time import next_exit
@@ -41,19 +42,24 @@ class Checked(NamedTuple):
 
     group       (cut, tokens): requests of one group can share a batch
     deadline_s  from the receipt, None where the request names none
+    others      samples of the further groups of a merged batch
     """
 
     sample: Sample
     group: tuple[int, int]
     deadline_s: float | None
     image: pb.Image | None
+    others: tuple[Sample, ...] = ()
 
 
 class Validator:
-    """Checks requests against one network. `codec` is that of the network, with its limits."""
+    """Checks requests against one network. `codec` is that of the network, with its limits.
 
-    def __init__(self, card: ModelCard, codec: TokenCodec) -> None:
-        self.card, self._codec = card, codec
+    max_groups  most groups of a merged batch
+    """
+
+    def __init__(self, card: ModelCard, codec: TokenCodec, max_groups: int = 64) -> None:
+        self.card, self._codec, self._max_groups = card, codec, max_groups
         self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
 
     def describe_version(self, version: int) -> None:
@@ -64,16 +70,20 @@ class Validator:
                 f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
             )
 
+    def served_here(self, version: int, model_id: str) -> None:
+        """Raise Rejected (FAILED_PRECONDITION) unless protocol version and model are this server's."""
+        self.describe_version(version)
+        if model_id != self.card.id:
+            raise Rejected(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"model_id: {model_id[:64]!r}, this server runs {self.card.id!r} ({self.card.name})",
+            )
+
     def check(self, request: pb.InferRequest) -> Checked:
         """The request's sample. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
         INVALID_ARGUMENT for everything else."""
-        self.describe_version(request.protocol_version)
+        self.served_here(request.protocol_version, request.model_id)
         card = self.card
-        if request.model_id != card.id:
-            raise Rejected(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"model_id: {request.model_id[:64]!r}, this server runs {card.id!r} ({card.name})",
-            )
         if not request.HasField("request_id"):
             raise _invalid("request_id: is missing")
         cut = request.split
@@ -84,32 +94,55 @@ class Validator:
         if math.isnan(exit_margin) or (math.isinf(exit_margin) and request.HasField("exit_margin")):
             raise _invalid("exit_margin: must be finite")
         kind = _payload_kind(request, cut)
+        if request.refine:
+            _check_refine(request, kind)
         try:
             check_payload_crc(request)
+            if kind == "tokens" and request.tokens.HasField("groups"):
+                return self._merged(request, exit_margin, deadline_s)
             sample = Sample(cut, _EMPTY, exit_margin)
             if request.HasField("exit_state"):
-                self._read_state(request.exit_state, sample)
+                self._read_state(request.exit_state, (sample,))
             if kind == "image":
                 return Checked(sample, (0, card.patch_tokens + 1), deadline_s, request.image)
-            if request.tokens.HasField("groups"):
-                raise _invalid("tokens.groups: this server takes no merged batches")
-            sample.values = self._codec.decode(request.tokens, cut)
+            if kind == "symbols":
+                sample.values = self._codec.symbols.decode(request.symbols, cut)
+            else:
+                sample.values = self._codec.decode(request.tokens, cut)
         except PayloadError as error:
             raise _invalid(f"{error.field}: {error.problem}") from None
         return Checked(sample, (cut, sample.values.shape[0]), deadline_s, None)
 
-    def _read_state(self, message: pb.ExitState, sample: Sample) -> None:
-        passed = self._passed[sample.cut]
+    def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
+        """The samples of a merged batch, one a group."""
+        cut, count = request.split, group_count(request.tokens)
+        if count > self._max_groups:
+            raise _invalid(f"tokens.groups: at most {self._max_groups} groups, not {count}")
+        samples = tuple(Sample(cut, _EMPTY, exit_margin) for _ in range(count))
+        if request.HasField("exit_state"):
+            self._read_state(request.exit_state, samples)
+        values = self._codec.decode(request.tokens, cut).reshape(count, request.tokens.count, self.card.dim)
+        for sample, tokens in zip(samples, values, strict=True):
+            sample.values = tokens
+        return Checked(samples[0], (cut, request.tokens.count), deadline_s, None, samples[1:])
+
+    def _read_state(self, message: pb.ExitState, samples: Sequence[Sample]) -> None:
+        cut, count = samples[0].cut, len(samples)
+        passed = self._passed[cut]
         if message.exits_passed != passed:
             raise _invalid(
-                f"exit_state.exits_passed: must be {passed} at split {sample.cut}, not {message.exits_passed}"
+                f"exit_state.exits_passed: must be {passed} at split {cut}, not {message.exits_passed}"
             )
         if passed:
             card = self.card
-            reading = read_exit_state(message, card.exit_state_dim, card.class_count, len(card.exits))
-            sample.u, sample.logits = reading.u, reading.logits
+            reading = read_exit_state(
+                message, count * card.exit_state_dim, count * card.class_count, len(card.exits)
+            )
+            states = zip(reading.u.reshape(count, -1), reading.logits.reshape(count, -1), strict=True)
+            for sample, (u, logits) in zip(samples, states, strict=True):
+                sample.u, sample.logits = u, logits
         elif message.state or message.logits:
-            raise _invalid(f"exit_state.state: must be empty, no exit lies before split {sample.cut}")
+            raise _invalid(f"exit_state.state: must be empty, no exit lies before split {cut}")
 
 
 def _invalid(message: str) -> Rejected:
@@ -127,11 +160,18 @@ def _deadline(request: pb.InferRequest) -> float | None:
     return deadline_s
 
 
+def _check_refine(request: pb.InferRequest, kind: str) -> None:
+    if kind != "tokens" or request.tokens.HasField("groups"):
+        raise _invalid("refine: is for tokens of one sample")
+    if not (request.HasField("refine_margin") and math.isfinite(request.refine_margin)):
+        raise _invalid("refine_margin: must be given with refine, and finite")
+
+
 def _payload_kind(request: pb.InferRequest, cut: int) -> str:
     kind = request.WhichOneof("payload")
     if kind is None:
         raise _invalid("payload: is missing")
-    wanted = "tokens" if cut else "image"
-    if kind != wanted:
-        raise _invalid(f"{kind}: split {cut} takes {wanted}")
-    return wanted
+    wanted = ("tokens", "symbols") if cut else ("image",)
+    if kind not in wanted:
+        raise _invalid(f"{kind}: split {cut} takes {' or '.join(wanted)}")
+    return kind

@@ -83,7 +83,7 @@ def request() -> pb.InferRequest:
         exit_margin=0.75,
         payload=encoded("packed_3_bits_9_dims"),
         exit_state=exit_state_message(integers(1, 8, 9)[0] / 8.0, integers(1, 10, 30)[0] / 4.0, 2, 0.5),
-        refine=True,
+        refine_margin=0.625,
     )
 
 

@@ -18,6 +18,7 @@ from splitpoint.codec.requests import (
     read_exit_state,
     round_to_wire,
 )
+from splitpoint.codec.refinement import REFINABLE_BYTES
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 
@@ -39,12 +40,15 @@ def request(**changes):
 FLOATS = st.floats(0, 100, width=32)
 
 
-@given(st.integers(0, 2**64 - 1), FLOATS, FLOATS, st.booleans())
+@given(st.integers(0, 2**64 - 1), FLOATS, FLOATS, st.none() | FLOATS)
 @settings(max_examples=60, deadline=None)
-def test_a_requests_size_depends_on_its_shape_only(request_id, deadline_s, exit_margin, refine):
-    sent = request(request_id=request_id, deadline_s=deadline_s, exit_margin=exit_margin, refine=refine)
-    assert sent.ByteSize() == request().ByteSize()
-    assert (sent.request_id, sent.refine, sent.protocol_version) == (request_id, refine, PROTOCOL_VERSION)
+def test_a_requests_size_depends_on_its_shape_only(request_id, deadline_s, exit_margin, margin):
+    sent = request(
+        request_id=request_id, deadline_s=deadline_s, exit_margin=exit_margin, refine_margin=margin
+    )
+    assert sent.ByteSize() == request().ByteSize() + (0 if margin is None else REFINABLE_BYTES)
+    assert (sent.request_id, sent.protocol_version) == (request_id, PROTOCOL_VERSION)
+    assert sent.refine == sent.HasField("refine_margin") == (margin is not None)
 
 
 @given(st.integers(0, 9), st.floats(0, 1, width=32), st.integers(0, 3), FLOATS, FLOATS)

@@ -68,10 +68,9 @@ def test_methods_that_are_not_there_yet_say_so(served):
 
     async def main():
         async with ServiceClient(served.address) as client:
-            for call in (client.refine(pb.RefineRequest()), client.train_step(pb.TrainStepRequest())):
-                with pytest.raises(Refused, match="this server has Describe") as caught:
-                    await call
-                assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
+            with pytest.raises(Refused, match="this server has Describe") as caught:
+                await client.train_step(pb.TrainStepRequest())
+            assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
             with pytest.raises(Refused, match="RunGates"):
                 async for _ in client.run_gates(pb.RunGatesRequest()):
                     pass

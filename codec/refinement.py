@@ -1,0 +1,71 @@
+"""Progressive refinement: the second message of a request whose answer was not sure enough.
+
+    InferRequest, bits planes ──► margin < refine_margin ──► InferReply that asks, with a session
+    RefineRequest, the next planes or further tokens ──► what all of it at once would have been
+
+After DQT's nested integers (arXiv 2508.09176): only what is missing is sent. The protocol is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..protos import PROTOCOL_VERSION
+from ..protos import splitpoint_pb2 as pb
+from .errors import PayloadError
+from .requests import planes_crc
+
+__all__ = ["ASK_BYTES", "REFINABLE_BYTES", "build_refinement", "check_refinement", "wants_more"]
+
+REFINABLE_BYTES = pb.InferRequest(refine_margin=1.0).ByteSize()
+"""What it adds to a request that the server may ask for more."""
+
+ASK_BYTES = pb.InferReply(wants_refinement=True, session=1).ByteSize()
+"""What asking adds to a reply."""
+
+
+def wants_more(margin: float, refine_margin: float) -> bool:
+    """Whether an answer of this margin is too unsure to stand."""
+    return margin < refine_margin
+
+
+def build_refinement(
+    *,
+    model_id: str,
+    request_id: int,
+    session: int,
+    planes: Sequence[bytes] = (),
+    tokens: pb.Tokens | None = None,
+) -> pb.RefineRequest:
+    """The message that goes on with a held request; every scalar is set.
+
+    session  from the reply that asked
+    planes   the next planes of the tokens already sent
+    tokens   further tokens, without CLS, as wide as the others then are
+    """
+    request = pb.RefineRequest(
+        protocol_version=PROTOCOL_VERSION,
+        model_id=model_id,
+        request_id=request_id,
+        session=session,
+        planes=planes,
+        payload_crc=planes_crc(planes, tokens),
+    )
+    if tokens is not None:
+        request.tokens.CopyFrom(tokens)
+    return request
+
+
+def check_refinement(request: pb.RefineRequest) -> None:
+    """PayloadError, naming the field, unless something is sent and its CRC is right."""
+    for field in ("request_id", "session", "payload_crc"):
+        if not request.HasField(field):
+            raise PayloadError(field, "is missing")
+    tokens = request.tokens if request.HasField("tokens") else None
+    if not request.planes and tokens is None:
+        raise PayloadError("planes", "are missing, and tokens too")
+    expected = planes_crc(request.planes, tokens)
+    if request.payload_crc != expected:
+        raise PayloadError(
+            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
+        )

@@ -1,0 +1,79 @@
+"""A merged batch on the server: a job a group, one reply when all are answered.
+
+    InferRequest with groups ─► one sample a group ─► batcher, as any others ─► answers, gathered ─► one InferReply
+
+After ADC (arXiv 2509.15058). The caller gives every sample of a group the group's answer (`codec.adc.unmerge`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+
+from ..protos import splitpoint_pb2 as pb
+from .batching import Batcher, Job
+from .validation import Rejected
+from .work import Answer, Sample
+
+__all__ = ["submit_groups"]
+
+_Done = Callable[[Job, Answer | Rejected], None]
+
+
+class _Gathering:
+    """Collects the answers of one request's groups; `done` is called once, with the first group's job."""
+
+    def __init__(self, count: int, done: _Done) -> None:
+        self.jobs: list[Job] = []
+        self._answers: list[Answer | None] = [None] * count
+        self._left, self._done = count, done
+
+    def done(self, job: Job, outcome: Answer | Rejected) -> None:
+        lead = self.jobs[0]
+        # The request as a whole is in work until the last of its groups is answered.
+        lead.finished = False
+        if self._left <= 0:
+            return
+        if isinstance(outcome, Rejected):
+            self.give_up()
+        else:
+            self._answers[self.jobs.index(job)] = outcome
+            self._left -= 1
+            if self._left:
+                return
+            outcome = self._answers[0] or outcome
+        lead.finished = True
+        self._done(lead, outcome)
+
+    def complete(self, _answer: Answer, reply: pb.InferReply) -> None:
+        for answer in self._answers[1:]:
+            assert answer is not None
+            reply.group.add(prediction=answer.prediction, margin=answer.margin, exit=answer.exit)
+
+    def give_up(self) -> None:
+        self._left = 0
+        for job in self.jobs:
+            job.cancelled = True
+
+
+def submit_groups(
+    batcher: Batcher,
+    samples: Sequence[Sample],
+    group: Hashable,
+    request_id: int,
+    received: float,
+    expires: float | None,
+    done: _Done,
+) -> Job:
+    """Queue the samples of one merged request; the job that stands for all. Raises Rejected for a full queue."""
+    gathering = _Gathering(len(samples), done)
+    for sample in samples:
+        job = Job(sample, group, request_id, received, expires, gathering.done)
+        gathering.jobs.append(job)
+        if len(gathering.jobs) == 1:
+            job.complete = gathering.complete
+        try:
+            batcher.submit(job)
+        except Rejected:
+            gathering.give_up()
+            raise
+    return gathering.jobs[0]

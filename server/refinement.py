@@ -1,0 +1,94 @@
+"""Progressive refinement on the server: ask where an answer is not sure enough, and go on with what comes.
+
+answer ─► margin < refine_margin ─► hold the first part under a session, ask ─► Refine ─► both parts, decoded
+                                     └ too long, too many ─► forgotten: NOT_FOUND     as if sent at once
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import grpc
+import numpy as np
+
+from ..codec.errors import PayloadError
+from ..codec.refinement import check_refinement, wants_more
+from ..codec.tokens import TokenCodec, extended
+from ..protos import splitpoint_pb2 as pb
+from .held import HOLD_S, MOST_HELD, HeldRequests
+from .validation import Rejected
+from .work import Answer, Sample
+
+__all__ = ["Refinement"]
+
+
+class _Held(NamedTuple):
+    request_id: int
+    tokens: bytes
+    sample: Sample
+
+
+class Refinement:
+    """The requests of one server that wait for more. `codec` is that of the network, with its limits."""
+
+    def __init__(self, codec: TokenCodec, most: int = MOST_HELD, hold_s: float = HOLD_S) -> None:
+        self.asking = True
+        """Set to False when the server drains: answers then stand as they are."""
+        self._codec, self._hold_s = codec, hold_s
+        self._held: HeldRequests[_Held] = HeldRequests(most, hold_s)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+    def completes(self, request: pb.InferRequest, sample: Sample) -> Callable[[Answer, pb.InferReply], None]:
+        """What to do with the answer to a checked request that allows refinement, and its reply."""
+        margin = request.refine_margin
+
+        def complete(answer: Answer, reply: pb.InferReply) -> None:
+            if not self.asking or not wants_more(answer.margin, margin):
+                return
+            # Bytes and not the message, which would keep alive all that came with it, known or not.
+            request.tokens.DiscardUnknownFields()  # type: ignore[attr-defined,unused-ignore]
+            first = Sample(sample.cut, _NOTHING, sample.exit_margin, sample.u, sample.logits)
+            session = secrets.randbits(64) or 1
+            held = _Held(request.request_id, request.tokens.SerializeToString(), first)
+            self._held.put(session, held, time.monotonic())
+            reply.wants_refinement, reply.session = True, session
+
+        return complete
+
+    def resume(self, request: pb.RefineRequest) -> Sample:
+        """The sample with both parts. Raises Rejected: NOT_FOUND for a session that is not, or no longer, there,
+        INVALID_ARGUMENT for everything else; a session serves once."""
+        try:
+            check_refinement(request)
+            held = self._held.take(request.session, time.monotonic())
+            if held is None or held.request_id != request.request_id:
+                raise Rejected(
+                    grpc.StatusCode.NOT_FOUND,
+                    f"session: no request is held under it; they are kept for {self._hold_s:g} s",
+                )
+            held.sample.values = self._decoded(request, held)
+        except PayloadError as error:
+            raise Rejected(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}") from None
+        return held.sample
+
+    def _decoded(self, request: pb.RefineRequest, held: _Held) -> np.ndarray:
+        cut = held.sample.cut
+        tokens = pb.Tokens.FromString(held.tokens)
+        values = self._codec.decode(extended(tokens, request.planes) if request.planes else tokens, cut)
+        if not request.HasField("tokens"):
+            return values
+        if request.tokens.HasField("groups"):
+            raise PayloadError("tokens.groups", "cannot be refined")
+        further = self._codec.decode(request.tokens, cut)
+        most = self._codec.max_tokens
+        if most is not None and len(values) + len(further) > most:
+            raise PayloadError("tokens.count", f"makes {len(values) + len(further)} tokens of at most {most}")
+        return np.concatenate((values, further))
+
+
+_NOTHING = np.empty(0, np.float32)

@@ -1,0 +1,62 @@
+"""The second message of a request: whole, small, and what would have been sent at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from splitpoint.codec.errors import PayloadError
+from splitpoint.codec.refinement import ASK_BYTES, build_refinement, check_refinement, wants_more
+from splitpoint.codec.requests import build_reply
+from splitpoint.codec.tokens import TokenCodec, extended
+from splitpoint.protos import splitpoint_pb2 as pb
+
+DIM, CUT = 12, 2
+
+
+def refinement(**changes: object) -> pb.RefineRequest:
+    fields = {"model_id": "0" * 16, "request_id": 3, "session": 2**63, "planes": [b"ab", b"cd"]}
+    return build_refinement(**{**fields, **changes})
+
+
+def test_only_what_is_missing_is_sent() -> None:
+    random = np.random.default_rng(0)
+    codec = TokenCodec({}, dim=DIM)
+    quantised, _ = codec.quantised(random.normal(size=(9, DIM)).astype(np.float32), None, CUT, 1.0, 0)
+    first, whole = codec.message(quantised, CUT, 2), codec.message(quantised, CUT, 5)
+    request = refinement(planes=codec.further_planes(quantised, CUT, 2, 5))
+    check_refinement(request)
+    assert extended(first, request.planes) == whole
+    # Three planes of 9 x 12 bits, each with tag and length.
+    assert request.ByteSize() - refinement(planes=[]).ByteSize() == 3 * (2 + 14)
+
+
+def test_asking_adds_the_same_to_every_reply() -> None:
+    reply = build_reply(request_id=1, prediction=2, margin=0.5, exit=1, server_s=0.1, load=3.0)
+    asking = pb.InferReply()
+    asking.CopyFrom(reply)
+    asking.wants_refinement, asking.session = True, 2**64 - 1
+    assert asking.ByteSize() - reply.ByteSize() == ASK_BYTES
+
+
+def test_an_answer_stands_from_the_margin_on() -> None:
+    assert wants_more(0.49, 0.5)
+    assert not wants_more(0.5, 0.5)
+    assert not wants_more(0.0, 0.0)
+
+
+def test_further_tokens_are_in_the_crc_too() -> None:
+    request = refinement(planes=[], tokens=pb.Tokens(count=1, dims=8, bits=1, planes=[b"x"]))
+    check_refinement(request)
+    request.tokens.planes[0] = b"y"
+    with pytest.raises(PayloadError, match="payload_crc"):
+        check_refinement(request)
+
+
+@pytest.mark.parametrize("field", ["request_id", "session", "payload_crc", "planes"])
+def test_what_is_missing_is_named(field: str) -> None:
+    request = refinement()
+    request.ClearField(field)
+    with pytest.raises(PayloadError) as caught:
+        check_refinement(request)
+    assert caught.value.field == field

@@ -1,0 +1,229 @@
+"""A server that asks for more: what it then answers, and what becomes of sessions that are lost."""
+
+import asyncio
+import time
+
+import grpc
+import numpy as np
+import pytest
+
+from splitpoint.codec.refinement import build_refinement
+from splitpoint.codec.requests import build_request, exit_state_message, payload_crc
+from splitpoint.codec.tokens import TokenCodec
+from splitpoint.policies.service_time import next_exit
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import Refused, ServiceClient
+from splitpoint.server.refinement import Refinement
+from splitpoint.server.validation import Rejected, Validator
+from splitpoint.server.work import Answer
+
+CODE = grpc.StatusCode
+CUT, FIRST, WHOLE = 2, 2, 5
+
+
+def quantised(small, number, keep=1.0):
+    random = np.random.default_rng(number)
+    tokens = random.standard_normal((small.card.patch_tokens + 1, small.card.dim)).astype(np.float32)
+    scores = random.random(small.card.patch_tokens).astype(np.float32)
+    return small.codec.quantised(tokens, scores, CUT, keep, 0)[0]
+
+
+def request(small, number, payload, refine_margin=None):
+    card, random = small.card, np.random.default_rng(1000 + number)
+    state = exit_state_message(
+        random.standard_normal(card.exit_state_dim).astype(np.float32),
+        random.standard_normal(card.class_count).astype(np.float32),
+        next_exit(card, CUT),
+        0.25,
+    )
+    return build_request(
+        model_id=card.id,
+        request_id=number,
+        cut=CUT,
+        deadline_s=20.0,
+        exit_margin=2.0,
+        payload=payload,
+        exit_state=state,
+        refine_margin=refine_margin,
+    )
+
+
+def first_request(small, number, refine_margin):
+    return request(small, number, small.codec.message(quantised(small, number), CUT, FIRST), refine_margin)
+
+
+def second_request(small, number, session, **changes):
+    planes = small.codec.further_planes(quantised(small, number), CUT, FIRST, WHOLE)
+    fields = {"model_id": small.card.id, "request_id": number, "session": session, "planes": planes}
+    return build_refinement(**{**fields, **changes})
+
+
+def answer(reply):
+    return reply.prediction, reply.exit, pytest.approx(reply.margin, abs=1e-5)
+
+
+def test_a_refined_request_is_answered_as_if_all_had_been_sent_at_once(small, served):
+    async def main():
+        async with ServiceClient(served.address) as client:
+            stream = client.stream()
+            for number in range(1, 9):
+                first = await stream.infer(first_request(small, number, 1.1), 20.0)
+                assert first.wants_refinement
+                assert first.session
+                plain = small.codec.message(quantised(small, number), CUT, FIRST)
+                assert answer(await stream.infer(request(small, number, plain), 20.0)) == answer(first)
+                refined = await client.refine(second_request(small, number, first.session))
+                assert not refined.HasField("wants_refinement")
+                assert refined.request_id == number
+                whole = small.codec.message(quantised(small, number), CUT, WHOLE)
+                at_once = await stream.infer(request(small, number, whole), 20.0)
+                assert answer(refined) == answer(at_once)
+
+    asyncio.run(main())
+
+
+def test_a_sure_answer_stands_and_nothing_is_held(small, served):
+    async def main():
+        async with ServiceClient(served.address) as client:
+            margin = (await client.infer(first_request(small, 1, 0.0))).margin
+            replies = [
+                await client.infer(first_request(small, 1, refine_margin))
+                for refine_margin in (margin - 1e-3, margin + 1e-3)
+            ]
+            return [reply.HasField("session") for reply in replies]
+
+    assert asyncio.run(main()) == [False, True]
+
+
+def test_further_tokens_count_as_sent_with_the_first(small, served):
+    whole = quantised(small, 1)
+    rows = [type(whole)(*(part[place] for part in whole)) for place in (slice(0, 9), slice(9, None))]
+    first, rest = (small.codec.message(part, CUT, 8) for part in rows)
+
+    async def main():
+        async with ServiceClient(served.address) as client:
+            asked = await client.infer(request(small, 1, first, 1.1))
+            more = second_request(small, 1, asked.session, planes=(), tokens=rest)
+            refined = await client.refine(more)
+            at_once = await client.infer(request(small, 1, small.codec.message(whole, CUT, 8)))
+            return refined, at_once
+
+    refined, at_once = asyncio.run(main())
+    assert answer(refined) == answer(at_once)
+
+
+def damaged(message):
+    message.payload_crc ^= 1
+    return message
+
+
+@pytest.mark.parametrize(
+    ("code", "field", "spoil"),
+    [
+        (CODE.NOT_FOUND, "session", lambda small, s: second_request(small, 1, s ^ 1)),
+        (CODE.NOT_FOUND, "session", lambda small, s: second_request(small, 1, s, request_id=2)),
+        (CODE.INVALID_ARGUMENT, "planes", lambda small, s: second_request(small, 1, s, planes=())),
+        (CODE.INVALID_ARGUMENT, "planes", lambda small, s: second_request(small, 1, s, planes=[b""] * 7)),
+        (CODE.INVALID_ARGUMENT, "tokens.planes", lambda small, s: second_request(small, 1, s, planes=[b"x"])),
+        (CODE.INVALID_ARGUMENT, "payload_crc", lambda small, s: damaged(second_request(small, 1, s))),
+        (
+            CODE.FAILED_PRECONDITION,
+            "model_id",
+            lambda small, s: second_request(small, 1, s, model_id="0" * 16),
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_name(small, served, code, field, spoil):
+    async def main():
+        async with ServiceClient(served.address) as client:
+            asked = await client.infer(first_request(small, 1, 1.1))
+            with pytest.raises(Refused, match=rf"{field}: ") as caught:
+                await client.refine(spoil(small, asked.session))
+            return caught.value.code
+
+    assert asyncio.run(main()) is code
+
+
+def test_a_session_serves_once_and_not_for_ever(small, monkeypatch):
+    refinement, validator = Refinement(small.codec, most=1, hold_s=2.0), Validator(small.card, small.codec)
+
+    def asked(number):
+        message = first_request(small, number, 0.5)
+        reply = pb.InferReply()
+        refinement.completes(message, validator.check(message).sample)(Answer(0, 0.4, 2), reply)
+        return reply.session
+
+    lost, kept = asked(1), asked(2)
+    sample = refinement.resume(second_request(small, 2, kept))
+    whole = small.codec.message(quantised(small, 2), CUT, WHOLE)
+    np.testing.assert_array_equal(sample.values, small.codec.decode(whole, CUT))
+    late = asked(3)
+    later_s = time.monotonic() + 3.0
+    monkeypatch.setattr(time, "monotonic", lambda: later_s)
+    for number, session in ((1, lost), (2, kept), (3, late)):
+        with pytest.raises(Rejected, match="no request is held") as caught:
+            refinement.resume(second_request(small, number, session))
+        assert caught.value.code is CODE.NOT_FOUND
+
+
+def test_unknown_fields_are_not_kept_and_a_draining_server_does_not_ask(small):
+    refinement, validator = Refinement(small.codec), Validator(small.card, small.codec)
+    message = first_request(small, 1, 1.1)
+    # Field 99 of Tokens, a megabyte long.
+    data = message.tokens.SerializeToString() + b"\x9a\x06" + b"\x80\x80\x40" + bytes(1 << 20)
+    message.tokens.ParseFromString(data)
+    complete = refinement.completes(message, validator.check(message).sample)
+    refinement.asking = False
+    complete(Answer(0, 0.1, 2), reply := pb.InferReply())
+    assert not reply.HasField("session")
+    refinement.asking = True
+    complete(Answer(0, 0.1, 2), reply)
+    held = refinement._held.take(reply.session, time.monotonic())
+    assert len(held.tokens) < 2000
+
+
+@pytest.mark.parametrize(
+    ("field", "change"),
+    [
+        ("refine_margin", lambda message: message.ClearField("refine_margin")),
+        ("refine_margin", lambda message: setattr(message, "refine_margin", float("nan"))),
+        ("refine", lambda message: message.tokens.groups.SetInParent()),
+    ],
+)
+def test_what_cannot_be_refined_is_refused(small, field, change):
+    message = first_request(small, 1, 0.5)
+    change(message)
+    message.payload_crc = payload_crc(message)
+    with pytest.raises(Rejected, match=rf"^{field}: ") as caught:
+        Validator(small.card, small.codec).check(message)
+    assert caught.value.code is CODE.INVALID_ARGUMENT
+
+
+def test_hostile_planes_of_the_entropy_coder_are_refused_by_name(small):
+    from splitpoint.codec.entropy import fit_tables
+
+    dim = small.card.dim
+    samples = [quantised(small, number) for number in range(30)]
+    skewed = [sample._replace(codes=sample.codes >> 4) for sample in samples]
+    codec = TokenCodec({f"codec.{CUT}.tables": fit_tables(skewed, dim)}, dim=dim, max_tokens=17)
+    good = codec.message(skewed[0], CUT, 4, pb.CODER_ANS)
+    assert good.coder == pb.CODER_ANS
+    validator, random = Validator(small.card, codec), np.random.default_rng(0)
+    validator.check(request(small, 1, good))
+    refused, codes = set(), set()
+    for turn in range(400):
+        bad = pb.Tokens()
+        bad.CopyFrom(good)
+        place = turn % 4
+        bad.planes[place] = random.bytes(
+            (len(good.planes[place]), 4 * random.integers(0, 13), 3, 52)[turn // 4 % 4]
+        )
+        if turn % 7 == 0:
+            bad.tables_crc ^= 1 << turn % 32
+        try:
+            validator.check(request(small, 1, bad))
+        except Rejected as error:
+            codes.add(error.code)
+            refused.add(str(error).split(":")[0].split(" ")[0])
+    assert codes == {CODE.INVALID_ARGUMENT}
+    assert refused == {"tokens.planes", "tokens.tables_crc"}
