@@ -117,7 +117,7 @@ def block_graph(network: SplitViT, card: ModelCard, index: int) -> onnx.ModelPro
     product = graph.add("MatMul", q, graph.add("Transpose", k, perm=[0, 1, 3, 2]))
     attention = graph.add("Softmax", product, axis=-1)
     mixed = graph.add("Transpose", graph.add("MatMul", attention, v), perm=[0, 2, 1, 3])
-    x = graph.add("Add", "tokens", graph.linear(graph.reshape(mixed, _SAME, dim), block.attn.proj))
+    x = graph.add("Add", "tokens", graph.linear(graph.reshape(mixed, -1, dim), block.attn.proj))
     hidden = graph.add("Gelu", graph.linear(graph.norm(x, block.norm2), block.mlp.fc1))
     out = graph.add("Add", x, graph.linear(hidden, block.mlp.fc2))
     starts, ends, axes = ([0, 1], [1, _LIMIT], [2, 3])
