@@ -33,7 +33,6 @@ from .split_trainer import DeviceTrainer, Exchange
 
 __all__ = ["SplitRunConfig", "patient", "split_run"]
 
-_PAUSE_S = 0.5
 _MOST_LOSSES = 5  # sessions lost between two checkpoints before giving up
 
 
@@ -73,7 +72,7 @@ class SplitRunConfig(BaseModel):
         return SplitPlan(cut=cut, steps=steps * self.epochs, **{name: getattr(self, name) for name in shared})
 
 
-def patient(client: ServiceClient, timeout_s: float, patience_s: float) -> Exchange:
+def patient(client: ServiceClient, timeout_s: float, patience_s: float, *, pause_s: float = 0.5) -> Exchange:
     """Steps over gRPC; tried again while the link is down, which the server sees from their number."""
 
     async def exchange(request: pb.TrainStepRequest) -> pb.TrainStepReply:
@@ -84,7 +83,7 @@ def patient(client: ServiceClient, timeout_s: float, patience_s: float) -> Excha
             except (LinkDown, TimedOut):
                 if time.monotonic() > end:
                     raise
-                await asyncio.sleep(_PAUSE_S)
+                await asyncio.sleep(pause_s)
 
     return exchange
 
