@@ -57,11 +57,11 @@ def features(observation: Observation, scales: Scales) -> NDArray[np.float32]:
     if rate_bps == rate_bps:
         known = 1.0
         # Without a modem there is a rate, and no SNR.
-        snr = min(max(0.1 * snr_db, -3.0), 6.0) if snr_db == snr_db else 0.0
-        rate = min(max(math.log10(rate_bps) - 6.0, -6.0), 4.0) if rate_bps > 0.0 else -6.0
-        sigma = min(0.1 * sigma_db, 4.0)
+        snr = _within(0.1 * snr_db, -3.0, 6.0) if snr_db == snr_db else 0.0
+        rate = _within(math.log10(rate_bps) - 6.0, -6.0, 4.0) if rate_bps > 0.0 else -6.0
+        sigma = _within(0.1 * sigma_db, 0.0, 4.0)
     if round_trip_s == round_trip_s:
-        round_trip = min(round_trip_s / deadline_s, 4.0)
+        round_trip = _within(round_trip_s / deadline_s, 0.0, 4.0)
     return np.array(
         (
             known,
@@ -69,14 +69,20 @@ def features(observation: Observation, scales: Scales) -> NDArray[np.float32]:
             rate,
             sigma,
             round_trip,
-            min(math.log2(1.0 + queue), 10.0),
-            min(math.log2(1.0 + load), 10.0) if load == load else 0.0,
-            min(max(energy_j / battery_j, 0.0), 1.0) if battery_j < math.inf else 1.0,
-            min(max(left_s / deadline_s, -4.0), 1.0),
+            _within(math.log2(1.0 + queue), 0.0, 10.0) if queue else 0.0,
+            _within(math.log2(1.0 + load), 0.0, 10.0) if load > 0.0 else 0.0,
+            _within(energy_j / battery_j, 0.0, 1.0) if battery_j < math.inf else 1.0,
+            _within(left_s / deadline_s, -4.0, 1.0),
             1.0 if up else 0.0,
         ),
         np.float32,
     )
+
+
+def _within(value: float, low: float, high: float) -> float:
+    if value < low:
+        return low
+    return high if value > high else value
 
 
 def feature_rows(

@@ -1,0 +1,154 @@
+"""One device alone on its media and with its server, from request to request, without an event loop.
+
+    begin ─► (head) ─► send: uplink ─► server ─► downlink ─► reply in time, or not ─► finish
+
+The same steps in the same order as the engine in virtual time takes for one device. Requests that were given up
+still hold the medium and the server, as they do there.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from typing import NamedTuple
+
+from ...channel.config import build_medium, build_report
+from ...channel.link import Link
+from ...channel.medium import Medium, Transfer
+from ..estimate import LinkEstimate
+from ..observation import Observation
+from ..rules import energy_j, tried_s, utility, waited_s
+from .config import EnvironmentConfig
+from .path import SamplePath
+
+__all__ = ["Result", "Solo", "transfer"]
+
+
+class Result(NamedTuple):
+    """What one request came to; seconds and joules. reward is its utility."""
+
+    reward: float
+    correct: bool
+    latency_s: float
+    energy_j: float
+    airtime_up_s: float
+    airtime_down_s: float
+    late: bool
+
+
+def transfer(medium: Medium, now_s: float, link: Link, nbytes: int, key: int) -> Transfer:
+    """Send on a medium whose later users cannot change what becomes of this message: settled at once."""
+    settled = medium.submit(now_s, link, nbytes, key)
+    while settled is None:
+        for completion in medium.pop_completed(medium.next_completion()):
+            if completion.key == key:
+                settled = completion.transfer
+    return settled
+
+
+class Solo:
+    """The memory of one device, one uplink, one downlink and one server along a path."""
+
+    def __init__(self, config: EnvironmentConfig, path: SamplePath, reply_bytes: int) -> None:
+        self._config = config
+        self._arrivals = path.arrivals_s
+        self._samples = path.samples
+        self._link = path.link
+        self._uplink, self._downlink = build_medium(config.uplink), build_medium(config.downlink)
+        self._report = build_report(config.report, path.link, path.seed, self._uplink)
+        self._reply_bytes = reply_bytes
+        self._half_trip_s = 0.5 * path.link.round_trip_s
+        self._deadline_s = config.deadline_s
+        self._overhead_s = config.overhead_s
+        self._estimate = LinkEstimate(config.coherence_s)
+        self._energy_left_j = config.battery_j
+        self._free_s = self._server_free_s = 0.0
+        self._up_from_s = -math.inf
+        self._sent_s = self._answer_by_s = math.nan
+        self._airtime_up_s = self._airtime_down_s = 0.0
+        self.requests = 0
+        self.sample = -1
+        self.arrival_s = self.start_s = self.due_s = 0.0
+        self.link_up = True
+        self.observation: Observation
+
+    def begin(self) -> Observation:
+        """The next request's turn comes: what the device knows then."""
+        arrival_s = self._arrivals[self.requests]
+        self.sample = self._samples[self.requests]
+        self.requests += 1
+        start_s = arrival_s if arrival_s > self._free_s else self._free_s
+        behind = bisect_right(self._arrivals, start_s, self.requests) - self.requests
+        self.arrival_s, self.start_s, self.due_s = arrival_s, start_s, arrival_s + self._deadline_s
+        self.link_up = start_s >= self._up_from_s
+        self._sent_s = math.nan
+        estimate = self._estimate
+        snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
+        self.observation = Observation(
+            snr_db,
+            rate_bps,
+            rate_sigma_db,
+            estimate.round_trip_s,
+            behind,
+            estimate.server_load,
+            self._energy_left_j,
+            self.due_s - start_s,
+            self.link_up,
+        )
+        return self.observation
+
+    def send(self, now_s: float, answer_by_s: float, nbytes: int, server_s: float) -> tuple[float, bool]:
+        """Send `nbytes` at `now_s`; the server works `server_s` on it.
+
+        Returns when this ended, and whether with a reply; without one, the device has waited until `answer_by_s`.
+        """
+        self._sent_s, self._answer_by_s = now_s, answer_by_s
+        send_s = now_s + self._overhead_s
+        if send_s >= answer_by_s:
+            return send_s, False
+        key = 2 * self.requests
+        up = transfer(self._uplink, send_s, self._link, nbytes, key)
+        if up.done_s < math.inf:
+            received_s = up.done_s + self._half_trip_s
+            begun_s = received_s if received_s > self._server_free_s else self._server_free_s
+            # The server drops what nobody waits for any more.
+            if begun_s < answer_by_s:
+                self._server_free_s = replied_s = begun_s + server_s
+                down = transfer(self._downlink, replied_s, self._link, self._reply_bytes, key + 1)
+                delivered_s = down.done_s + self._half_trip_s
+                if delivered_s < answer_by_s:
+                    on_air_s = up.airtime_s + down.airtime_s
+                    self._airtime_up_s, self._airtime_down_s = up.airtime_s, down.airtime_s
+                    self._estimate.report(delivered_s, *self._report.read(delivered_s, self.requests))
+                    # Alone, the server has nothing left to do when it replies.
+                    self._estimate.reply(delivered_s - now_s - (replied_s - received_s) - on_air_s, 0.0)
+                    return delivered_s, True
+        self._estimate.no_reply(answer_by_s, nbytes, answer_by_s - now_s)
+        self._up_from_s = self._found_up(answer_by_s)
+        return answer_by_s, False
+
+    def _found_up(self, lost_s: float) -> float:
+        """When a probe of the lost link is first answered."""
+        probe_s = lost_s
+        while not self._link.state(probe_s).up:
+            probe_s += self._config.probe_s
+        return probe_s + self._link.round_trip_s
+
+    def finish(self, done_s: float, head_s: float, correct: bool, replied: bool) -> Result:
+        """Charge the device for `head_s` of computing and what it sent; the answer is there at `done_s`."""
+        power = self._config.power
+        up_s = down_s = 0.0
+        if self._sent_s != self._sent_s:
+            energy = power.cpu_w * head_s
+        elif replied:
+            up_s, down_s = self._airtime_up_s, self._airtime_down_s
+            energy = energy_j(power, head_s, up_s, down_s, waited_s(self._sent_s, done_s, up_s, down_s))
+        else:
+            up_s = tried_s(self._sent_s, self._answer_by_s, done_s)
+            energy = energy_j(power, head_s, up_s, 0.0, 0.0)
+        self._energy_left_j -= energy
+        self._free_s = done_s
+        latency_s = done_s - self.arrival_s
+        late = latency_s > self._deadline_s
+        reward = utility(float(correct), latency_s, energy, up_s + down_s, float(late), self._config.weights)
+        return Result(reward, correct, latency_s, energy, up_s, down_s, late)

@@ -1,0 +1,87 @@
+"""One given path, walked by the environments and by the profile engine: equal step by step."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.environments.config import EnvironmentConfig
+from splitpoint.policies.environments.offload import OffloadEnv
+from splitpoint.sim.engines import VirtualEngine
+from splitpoint.sim.environments import environment_config
+from splitpoint.sim.metrics import request_utility
+from splitpoint.sim.policy_config import ReplayPolicy
+from splitpoint.sim.records import write_requests
+from splitpoint.sim.scenario import Scenario, load_scenario
+from splitpoint.sim.setup import Setup
+
+CHANNELS: dict[str, dict[str, Any]] = {
+    "rician": {},
+    "loss": {"link": {"kind": "rayleigh", "doppler_hz": 2.0, "loss": 0.2, "rate_scale": 0.05}},
+    "outages": {
+        "link": {"kind": "awgn", "rate_scale": 0.1, "outages": {"mean_up_s": 1.0, "mean_down_s": 0.7}}
+    },
+    "bad times": {
+        "link": {"kind": "gilbert_elliott", "mean_bad_s": 0.5, "bad_loss": 0.8, "rate_scale": 0.05},
+        "uplink": {"kind": "round_robin"},
+    },
+}
+
+
+def one_device(channel: str, count: int) -> Scenario:
+    """Quickstart with one device that often has a queue, and a server too slow for some requests."""
+    base = load_scenario("quickstart").model_dump(mode="json")
+    device = base["devices"][0] | {"count": 1, "arrivals": {"kind": "poisson", "rate_hz": 5.0}}
+    changes = {
+        "devices": [device],
+        "requests": count,
+        "channel": base["channel"] | CHANNELS[channel],
+        "server": base["server"] | {"base_s": 0.03},
+    }
+    return Scenario.model_validate(base | changes)
+
+
+def engine_run(scenario: Scenario, decisions: list[Decision], folder: Path) -> dict[str, np.ndarray]:
+    """The requests of the profile engine under given Decisions, with the answers that the environments look up."""
+    names = [field.name for field in fields(Decision)]
+    table = {name: np.array([getattr(d, name) for d in decisions]) for name in names}
+    path = folder / "requests.parquet"
+    write_requests(path, {"given": {"device": np.zeros(len(decisions), int), **table}}, {})
+    setup = Setup(scenario)
+    setup.__dict__["evaluation"] = replace(setup.calibration, split_name="evaluation")
+    return VirtualEngine(setup, "profile").run(ReplayPolicy(path=path))
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_single_environment_and_profile_engine_are_equal_step_by_step(channel: str, tmp_path: Path) -> None:
+    steps, seed = 150, 7
+    scenario = one_device(channel, steps + 1).model_copy(update={"seed": seed})
+    config: EnvironmentConfig = environment_config(scenario, episode_requests=steps)
+    env = OffloadEnv(config, Setup(scenario).calibration)
+    env.action_space.seed(3)
+    actions = [env.action_space.sample() for _ in range(steps)]
+    decisions = [env.actions.decisions[env.actions.flat(action)] for action in actions]
+    # The last request is only there to be observed.
+    columns = engine_run(scenario, [*decisions, decisions[0]], tmp_path)
+    utility = request_utility(columns, scenario.weights())
+    env.reset(seed=seed)
+    for step, action in enumerate(actions):
+        belief = env.observation
+        _, reward, terminated, truncated, info = env.step(action)
+        assert not terminated
+        assert truncated == (step == steps - 1)
+        assert reward == pytest.approx(utility[step], abs=1e-9), step
+        for name in ("cut", "exit", "offloaded", "degraded", "late", "correct", "margin"):
+            assert info[name] == columns[name][step], (name, step)
+        assert info["nbytes"] == columns["uplink_bytes"][step]
+        for name in ("latency_s", "energy_j", "airtime_up_s", "airtime_down_s"):
+            assert info[name] == pytest.approx(columns[name][step], abs=1e-9), (name, step)
+        np.testing.assert_allclose(belief.snr_db, columns["snr_estimate_db"][step], atol=1e-9)
+        np.testing.assert_allclose(belief.rate_bps, columns["rate_estimate_bps"][step], rtol=1e-9)
+    assert 0.1 < columns["offloaded"][:steps].mean() < 0.9
+    assert columns["degraded"].any()
