@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from ..seeding import generator
 from .draws import UniformDraws
 from .outages import INFINITY, Outages
-from .path import CHUNK, CHUNK_BITS, Path
+from .path import CHUNK, CHUNK_BITS, Path, Samples
 from .rate import HEADER_BYTES, PACKET_BYTES, Rate
 from .retransmission import lost_packets
 
@@ -135,9 +135,26 @@ class SlottedLink:
         self._index, self._chunk, self._carried = index, chunk, chunk.carried
         return chunk
 
+    @property
+    def slot_s(self) -> float:
+        return self._slot_s
+
+    @property
+    def loss(self) -> float:
+        """Packet loss where `slots` give none of their own."""
+        return self._loss
+
+    @property
+    def outages(self) -> Outages | None:
+        return self._outages
+
+    def slots(self, chunk: int) -> tuple[Samples, NDArray[np.float64]]:
+        """SNR and loss of the slots of a chunk, and the bits that each can carry, (CHUNK,)."""
+        samples = self._path.draw(chunk)
+        return samples, self.rate.over(samples.snr_db) * self._slot_s
+
     def _draw(self, index: int) -> _Chunk:
-        samples = self._path.draw(index)
-        bits = self.rate.over(samples.snr_db) * self._slot_s
+        samples, bits = self.slots(index)
         loss = lost = None
         if samples.loss is not None:
             loss = _floats(samples.loss)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..seeding import generator
 
-__all__ = ["ArrivalsConfig", "Bursts", "Periodic", "Poisson", "arrival_times"]
+__all__ = ["ArrivalsConfig", "Bursts", "Periodic", "Poisson", "arrival_rows", "arrival_times"]
 
 
 class _Arrivals(BaseModel):
@@ -46,11 +46,17 @@ def arrival_times(config: Poisson | Periodic | Bursts, seed: int, device: int, c
 
     A longer run begins with the arrivals of a shorter one.
     """
-    draws = generator(seed, "arrivals", device)
+    return arrival_rows(config, generator(seed, "arrivals", device), 1, count)[0]
+
+
+def arrival_rows(
+    config: Poisson | Periodic | Bursts, draws: np.random.Generator, rows: int, count: int
+) -> np.ndarray:
+    """The same for several devices from one generator, float64 (rows, count)."""
     if isinstance(config, Periodic):
-        return config.period_s * (draws.random() + np.arange(count))
+        return config.period_s * (draws.random((rows, 1)) + np.arange(count))
     if isinstance(config, Bursts):
         bursts = -(-count // config.size)
-        times = np.cumsum(draws.exponential(1.0 / config.rate_hz, bursts))
-        return np.repeat(times, config.size)[:count]
-    return np.cumsum(draws.exponential(1.0 / config.rate_hz, count))
+        times = np.cumsum(draws.exponential(1.0 / config.rate_hz, (rows, bursts)), axis=1)
+        return np.repeat(times, config.size, axis=1)[:, :count]
+    return np.cumsum(draws.exponential(1.0 / config.rate_hz, (rows, count)), axis=1)
