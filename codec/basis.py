@@ -14,8 +14,12 @@ import numpy as np
 
 from ..errors import DataError
 from .errors import PayloadError
+from .nested import LARGEST
 
 __all__ = ["Basis"]
+
+_LARGEST_VALUE = 257.0 * LARGEST
+"""Above every value that offset + (code + .5) * scale can have."""
 
 
 class Basis:
@@ -26,6 +30,8 @@ class Basis:
         self.down = np.ascontiguousarray(down, dtype=np.float32)
         self.up = np.ascontiguousarray(up, dtype=np.float32)
         self.is_identity = False
+        self.bounded = True
+        """Whether tokens are finite whatever finite offset and scale say."""
         if self.mean.ndim != 1 or self.mean.size == 0:
             raise DataError(f"codec mean must have shape (d,), not {self.mean.shape}")
         for name, matrix in (("mean", self.mean), ("down", self.down), ("up", self.up)):
@@ -33,6 +39,8 @@ class Basis:
                 raise DataError(f"codec {name} must have shape {(self.dim, self.dim)}, not {matrix.shape}")
             if not np.isfinite(matrix).all():
                 raise DataError(f"codec {name} must be finite")
+        largest = _LARGEST_VALUE * np.abs(self.up).sum(axis=0, dtype=np.float64) + np.abs(self.mean)
+        self.bounded = bool(largest.max() < 0.5 * np.finfo(np.float32).max)
 
     @property
     def dim(self) -> int:

@@ -14,7 +14,7 @@ import numpy as np
 
 from .errors import PayloadError
 
-__all__ = ["pack_planes", "plane_bytes", "plane_matrix", "unpack_planes"]
+__all__ = ["check_planes", "pack_planes", "plane_bytes", "plane_matrix", "unpack_planes"]
 
 
 def plane_bytes(count: int) -> int:
@@ -35,18 +35,23 @@ def pack_planes(codes: np.ndarray, first: int, stop: int) -> list[bytes]:
     return [row.tobytes() for row in packed]
 
 
-def unpack_planes(planes: Sequence[bytes], count: int) -> np.ndarray:
-    """Leading planes of `count` codes to codes of len(planes) bits, uint8 (count,).
-
-    Raises PayloadError naming `tokens.planes` if there are not 1 to 8 or one has a wrong length.
-    """
-    bits = len(planes)
-    if not 1 <= bits <= 8:
-        raise PayloadError("tokens.planes", f"must be 1 to 8 planes, not {bits}")
+def check_planes(planes: Sequence[bytes], count: int) -> None:
+    """PayloadError naming `tokens.planes` unless there are 1 to 8, each as long as `count` bits are packed."""
+    if not 1 <= len(planes) <= 8:
+        raise PayloadError("tokens.planes", f"must be 1 to 8 planes, not {len(planes)}")
     size = plane_bytes(count)
     for place, plane in enumerate(planes):
         if len(plane) != size:
             raise PayloadError("tokens.planes", f"[{place}] must have {size} bytes, not {len(plane)}")
+
+
+def unpack_planes(planes: Sequence[bytes], count: int) -> np.ndarray:
+    """Leading planes of `count` codes to codes of len(planes) bits, uint8 (count,).
+
+    Raises PayloadError as `check_planes`.
+    """
+    check_planes(planes, count)
+    bits, size = len(planes), plane_bytes(count)
     # Eight codes at a time in one 64-bit word: doubling never carries into the neighbour. Many times as fast
     # as packing bits over the planes' axis.
     words = np.unpackbits(np.frombuffer(b"".join(planes), np.uint8)).view(np.uint64).reshape(bits, size)

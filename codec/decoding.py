@@ -1,0 +1,92 @@
+"""A digital payload from its checks to its tokens, in two steps: what may be wrong is found in the first.
+
+    pb.Tokens ─► checked_tokens ─► a function without arguments ─► tokens (T, d)
+                  named errors        unpack, dequantise, basis: cannot fail
+
+A server checks a request when it arrives and decodes it when its batch is formed. Where only decoding tells
+whether a payload is right (entropy-coded planes, a basis whose output may overflow), it is decoded in the
+first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
+
+from ..protos import splitpoint_pb2 as pb
+from .basis import Basis
+from .entropy import CodeTables, decode_planes
+from .errors import PayloadError
+from .nested import dequantise
+from .planes import check_planes, unpack_planes
+
+__all__ = ["checked_tokens"]
+
+_MAGNITUDE, _INFINITY = np.uint16(0x7FFF), 0x7C00  # of a float16's bits
+
+
+def checked_tokens(
+    message: pb.Tokens, rows: int, basis: Basis, tables: CodeTables | None
+) -> Callable[[], np.ndarray]:
+    """The decoder of a payload of `rows` tokens, whose counts of tokens and dims were found to be right.
+
+    tables  those that the payload was coded with; None where it must be packed
+
+    Returns a function that gives the tokens, float32 (rows, d). PayloadError names the field.
+    """
+    dims, bits = message.dims, message.bits
+    _check_bits(bits)
+    offset = _halves("offset", message.offset, rows)
+    scale = _halves("scale", message.scale, rows, signed=False)
+    planes = list(message.planes)
+    if len(planes) != bits:
+        raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(planes)}")
+    if tables is None:
+        check_planes(planes, rows * dims)
+        decode = partial(_unpacked, planes, offset, scale, dims, basis)
+        if basis.bounded:
+            return decode
+        tokens = decode()
+    else:
+        codes = decode_planes(planes, offset, scale, dims, tables)
+        tokens = _tokens(codes, offset, scale, dims, bits, basis)
+    if not basis.bounded and not np.isfinite(tokens).all():
+        raise PayloadError("tokens.scale", "gives values that are not finite")
+    return lambda: tokens
+
+
+def _unpacked(
+    planes: Sequence[bytes], offset: np.ndarray, scale: np.ndarray, dims: int, basis: Basis
+) -> np.ndarray:
+    codes = unpack_planes(planes, offset.size * dims)
+    return _tokens(codes, offset, scale, dims, len(planes), basis)
+
+
+def _tokens(
+    codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, dims: int, bits: int, basis: Basis
+) -> np.ndarray:
+    values = dequantise(codes.reshape(offset.size, dims), offset, scale, bits)
+    if basis.bounded:
+        return basis.reconstruct(values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        return basis.reconstruct(values)
+
+
+def _check_bits(bits: int) -> None:
+    if not 1 <= bits <= 8:
+        raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
+
+
+def _halves(name: str, data: bytes, count: int, *, signed: bool = True) -> np.ndarray:
+    if len(data) != 2 * count:
+        raise PayloadError(f"tokens.{name}", f"must have {2 * count} bytes, not {len(data)}")
+    # On the bits: three times as fast as isfinite of float16, and this is on every request's path. A set sign
+    # makes the bits of a negative number larger than those of any that may be here.
+    bits = np.frombuffer(data, "<u2")
+    if int((bits & _MAGNITUDE if signed else bits).max()) >= _INFINITY:
+        if signed or int((bits & _MAGNITUDE).max()) >= _INFINITY:
+            raise PayloadError(f"tokens.{name}", "must be finite")
+        raise PayloadError(f"tokens.{name}", "must not be negative")
+    return bits.view("<f2")
