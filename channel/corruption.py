@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
 from ..protos import splitpoint_pb2 as pb
+from ..protos.charges import SYMBOL_BYTES
 from .link import Link
 
 __all__ = ["corrupted"]
 
+_LARGEST = 65504.0  # of a float16
 
-def corrupted(request: pb.InferRequest, link: Link, t: float) -> pb.InferRequest:
-    """The request with its symbols as they are received, and their CRC made anew: on the air there is none.
 
-    Malformed symbols are left as they are, for the server to refuse.
+def corrupted(request: pb.InferRequest, link: Link, start_s: float) -> pb.InferRequest:
+    """The request with its symbols as they are received; the first of them is on the air at `start_s`.
+
+    The CRC stays right: it covers what is digital only. Malformed symbols are left as they are, for the server to
+    refuse.
     """
-    values = np.frombuffer(request.symbols.values, "<f2").astype(np.float32)
-    if len(values) != 2 * request.symbols.count * request.symbols.per_token or not np.isfinite(values).all():
+    count, per_token, values = request.symbols.count, request.symbols.per_token, request.symbols.values
+    if not values or len(values) != SYMBOL_BYTES * count * per_token:
         return request
-    sent = values.view(np.complex64).reshape(request.symbols.count, request.symbols.per_token)
-    received = link.corrupt(sent, max(0.0, t), 2 * request.request_id)
-    pairs = np.ascontiguousarray(received).view(np.float32)
+    pairs = np.frombuffer(values, "<f2").astype(np.float32)
+    if not np.isfinite(pairs).all():
+        return request
+    sent = pairs.view(np.complex64).reshape(count, per_token)
+    received = np.ascontiguousarray(link.corrupt(sent, max(0.0, start_s), 2 * request.request_id))
     result = pb.InferRequest()
     result.CopyFrom(request)
-    result.symbols.values = np.clip(pairs, -65504.0, 65504.0).astype("<f2").tobytes()
-    result.payload_crc = zlib.crc32(result.symbols.values)
+    result.symbols.values = np.clip(received.view(np.float32), -_LARGEST, _LARGEST).astype("<f2").tobytes()
     return result

@@ -27,6 +27,7 @@ from pydantic import ValidationError
 
 from ..errors import ConfigError, UsageError
 from ..protos import splitpoint_pb2 as pb
+from ..protos.charges import charged
 from ..protos.client import DEVICE_KEY, connect
 from ..protos.options import SERVICE, server_options
 from .config import ChannelConfig
@@ -166,15 +167,13 @@ class _Way:
         except DecodeError:
             # It costs what it weighs, and the server says what is wrong with it.
             return data if await self._radio.uplink(self._device, len(data), 0) else None
-        symbols = request.symbols.count * request.symbols.per_token if request.HasField("symbols") else 0
-        nbytes = len(data) - (len(request.symbols.values) if symbols else 0)
-        began_s = self._radio.clock.now()
+        nbytes, symbols = charged(request, len(data))
         passage = await self._radio.uplink(self._device, nbytes, request.request_id, symbols)
         if passage is None:
             return None
         self._up[request.request_id] = passage
         if symbols:
-            return corrupted(request, self._radio.link(self._device), began_s).SerializeToString()
+            return corrupted(request, self._radio.link(self._device), passage.transfer.start_s).SerializeToString()
         return data
 
     async def down(self, data: bytes) -> bytes | None:

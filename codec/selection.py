@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import PayloadError
 
-__all__ = ["kept_count", "kept_tokens"]
+__all__ = ["kept_count", "kept_tokens", "sent_tokens"]
 
 
 def kept_count(patches: int, keep: float) -> int:
@@ -41,3 +41,20 @@ def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:
     best: np.ndarray = np.argsort(-scores, kind="stable")[:count]
     best.sort()
     return best
+
+
+def sent_tokens(tokens: np.ndarray, scores: np.ndarray | None, keep: float) -> tuple[np.ndarray, np.ndarray]:
+    """CLS and the kept patches of tokens (n+1, d), as (k+1, d), and the positions of those patches (k,).
+
+    scores may be None where keep is 1. PayloadError for shapes that do not fit.
+    """
+    if tokens.ndim != 2 or tokens.shape[0] < 2:
+        raise PayloadError("tokens", f"must have shape (n+1, d), not {tokens.shape}")
+    if scores is None:
+        if keep != 1.0:
+            raise PayloadError("scores", f"are needed to keep {keep:g} of the tokens")
+        scores = np.zeros(tokens.shape[0] - 1, np.float32)
+    if scores.shape != (tokens.shape[0] - 1,):
+        raise PayloadError("scores", f"must have shape ({tokens.shape[0] - 1},), not {scores.shape}")
+    kept = kept_tokens(scores, keep)
+    return (tokens if kept.size == scores.size else tokens[np.concatenate(([0], kept + 1))]), kept

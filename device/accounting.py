@@ -18,7 +18,8 @@ class Trip:
 
     uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
     airtime_*_s: on the air only; server_s: from receipt to reply; load: requests on the server at the reply;
-    snr_db, rate_bps: the modem's report that came with the reply.
+    snr_db, rate_bps: the modem's report that came with the reply; channel_uses: complex symbols sent, which are no
+    bytes.
     """
 
     sent_s: float
@@ -32,6 +33,7 @@ class Trip:
     load: float = math.nan
     snr_db: float = math.nan
     rate_bps: float = math.nan
+    channel_uses: int = 0
 
 
 class Costs(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ..codec.image import encode_image
@@ -42,21 +44,28 @@ class Encoder:
         *,
         request_id: int,
         deadline_s: float,
+        snr_db: float = math.nan,
     ) -> tuple[pb.InferRequest, np.ndarray]:
         """The request from the cut where `state` stands (the image itself where it is None), and the ascending
         positions of the patch tokens that it keeps.
 
-        deadline_s: relative, from the sending.
+        deadline_s: relative, from the sending; snr_db: the estimate that symbols are made for, NaN where there is none.
         """
-        payload: pb.Image | pb.Tokens
+        payload: pb.Image | pb.Tokens | pb.Symbols
         exit_state = None
         if state is None or state.blocks == 0:
             cut, payload, kept = 0, encode_image(image), np.arange(self._card.patch_tokens)
         else:
             cut = state.blocks
-            payload, kept = self._codec.encode(
-                state.tokens, state.scores, cut, decision.keep, decision.dims, decision.bits, self._coder
-            )
+            tokens, scores, keep = state.tokens, state.scores, decision.keep
+            if decision.symbols:
+                payload, kept = self._codec.symbols.encode(
+                    tokens, scores, cut, keep, decision.symbols, snr_db
+                )
+            else:
+                payload, kept = self._codec.encode(
+                    tokens, scores, cut, keep, decision.dims, decision.bits, self._coder
+                )
             if state.u is not None and state.logits is not None:
                 exit_state = exit_state_message(state.u, state.logits, state.passed, state.margin)
         request = build_request(

@@ -13,6 +13,7 @@ import numpy as np
 from ..clock import Clock
 from ..errors import DataError, RemoteError, SplitpointError
 from ..protos import splitpoint_pb2 as pb
+from ..protos.charges import charged
 from ..protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut
 from .accounting import Trip
 from .effects import Answer, Offload, Reading, Reply, RunBlocks
@@ -135,13 +136,19 @@ class RealTimeDevice:
         left_s = effect.answer_by_s - sent_s
         try:
             request, _ = self.encoder.request(
-                image, state, effect.decision, request_id=self._request_id, deadline_s=left_s
+                image,
+                state,
+                effect.decision,
+                request_id=self._request_id,
+                deadline_s=left_s,
+                snr_db=self.session.snr_db,
             )
         except DataError as error:
             # Such as activations that are not finite: nothing to send, but an answer all the same.
             self._last_error = error
             return None
-        trip = Trip(sent_s, request.ByteSize())
+        nbytes, channel_uses = charged(request, request.ByteSize())
+        trip = Trip(sent_s, nbytes, channel_uses=channel_uses)
         self.session.sent(trip, effect.answer_by_s)
         left_s = effect.answer_by_s - self.clock.now()
         if left_s < _SHORTEST_S:

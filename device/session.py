@@ -76,6 +76,11 @@ class Session:
         decision = self._policy.decide(self._observation)
         return self.agent.answer(decision, start_s, due_s, self.link_up)
 
+    @property
+    def snr_db(self) -> float:
+        """The estimate that the newest request was decided by; NaN where there was none."""
+        return self._observation.snr_db
+
     def sent(self, trip: Trip, answer_by_s: float) -> None:
         """The request is on its way; the driver fills in the trip."""
         self._trip = trip
@@ -89,7 +94,7 @@ class Session:
         elapsed_s = now_s - trip.sent_s
         if trip.rate_bps == trip.rate_bps:
             estimate.report(now_s, trip.snr_db, trip.rate_bps)
-        else:
+        elif not trip.channel_uses:
             estimate.measured(now_s, trip.uplink_bytes, elapsed_s - trip.server_s)
         on_air_s = trip.airtime_up_s + trip.airtime_down_s
         estimate.reply(elapsed_s - trip.server_s - (on_air_s if on_air_s == on_air_s else 0.0), trip.load)
@@ -99,7 +104,8 @@ class Session:
         trip = self._trip
         assert trip is not None
         self.link_up = False
-        self._estimate.no_reply(now_s, trip.uplink_bytes, now_s - trip.sent_s)
+        if not trip.channel_uses:
+            self._estimate.no_reply(now_s, trip.uplink_bytes, now_s - trip.sent_s)
 
     def finish(self, answer: Answer) -> Finished:
         """Charge the device and tell the policy."""

@@ -360,7 +360,7 @@ class Symbols(_message.Message):
     per_token: _builtins.int
     """complex symbols a token"""
     values: _builtins.bytes
-    """little-endian float16 re, im interleaved"""
+    """little-endian float16 re, im interleaved; a channel adds its noise to them"""
     snr_db: _builtins.float
     """the estimate that the encoder was given"""
     def __init__(
@@ -430,7 +430,9 @@ class InferRequest(_message.Message):
     exit_margin: _builtins.float
     """the server's exits stop at this margin; above 1 never"""
     payload_crc: _builtins.int
-    """CRC-32 of the payload's serialised bytes fields, in field order"""
+    """CRC-32 of the payload's serialised bytes fields, in field order. Of symbols, whose values change on the air: of
+    count, per_token (uint32) and snr_db (float32), little-endian.
+    """
     refine: _builtins.bool
     """the device can send more on demand"""
     refine_margin: _builtins.float

@@ -21,7 +21,7 @@ class Record(NamedTuple):
 
     queue_s + head_s + ... need not add up to latency_s: codec, RPC and the wait for a lost reply lie between.
     uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
-    airtime_*_s: on the air only. NaN where there was no such thing.
+    airtime_*_s: on the air only. NaN where there was no such thing. channel_uses: complex symbols sent, no bytes.
     """
 
     device: int
@@ -45,6 +45,7 @@ class Record(NamedTuple):
     local: bool
     degraded: bool
     uplink_bytes: int
+    channel_uses: int
     downlink_bytes: int
     head_s: float
     uplink_s: float
@@ -87,6 +88,7 @@ def record(device: int, request: int, sample: int, finished: Finished) -> Record
             answer.local,
             answer.degraded,
             0 if trip is None else trip.uplink_bytes,
+            0 if trip is None else trip.channel_uses,
             0 if trip is None or answer.local else trip.downlink_bytes,
             cost.head_s,
             math.nan if trip is None else trip.uplink_s,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ..channel.corruption import corrupted
+from ..channel.link import Link
 from ..codec.image import decode_image
 from ..codec.tokens import TokenCodec
 from ..device.effects import Reading, Reply
@@ -10,6 +12,7 @@ from ..device.head import HeadState, advanced, load_head
 from ..models.store import codec_arrays, load_network
 from ..policies.decision import Decision
 from ..protos import splitpoint_pb2 as pb
+from ..protos.charges import charged
 from ..server.tail import TorchTail
 from ..server.validation import Validator
 from ..server.work import Sample
@@ -50,6 +53,23 @@ class TensorBackend:
         if checked.image is not None:
             checked.sample.values = decode_image(checked.image, self._images.shape[1:])
         return Upload(request.ByteSize(), checked.group[1], checked.sample)
+
+    def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
+        request, _ = self._encoder.request(
+            self._images[sample],
+            self._reach(sample, cut),
+            decision,
+            request_id=1,
+            deadline_s=1.0,
+            snr_db=snr_db,
+        )
+        nbytes, channel_uses = charged(request, request.ByteSize())
+        return Upload(nbytes, request.symbols.count, request, channel_uses)
+
+    def received(self, upload: Upload, link: Link, start_s: float, request_id: int) -> Upload:
+        request: pb.InferRequest = upload.handle
+        request.request_id = request_id
+        return upload._replace(handle=self._validator.check(corrupted(request, link, start_s)).sample)
 
     def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
         samples: list[Sample] = [upload.handle for upload in uploads]

@@ -77,8 +77,8 @@ class _Air:
         self._settled = settled
         self._wake = 0
 
-    def send(self, call: Call, nbytes: int, key: int) -> None:
-        transfer = self._medium.submit(self._env.now, call.device.link, nbytes, key, call)
+    def send(self, call: Call, nbytes: int, key: int, symbols: int = 0) -> None:
+        transfer = self._medium.submit(self._env.now, call.device.link, nbytes, key, call, symbols)
         if transfer is not None:
             self._settled(call, transfer)
         else:
@@ -177,8 +177,12 @@ class VirtualRun:
                 self._progress()
             return True
         assert type(effect) is Offload
-        upload = self._backend.upload(sample, effect.cut, effect.decision)
-        trip = Trip(now_s, upload.nbytes, self._backend.reply_bytes)
+        decision = effect.decision
+        if decision.symbols and effect.cut:
+            upload = self._backend.upload_symbols(sample, effect.cut, decision, device.session.snr_db)
+        else:
+            upload = self._backend.upload(sample, effect.cut, decision)
+        trip = Trip(now_s, upload.nbytes, self._backend.reply_bytes, channel_uses=upload.symbols)
         device.session.sent(trip, effect.answer_by_s)
         self._at(now_s + device.overhead_s, self._send, Call(device, effect, upload, trip))
         return False
@@ -190,11 +194,15 @@ class VirtualRun:
             return
         call.sent_s = now_s
         self._at(call.answer_by_s, self._timed_out, call)
-        self._uplink.send(call, call.upload.nbytes, call.key)
+        self._uplink.send(call, call.upload.nbytes, call.key, call.upload.symbols)
 
     def _uploaded(self, call: Call, transfer: Transfer) -> None:
         if transfer.done_s == math.inf:
             return
+        if call.upload.symbols:
+            call.upload = self._backend.received(
+                call.upload, call.device.link, transfer.start_s, call.key // 2
+            )
         call.trip.airtime_up_s = transfer.airtime_s
         received_s = transfer.done_s + 0.5 * call.device.link.round_trip_s
         call.trip.uplink_s = received_s - call.sent_s

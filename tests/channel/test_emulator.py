@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -177,23 +176,25 @@ def test_a_dead_server_is_told_at_once_and_a_new_one_is_found(tmp_path: Path) ->
     asyncio.run(scenario())
 
 
-def test_symbols_get_the_links_noise_and_a_new_crc(tmp_path: Path) -> None:
+def test_symbols_get_the_links_noise_and_take_channel_uses(tmp_path: Path) -> None:
     sent = np.tile(np.array([1.0, 0.0], "<f2"), 4096).tobytes()
     echo = _Echo()
 
-    async def scenario() -> None:
+    async def scenario() -> pb.LinkReport:
         server, port = await _serve(echo)
         link = {"kind": "awgn", "mean_snr_db": 10.0, "bandwidth_hz": 1e6}
         async with _emulated(tmp_path, link, port) as (address, _), ServiceClient(address) as client:
             request = pb.InferRequest(
                 request_id=1,
                 symbols=pb.Symbols(count=64, per_token=64, values=sent),
-                payload_crc=zlib.crc32(sent),
             )
-            await client.infer(request, 5.0)
+            reply = await client.infer(request, 5.0)
         await server.stop(None)
+        return reply.link
 
-    asyncio.run(scenario())
+    link = asyncio.run(scenario())
+    # 4096 symbols at 1 MHz; as bytes they would take four times as long at this rate.
+    assert link.airtime_up_s == pytest.approx(4096e-6, rel=0.05)
     noise = np.frombuffer(echo.symbols[-1], "<f2").astype(float) - np.frombuffer(sent, "<f2").astype(float)
     assert 2 * noise.var() == pytest.approx(0.1, rel=0.1)
 
