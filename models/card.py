@@ -22,7 +22,8 @@ class ModelCard(BaseModel):
     id              first 16 hex digits of the hash of all tensors; empty before the weights are saved
     image_size      (height, width) in pixels; mean and std are per channel, for pixels scaled to [0, 1]
     stem            "patch": one convolution of the patch size; "conv": strided 3x3 convolutions
-    stem_blocks     residual pairs of 3x3 convolutions after a conv stem's first stride
+    stem_widths     channels after each stride of a conv stem; () for a doubling up to `dim`
+    stem_blocks     residual pairs of 3x3 convolutions after each stride of a conv stem; () for none
     patch           total stride of the stem in pixels
     exits           blocks executed before each exit, rising; the last is `depth`
     exit_kind       "recursive": exits share a state u; "linear": norm and a linear classifier, no state
@@ -40,7 +41,8 @@ class ModelCard(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     stem: Literal["patch", "conv"] = "patch"
-    stem_blocks: int = 0
+    stem_widths: tuple[int, ...] = ()
+    stem_blocks: tuple[int, ...] = ()
     patch: int
     dim: int
     depth: int
@@ -72,8 +74,15 @@ class ModelCard(BaseModel):
             raise ValueError("mean and std need one value a channel")
         if self.stem == "conv" and self.patch not in (2, 4, 8, 16):
             raise ValueError(f"a conv stem strides by 2, 4, 8 or 16, not {self.patch}")
-        if self.stem_blocks < 0 or (self.stem == "patch" and self.stem_blocks):
-            raise ValueError("stem_blocks is at least 0, and 0 for a patch stem")
+        strides = 0 if self.stem == "patch" else self.patch.bit_length() - 1
+        for name, values, least in (
+            ("stem_widths", self.stem_widths, 1),
+            ("stem_blocks", self.stem_blocks, 0),
+        ):
+            if values and (len(values) != strides or min(values) < least):
+                raise ValueError(
+                    f"{name} {values} must be a number from {least} for each of {strides} strides"
+                )
         return self
 
     @property
@@ -92,9 +101,11 @@ class ModelCard(BaseModel):
 
     @property
     def stem_channels(self) -> tuple[int, ...]:
-        """Output channels of the stem's strided convolutions, the last one `dim`."""
+        """Output channels of the stem's strided convolutions."""
         if self.stem == "patch":
             return (self.dim,)
+        if self.stem_widths:
+            return self.stem_widths
         steps = self.patch.bit_length() - 1
         return tuple(max(8, self.dim >> (steps - 1 - i)) for i in range(steps))
 

@@ -9,7 +9,7 @@ are confidently wrong, and a thousand digits leave many of those to the first ex
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from .compression import Bottleneck, compress
@@ -31,19 +31,31 @@ def exit_loss(qbar: Tensor, labels: Tensor, margin: float, ce_weight: float) -> 
 
 
 def backbone_loss(
-    network: SplitViT, images: Tensor, labels: Tensor, smoothing: float, order: Tensor | None = None
+    network: SplitViT,
+    images: Tensor,
+    labels: Tensor,
+    smoothing: float,
+    *,
+    order: Tensor | None = None,
+    probe: nn.Module | None = None,
+    probe_weight: float = 0.0,
 ) -> Tensor:
     """First part of the regime: cross-entropy of the last exit alone, on its own logits q.
 
     order  int64 (B, k), the patch tokens that the blocks see, 1 being the first; all of them by default
+    probe  a classifier of the stem's mean token (B, d), whose cross-entropy is added with its weight
     """
     x = network.embed(images)
+    stem_loss = x.new_zeros(())
+    if probe is not None:
+        logits = probe(x[:, 1:].mean(dim=1))
+        stem_loss = probe_weight * functional.cross_entropy(logits, labels, label_smoothing=smoothing)
     if order is not None:
         patches = x.gather(1, order.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
         x = torch.cat([x[:, :1], patches], dim=1)
     x, _ = network.run(x, 0, network.card.depth)
     q, _ = network.exit(x, len(network.card.exits) - 1)
-    return functional.cross_entropy(q, labels, label_smoothing=smoothing)
+    return functional.cross_entropy(q, labels, label_smoothing=smoothing) + stem_loss
 
 
 def mixed_loss(

@@ -20,10 +20,14 @@ class TrainConfig(BaseModel):
              starts from (`own.own_config`)
 
     An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts,
-    three fifths for the backbone. `matrix_rate`, when not 0, trains the blocks' matrices by Muon at that rate
-    and the rest by AdamW (`optimizers.Optimizers`). The backbone's first three quarters see only `token_share`
-    of an image's patch tokens, at random (PatchDropout, arXiv 2208.07220): fewer tokens are less time, and a
-    tail that will be sent few of them learns to live with it. `threads` 0 leaves torch's own number.
+    three fifths for the backbone. `threads` 0 leaves torch's own number.
+
+    matrix_rate  when not 0, Muon trains the blocks' matrices at this rate, AdamW the rest (`optimizers.py`)
+    token_share  of an image's patch tokens, at random, that the backbone's first three quarters see
+                 (PatchDropout, arXiv 2208.07220): fewer tokens are less time, and a tail that will be sent few
+                 of them learns to live with it
+    stem_weight  of a second classifier's loss, on the stem's mean token, in the backbone's training: so the
+                 stem learns before the attention does
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +44,7 @@ class TrainConfig(BaseModel):
     mixed_rate: float = Field(6e-4, gt=0)
     matrix_rate: float = Field(0.0, ge=0)
     token_share: float = Field(1.0, gt=0, le=1)
+    stem_weight: float = Field(0.0, ge=0)
     weight_decay: float = Field(0.05, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     margin: float = Field(0.2, ge=0)
@@ -106,7 +111,8 @@ _INPUTS: dict[str, dict[str, Any]] = {
         "mean": (0.491, 0.482, 0.447),
         "std": (0.247, 0.244, 0.262),
         "stem": "conv",
-        "stem_blocks": 2,
+        "stem_widths": (32, 96),
+        "stem_blocks": (1, 1),
         "patch": 4,
     },
 }
@@ -114,14 +120,15 @@ _INPUTS: dict[str, dict[str, Any]] = {
 NETWORKS: dict[str, dict[str, Any]] = {
     "clutter": {},
     "cifar10": {
-        "backbone_epochs": 12,
-        "mixed_epochs": 4,
+        "backbone_epochs": 11,
+        "mixed_epochs": 3,
         "views": 1,
-        "batch": 96,
+        "batch": 64,
         "backbone_rate": 2e-3,
         "mixed_rate": 1e-3,
         "matrix_rate": 0.02,
         "token_share": 0.5,
+        "stem_weight": 0.3,
     },
 }
 """What each named network's training does otherwise than TrainConfig's defaults."""

@@ -59,10 +59,13 @@ class TrainRun:
         # Convolutions are half again as fast with the channels last.
         self.network.patch_embed.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.bottlenecks = [Bottleneck(self.card.dim).to(self.device) for _ in range(1, self.card.depth)]
+        self.probe = nn.Sequential(
+            nn.BatchNorm1d(self.card.dim), nn.Linear(self.card.dim, self.card.class_count)
+        ).to(self.device)
         self.epoch = 0
         self.seconds = 0.0
         self.optimizer = Optimizers(
-            self.network, [], config.backbone_rate, config.weight_decay, config.matrix_rate
+            self.network, [self.probe], config.backbone_rate, config.weight_decay, config.matrix_rate
         )
 
     def _begin_mixed(self) -> None:
@@ -103,6 +106,7 @@ class TrainRun:
             "epoch": self.epoch,
             "seconds": self.seconds,
             "network": self.network.state_dict(),
+            "probe": self.probe.state_dict(),
             "bottlenecks": [b.state_dict() for b in self.bottlenecks],
             "optimizer": self.optimizer.state(),
         }
@@ -124,6 +128,7 @@ class TrainRun:
             )
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.network.load_state_dict(state["network"])
+        self.probe.load_state_dict(state["probe"])
         for bottleneck, values in zip(self.bottlenecks, state["bottlenecks"], strict=True):
             bottleneck.load_state_dict(values)
         if self.epoch > self.config.parts()[0]:
@@ -158,7 +163,15 @@ class TrainRun:
             else:
                 few = self.epoch < 0.75 * backbone and config.token_share < 1
                 order = self._some_tokens(len(y), draws) if few else None
-                loss = backbone_loss(self.network, x, y, config.label_smoothing, order)
+                loss = backbone_loss(
+                    self.network,
+                    x,
+                    y,
+                    config.label_smoothing,
+                    order=order,
+                    probe=self.probe if config.stem_weight else None,
+                    probe_weight=config.stem_weight,
+                )
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
             self.optimizer.step(rate_factor(done * steps + step, epochs * steps))

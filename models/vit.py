@@ -44,11 +44,11 @@ class _PatchEmbed(nn.Module):
         width = card.channels
         for place, out in enumerate(card.stem_channels):
             layers += [nn.Conv2d(width, out, 3, 2, 1, bias=False), nn.BatchNorm2d(out), nn.GELU()]
-            if place == 0:
-                layers += [StemBlock(out) for _ in range(card.stem_blocks)]
+            layers += [StemBlock(out) for _ in range(card.stem_blocks[place] if card.stem_blocks else 0)]
             width = out
-        # A last convolution lets a token see beyond its patch: 31 pixels at a stride of 8.
-        layers.append(nn.Conv2d(width, card.dim, 3, 1, 1))
+        # Without blocks a last convolution lets a token see beyond its patch: 31 pixels at a stride of 8.
+        kernel = 1 if card.stem_blocks else 3
+        layers.append(nn.Conv2d(width, card.dim, kernel, 1, kernel // 2))
         self.proj = nn.Sequential(*layers)
 
     def forward(self, images: Tensor) -> Tensor:

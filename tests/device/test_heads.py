@@ -68,7 +68,7 @@ def test_the_shipped_network_answers_alike_on_torch_and_onnx(shipped: Path) -> N
     [
         {},
         {"channels": 3, "mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.4), "image_size": (8, 24)},
-        {"stem": "conv", "stem_blocks": 1, "image_size": (32, 16), "patch": 8},
+        {"stem": "conv", "stem_blocks": (1, 0, 0), "image_size": (32, 16), "patch": 8},
         {"exit_kind": "linear", "exit_state_dim": 0, "exits": (2, 4)},
         {"depth": 1, "exits": (1,), "heads": 4, "mlp_ratio": 2.0},
         {"image_size": (4, 4), "classes": ("only",)},

@@ -95,7 +95,7 @@ def test_a_named_network_is_trained_from_its_own_data(tmp_path: Path) -> None:
     path = train(config, tmp_path / "out", tmp_path)
     assert path == tmp_path / "out" / "cifar10.safetensors"
     network, card = load_network(path)
-    assert (card.name, card.stem_blocks, card.classes[6]) == ("cifar10", 2, "frog")
+    assert (card.name, card.stem_blocks, card.classes[6]) == ("cifar10", (1, 1), "frog")
     assert exit_logits(network, card, load_data("cifar10", data_dir=tmp_path)).shape == (10, 2, 10)
     with pytest.raises(UsageError, match="did you mean 'cifar10'"):
         network_config("cifar")
