@@ -228,6 +228,29 @@ def tables(
     print(fit_model_tables(model, data, data_dir=data_dir, samples=samples, seed=seed, out=out))
 
 
+@app.command("train-jscc")
+def train_jscc(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")] = "clutter",
+    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),
+) -> None:
+    """Train joint source-channel codes, which send tokens as noisy symbols; they go beside the model's file.
+
+    A run that was killed goes on where it was when started again.
+    """
+    _needs_torch("training codes")
+    from .models.jscc_command import train_codes
+    from .models.jscc_train import JsccConfig
+
+    config = _checked(JsccConfig, cuts=tuple(cut or (1,)), steps=steps, seed=seed, accelerator=accelerator)
+    print(train_codes(model, config, out, data=data, data_dir=data_dir))
+
+
 @app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
