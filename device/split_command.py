@@ -124,15 +124,25 @@ def _config(**values: Any) -> SplitRunConfig:
 
 
 def _data(config: SplitRunConfig, name: str, data_dir: Path | None) -> TrainingData:
-    from ..models.card import read_card
-    from ..models.data import load_data
-    from ..models.store import resolve
+    from ..models.data import NAMED, load_data
+    from ..models.own import own_data
+    from ..models.store import load_network
     from ..models.training_data import ClutterData, StoredData
 
     if name == "clutter":
         return ClutterData(config.seed, 1, 0)
-    card = read_card(resolve(config.model))
-    return StoredData(config.seed, lambda split: load_data(name, split, card=card, data_dir=data_dir))
+    card = load_network(config.model)[1]
+    if name in NAMED or not Path(name).exists():
+        return StoredData(config.seed, lambda split: load_data(name, split, card=card, data_dir=data_dir))
+    data, classes = own_data(Path(name), card, config.seed)
+    # Labels are places among the model's classes; a set without names has numbers for them.
+    if classes != card.classes and not (
+        all(map(str.isdecimal, classes)) and len(classes) <= card.class_count
+    ):
+        raise UsageError(
+            f"{name} has other classes than {card.name}: fine-tune with `splitpoint train --model` first"
+        )
+    return data
 
 
 async def _over_grpc(

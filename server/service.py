@@ -212,7 +212,7 @@ class InferenceService:
         if self._train is None:
             await context.abort(
                 grpc.StatusCode.UNIMPLEMENTED,
-                "TrainStep: this server has Describe, Infer and InferStream only; serve --train makes it train",
+                "TrainStep: this server does not train; one started with serve --train does",
             )
         self._calls += 1
         try:

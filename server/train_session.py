@@ -43,7 +43,7 @@ class TailSession:
 
     def __init__(self, network: SplitViT, card: ModelCard, plan: SplitPlan, folder: Path) -> None:
         self.card, self.plan, self.folder = card, plan, folder
-        self._network = network.train()
+        self.network = network.train()
         self._where = next(network.parameters()).device
         self.decoder = build_decoder(plan.method, card, plan.rate, plan.seed).to(self._where).train()
         parameters = [p for _, p in half_parameters(network, plan.cut, "tail")]
@@ -79,18 +79,18 @@ class TailSession:
 
     def evaluate(self, activations: np.ndarray) -> pb.TrainStepReply:
         """Logits of uncompressed activations (B, n, d); nothing is learned."""
-        self._network.eval()
+        self.network.eval()
         try:
             with torch.inference_mode():
                 x = torch.from_numpy(activations).to(self._where)
-                logits = tail_logits(self._network, x, self.plan.cut)
+                logits = tail_logits(self.network, x, self.plan.cut)
         finally:
-            self._network.train()
+            self.network.train()
         return pb.TrainStepReply(step=self.step, logits=_logits_bytes(logits))
 
     def save(self) -> pb.TrainStepReply:
         """Write a checkpoint of this step; only the last ones are kept."""
-        state = {f"network.{k}": v for k, v in half_state(self._network, self.plan.cut, "tail").items()}
+        state = {f"network.{k}": v for k, v in half_state(self.network, self.plan.cut, "tail").items()}
         state |= {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
         metadata = {"plan": self.plan.model_dump_json(), "model_id": self.card.id, "step": self.step}
         self._optimizer.save(self._checkpoint(self.step), state, metadata)
@@ -107,7 +107,7 @@ class TailSession:
         state, moments, metadata = read_checkpoint(path)
         if metadata.get("plan") != self.plan.model_dump_json() or metadata.get("model_id") != self.card.id:
             return False
-        _load(self._network, state, "network.")
+        _load(self.network, state, "network.")
         _load(self.decoder, state, "decoder.")
         self._optimizer.restore(moments)
         self.step = step
@@ -115,7 +115,7 @@ class TailSession:
 
     def finish(self) -> pb.TrainStepReply:
         """Write the tail's weights."""
-        save_half(self.folder / "tail.safetensors", self._network, self.card, self.plan.cut, "tail")
+        save_half(self.folder / "tail.safetensors", self.network, self.card, self.plan.cut, "tail")
         return pb.TrainStepReply(step=self.step)
 
     def _checkpoint(self, step: int) -> Path:
@@ -124,7 +124,7 @@ class TailSession:
     def _forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         values = torch.from_numpy(batch.values).to(self._where).requires_grad_()
         x = self.decoder.decode(values, batch.indices, batch.outputs)
-        return values, tail_logits(self._network, x, self.plan.cut)
+        return values, tail_logits(self.network, x, self.plan.cut)
 
     def _backward(
         self, values: Tensor, of: Tensor, gradient: Tensor | None, loss: float | None

@@ -68,7 +68,7 @@ class TrainService:
         kind = validation.kind_of(request)
         if kind == "plan":
             return self._open(request).SerializeToString()
-        session = self._find(request.session)
+        session = self.session(request.session)
         # What was done already is answered again; anything else must be the next thing to do.
         key = (request.step, kind, zlib.crc32(data))
         if session.last is not None and session.last[0] == key:
@@ -88,6 +88,16 @@ class TrainService:
         if kind == "finish":  # its place is free; until it is taken, a repeated request is still answered
             self._sessions[request.session] = session, -math.inf
         return reply
+
+    def session(self, name: str) -> TailSession:
+        """A session in memory, which counts as having been heard of. Rejected where it is not known."""
+        if name not in self._sessions:
+            raise Rejected(
+                grpc.StatusCode.NOT_FOUND, "session: not known here (any more); begin it with its plan"
+            )
+        session, _ = self._sessions[name]
+        self._sessions[name] = session, time.monotonic()
+        return session
 
     def close(self) -> None:
         """Finish the step in work; refuse the others."""
@@ -111,15 +121,6 @@ class TrainService:
         if kind == "evaluate":
             return session.evaluate(validation.check_evaluation(request, plan, self._card))
         return session.save() if kind == "checkpoint" else session.finish()
-
-    def _find(self, name: str) -> TailSession:
-        if name not in self._sessions:
-            raise Rejected(
-                grpc.StatusCode.NOT_FOUND, "session: not known here (any more); begin it with its plan"
-            )
-        session, _ = self._sessions[name]
-        self._sessions[name] = session, time.monotonic()
-        return session
 
     def _open(self, request: pb.TrainStepRequest) -> pb.TrainStepReply:
         plan = validation.check_plan(request, self._card, self._config.max_batch)

@@ -68,7 +68,7 @@ def test_methods_that_are_not_there_yet_say_so(served):
 
     async def main():
         async with ServiceClient(served.address) as client:
-            with pytest.raises(Refused, match="this server has Describe") as caught:
+            with pytest.raises(Refused, match="one started with serve --train does") as caught:
                 await client.train_step(pb.TrainStepRequest())
             assert caught.value.code is grpc.StatusCode.UNIMPLEMENTED
             with pytest.raises(Refused, match="RunGates"):
