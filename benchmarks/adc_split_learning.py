@@ -1,0 +1,213 @@
+"""Accuracy of split learning at equal bytes: ADC against no compression, Top-K, random Top-K, C3-SL, BottleNet++.
+
+    python benchmarks/adc_split_learning.py --data-dir DIR --accelerator cuda --start-images 0 --evaluation 0 \
+        --images 10000 --batch 64 --patch 4 --dim 192 --depth 9 --heads 3 --cut 4 --start-epochs 30
+
+In process. All runs start from the same weights, trained on classes 0 to 4; the task is all ten classes. A budget is
+what `--budget-epochs` uncompressed epochs cost in serialised messages, both directions, labels and indices included;
+a method that sends less takes more steps. Evaluation is uncompressed, on test images. The defaults are a reduced
+version for a few CPU-minutes: fewer images, a smaller network; `results` says so. Every run leaves a JSON file in
+`--out`; runs that are there are not made again, so the command can be stopped and started. Runs at equal epochs, with
+uncompressed activations and with ADC's, show what compression costs where bytes do not count.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from split_learning_runs import Runs, Setting, Start
+
+METHODS = ("adc", "none", "top-k", "random-top-k", "c3-sl", "bottlenet++")
+RATES = (0.1, 0.05, 0.2, 0.5)
+PAPER_GAP = 0.054  # at rate .1, arXiv 2509.15058
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results" / "adc_split_learning")
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/adc-split-learning"), help="data and start weights"
+    )
+    parser.add_argument("--accelerator", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--seeds", type=int, default=3, help="at rate .1; the other rates have one")
+    parser.add_argument("--rates", type=float, nargs="+", default=list(RATES))
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=list(METHODS))
+    parser.add_argument("--budget-epochs", type=int, default=5)
+    parser.add_argument("--equal-epochs", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
+    for name, value in (
+        ("images", 640), ("evaluation", 4000), ("batch", 32), ("patch", 8), ("dim", 48), ("depth", 4), ("heads", 3),
+        ("cut", 2), ("start-images", 6000), ("start-epochs", 8),
+    ):  # fmt: skip
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    return parser.parse_args()
+
+
+def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
+    """(kind, method, rate, seed), the most telling first."""
+    main = [rate for rate in given.rates if rate == 0.1]
+    for seed in range(given.seeds):
+        for rate in main or given.rates[:1]:
+            yield from (
+                ("bytes", method, 1.0 if method == "none" else rate, seed) for method in given.methods
+            )
+            yield "epochs", "none", 1.0, seed
+            yield "epochs", "adc", rate, seed
+        if seed == 0:
+            yield from (("bytes", "adc", rate, 0) for rate in given.rates if rate != 0.1)
+    others = [rate for rate in given.rates if rate != 0.1]
+    rivals = [method for method in given.methods if method not in ("adc", "none")]
+    for rate in sorted(others, reverse=True):  # few bytes a step are many steps: the cheap ones first
+        yield "epochs", "adc", rate, 0
+        yield from (("bytes", method, rate, 0) for method in rivals)
+
+
+def one(
+    runs: Runs, given: argparse.Namespace, kind: str, method: str, rate: float, seed: int
+) -> dict[str, Any]:
+    per_epoch = runs.steps_per_epoch()
+    if kind == "epochs":
+        return runs.run(method, rate, seed, steps=given.equal_epochs * per_epoch)
+    budget = given.budget_epochs * per_epoch * runs.bytes_per_step("none", 1.0, 0)
+    if method == "none":
+        return runs.run(method, rate, seed, steps=given.budget_epochs * per_epoch) | {"budget": budget}
+    steps = max(1, int(budget / runs.bytes_per_step(method, rate, seed)))
+    return runs.run(method, rate, seed, steps=steps, budget=budget) | {"budget": budget}
+
+
+def best(result: dict[str, Any]) -> float:
+    """Accuracy, uncompressed; of a rival that learns a codec of its own, through it where that is better."""
+    return max(float(result["accuracy"]), float(result.get("accuracy_through_codec", 0.0)))
+
+
+def summary(results: list[dict[str, Any]], key: str) -> dict[str, Any]:
+    """Rows by kind, method and rate; the bars at rate .1."""
+    groups: dict[tuple[str, str, float], list[dict[str, Any]]] = defaultdict(list)
+    for result in results:
+        if result["setting_key"] == key:
+            groups[result["kind"], result["method"], result["rate"]].append(result)
+    rows = [
+        {
+            "kind": kind, "method": method, "rate": rate, "seeds": len(found),
+            "accuracy": round(float(np.mean([best(r) for r in found])), 4),
+            "spread": round(float(np.std([best(r) for r in found], ddof=1)), 4) if len(found) > 1 else None,
+            "epochs": round(float(np.mean([r["epochs"] for r in found])), 2),
+            "megabytes": round(float(np.mean([r["bytes"] for r in found])) / 1e6, 3),
+        }
+        for (kind, method, rate), found in sorted(groups.items())
+    ]  # fmt: skip
+
+    def paired(kind: str, rival: str, rate: float) -> list[float]:
+        ours = {r["seed"]: best(r) for r in groups[kind, "adc", 0.1]}
+        return [ours[r["seed"]] - best(r) for r in groups[kind, rival, rate] if r["seed"] in ours]
+
+    rivals = [m for m in METHODS if m != "adc" and groups.get(("bytes", m, 1.0 if m == "none" else 0.1))]
+    ahead = {m: paired("bytes", m, 1.0 if m == "none" else 0.1) for m in rivals}
+    gap = paired("epochs", "none", 1.0)
+    return {
+        "rows": rows,
+        "ahead_at_equal_bytes": {m: round(float(np.mean(v)), 4) for m, v in ahead.items() if v},
+        "ahead_of_every_rival": bool(ahead) and all(v and float(np.mean(v)) > 0 for v in ahead.values()),
+        "lost_at_equal_epochs": round(-float(np.mean(gap)), 4) if gap else None,
+        "within_the_papers_gap": bool(gap) and -float(np.mean(gap)) <= PAPER_GAP,
+    }
+
+
+def table(found: dict[str, Any]) -> str:
+    lines = [
+        "| runs at equal | method | rate | accuracy | spread | seeds | epochs | MB |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        spread = "" if row["spread"] is None else f"{row['spread']:.4f}"
+        lines.append(
+            f"| {row['kind']} | {row['method']} | {row['rate']:g} | {row['accuracy']:.4f} | {spread} | {row['seeds']} "
+            f"| {row['epochs']:.1f} | {row['megabytes']:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def plot(found: dict[str, Any], path: Path) -> None:
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")
+    rows = [row for row in found["rows"] if row["kind"] == "bytes"]
+    for method in METHODS:
+        of = sorted((row for row in rows if row["method"] == method), key=lambda row: row["rate"])
+        if method == "none" and of:
+            axes.axhline(of[0]["accuracy"], color="0.5", linestyle="--", label="no compression")
+        elif of:
+            spread = [row["spread"] or 0.0 for row in of]
+            axes.errorbar(
+                [r["rate"] for r in of],
+                [r["accuracy"] for r in of],
+                spread,
+                marker="o",
+                capsize=3,
+                label=method,
+            )
+    axes.set(
+        xscale="log",
+        xlabel="wanted rate of values kept",
+        ylabel="test accuracy, uncompressed",
+        title="Equal bytes, both directions",
+    )
+    axes.set_xticks(RATES, [f"{rate:g}" for rate in RATES])
+    axes.minorticks_off()
+    axes.legend()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    given, began = arguments(), time.monotonic()
+    setting = Setting(**{name: getattr(given, name) for name in Setting.__dataclass_fields__})
+    shared = asdict(setting) | {"budget_epochs": given.budget_epochs, "equal_epochs": given.equal_epochs}
+    key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
+    given.out.mkdir(parents=True, exist_ok=True)
+    torch.use_deterministic_algorithms(True)
+    start = Start(setting, given.work, given.data_dir, given.accelerator)
+    runs = Runs(start, given.work)
+    for kind, method, rate, seed in dict.fromkeys(wanted(given)):
+        path = given.out / f"{key}-{kind}-{method}-{rate:g}-{seed}.json"
+        if path.exists():
+            continue
+        if time.monotonic() - began > given.seconds:
+            break
+        result = {"setting_key": key, "kind": kind} | one(runs, given, kind, method, rate, seed)
+        path.write_text(
+            json.dumps(result | {"setting": shared, "device": given.accelerator}, indent=1) + "\n"
+        )
+        print(
+            f"{kind:6} {method:13} {rate:<5g} seed {seed}: {best(result):.4f} after {result['epochs']:.1f} epochs",
+            flush=True,
+        )
+    results = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"{key}-*.json"))]
+    found = summary(results, key)
+    reduced = setting.images < 10_000 or setting.start_images > 0 or setting.evaluation > 0
+    print(table(found))
+    line = {"benchmark": "adc_split_learning", "reduced": reduced, "setting": shared} | found
+    (given.out / "summary.json").write_text(json.dumps(line, indent=1) + "\n")
+    (given.out / "table.md").write_text(table(found) + "\n")
+    plot(found, given.out / "plot.png")
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
