@@ -17,10 +17,10 @@ from .link import Link
 from .medium import Completion, Transfer
 from .outages import INFINITY
 
-__all__ = ["OPPORTUNITY_BYTES", "MahimahiMedium", "read_opportunities"]
+__all__ = ["OPPORTUNITY_BYTES", "WINDOW_S", "MahimahiMedium", "read_opportunities"]
 
 OPPORTUNITY_BYTES = 1500
-_WINDOW_S = 1.0
+WINDOW_S = 1.0
 
 
 @lru_cache(maxsize=8)
@@ -108,6 +108,6 @@ class MahimahiMedium:
 
     def rate_bps(self, t: float) -> float:
         """Mean over the second that ends at `t`, as a modem would estimate it; at least one opportunity."""
-        begin = max(0.0, t - _WINDOW_S)
-        count = self._first(begin + _WINDOW_S) - self._first(begin)
-        return max(count, 1) * self._bytes * 8.0 / _WINDOW_S
+        begin = max(0.0, t - WINDOW_S)
+        count = self._first(begin + WINDOW_S) - self._first(begin)
+        return max(count, 1) * self._bytes * 8.0 / WINDOW_S

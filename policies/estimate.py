@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["LinkEstimate"]
+__all__ = ["DECIBEL", "MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
 
-_MEMORY = 0.1
+MEMORY = 0.1
 """Least weight of the newest report in the running moments; the first ones count as in a plain mean."""
 
-_DECIBEL = 10.0 / math.log(10.0)
-_PRIOR_SIGMA_DB = 6.0
+DECIBEL = 10.0 / math.log(10.0)
+PRIOR_SIGMA_DB = 6.0
 """Spread that is expected before it can be seen: about that of Rayleigh fading."""
 
 
@@ -28,7 +28,7 @@ class LinkEstimate:
         self._at_s = -math.inf
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
-        self._variance = (_PRIOR_SIGMA_DB / _DECIBEL) ** 2
+        self._variance = (PRIOR_SIGMA_DB / DECIBEL) ** 2
         self._reports = 0
         self._replies = 0
         self.round_trip_s = math.nan
@@ -67,7 +67,7 @@ class LinkEstimate:
         trust = math.exp((self._at_s - now_s) / self.coherence_s)
         snr_db = self._mean_snr_db + trust * (self._snr_db - self._mean_snr_db)
         log_rate = self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate)
-        sigma_db = _DECIBEL * math.sqrt(self._variance * (1.0 - trust * trust))
+        sigma_db = DECIBEL * math.sqrt(self._variance * (1.0 - trust * trust))
         return snr_db, math.exp(log_rate), sigma_db
 
     def _rate(self, now_s: float, rate_bps: float) -> None:
@@ -78,10 +78,10 @@ class LinkEstimate:
         self._mean_log_rate = mean = _towards(before, self._log_rate, self._reports)
         if self._reports > 1:
             deviation = (self._log_rate - before) * (self._log_rate - mean)
-            self._variance += max(_MEMORY, 1.0 / self._reports) * (deviation - self._variance)
+            self._variance += max(MEMORY, 1.0 / self._reports) * (deviation - self._variance)
 
 
 def _towards(mean: float, value: float, count: int) -> float:
-    if count * _MEMORY < 1.0:
+    if count * MEMORY < 1.0:
         return value if count == 1 else mean + (value - mean) / count
-    return mean + _MEMORY * (value - mean)
+    return mean + MEMORY * (value - mean)

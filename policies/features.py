@@ -98,22 +98,23 @@ def feature_rows(
     scales: Scales,
 ) -> NDArray[np.float32]:
     """The same for N observations at once: fields (N,), result (N, len(FEATURES))."""
-    rows = np.empty((len(rate_bps), len(FEATURES)))
+    columns = np.empty((len(FEATURES), len(rate_bps)))
     known = rate_bps == rate_bps
-    rows[:, 0] = known
-    rows[:, 1] = 0.1 * snr_db
-    rows[:, 2] = np.log10(np.maximum(rate_bps, 1e-9)) - 6.0
-    rows[:, 3] = np.where(known, 0.1 * rate_sigma_db, _PRIOR_SIGMA)
-    rows[:, 4] = round_trip_s / scales.deadline_s
-    rows[:, 5] = np.log2(1.0 + device_queue)
-    rows[:, 6] = np.log2(1.0 + server_load)
-    rows[:, 7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
-    rows[:, 8] = time_left_s / scales.deadline_s
-    rows[:, 9] = link_up
-    # What is not known is NaN here; NaN passes through the bounds.
-    np.nan_to_num(np.clip(rows, _LOW, _HIGH, out=rows), copy=False)
-    return rows.astype(np.float32)
+    columns[0] = known
+    columns[1] = 0.1 * snr_db
+    columns[2] = np.log10(np.maximum(rate_bps, 1e-9)) - 6.0
+    columns[3] = np.where(known, 0.1 * rate_sigma_db, _PRIOR_SIGMA)
+    columns[4] = round_trip_s / scales.deadline_s
+    columns[5] = np.log2(1.0 + device_queue)
+    columns[6] = np.log2(1.0 + server_load)
+    columns[7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
+    columns[8] = time_left_s / scales.deadline_s
+    columns[9] = link_up
+    np.clip(columns, _LOW, _HIGH, out=columns)
+    # What is not known is NaN, which passes through the bounds.
+    np.copyto(columns, 0.0, where=columns != columns)
+    return columns.T.astype(np.float32, order="C")
 
 
-_LOW = np.array([feature.low for feature in FEATURES])
-_HIGH = np.array([feature.high for feature in FEATURES])
+_LOW = np.array([[feature.low] for feature in FEATURES])
+_HIGH = np.array([[feature.high] for feature in FEATURES])

@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 __all__ = [
+    "Number",
     "Power",
     "UtilityWeights",
     "energy_j",

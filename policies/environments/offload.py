@@ -116,7 +116,14 @@ class OffloadEnv(gymnasium.Env[Any, Any]):
         result = solo.finish(now_s, block_s[cut], correct, replied)
         info = {
             **result._asdict(),
-            "reward_parts": reward_parts(result, config.weights),
+            "reward_parts": reward_parts(
+                result.correct,
+                result.latency_s,
+                result.energy_j,
+                result.airtime_up_s + result.airtime_down_s,
+                result.late,
+                config.weights,
+            ),
             "nbytes": nbytes,
             "cut": cut,
             "exit": exit,

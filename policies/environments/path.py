@@ -1,16 +1,22 @@
-"""The sample path of one episode: what happens to a device whatever it decides."""
+"""The sample path of an episode: what happens to a device whatever it decides. One device's, or that of many."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from ...channel.config import build_link
-from ...channel.link import SlottedLink
-from ...seeding import generator
-from ..arrivals import arrival_times
-from .config import EnvironmentConfig
+import numpy as np
 
-__all__ = ["SamplePath", "draw_path"]
+from ...channel.config import build_link
+from ...channel.draws import NormalDraws, UniformDraws
+from ...channel.link import GIVE_UP_S, SlottedLink
+from ...seeding import generator
+from ..arrivals import arrival_rows, arrival_times
+from .bank import LinkBank
+from .config import EnvironmentConfig
+from .many import Paths
+
+__all__ = ["SamplePath", "draw_bank", "draw_path", "draw_paths", "stack_paths"]
 
 
 class SamplePath(NamedTuple):
@@ -41,3 +47,49 @@ def draw_path(config: EnvironmentConfig, seed: int, device: int, samples: int) -
     arrivals = begin_s + arrival_times(config.arrivals, seed, device, count)
     inputs = generator(seed, "inputs", device).integers(0, samples, count)
     return SamplePath(seed, device, arrivals.tolist(), inputs.tolist(), build_link(config.link, seed, device))
+
+
+def draw_paths(
+    config: EnvironmentConfig, bank: LinkBank, draws: np.random.Generator, copies: int, samples: int
+) -> Paths:
+    """The paths of one episode of N copies, from one generator; links are drawn from the bank."""
+    shape = config.episode_requests + 1, copies
+    begin_s = draws.uniform(0.0, config.start_spread_s, copies)
+    arrivals = begin_s + arrival_rows(config.arrivals, draws, copies, shape[0]).T
+    return Paths(
+        np.ascontiguousarray(arrivals),
+        draws.integers(0, samples, shape),
+        draws.random(shape),
+        draws.random(shape),
+        draws.standard_normal(shape),
+        bank,
+        draws.integers(0, len(bank), copies),
+    )
+
+
+def draw_bank(config: EnvironmentConfig, seed: int, paths: int) -> LinkBank:
+    """Links for `draw_paths`: those of devices 0 to paths - 1, as long as an episode is likely to be."""
+    draws = generator(seed, "bank")
+    last_s = arrival_rows(config.arrivals, draws, 64, config.episode_requests + 1)[:, -1].max()
+    seconds = config.start_spread_s + 1.1 * float(last_s) + GIVE_UP_S
+    return LinkBank([build_link(config.link, seed, device) for device in range(paths)], seconds)
+
+
+def stack_paths(config: EnvironmentConfig, paths: Sequence[SamplePath], depth_s: float) -> Paths:
+    """Given paths of equal length as those of N copies; depth_s: all blocks on the device, the longest answer."""
+    count = len(paths[0].arrivals_s)
+    arrivals = np.array([path.arrivals_s for path in paths]).T
+    losses = [UniformDraws(path.seed, "loss", path.device) for path in paths]
+    errors = [NormalDraws(path.seed, "snr-report", path.device) for path in paths]
+    seconds = float(arrivals.max()) + count * (config.deadline_s + depth_s) + GIVE_UP_S
+    # As on the wire: request ids start from 1, keys are even on the way up and odd on the way down.
+    ids = range(1, count + 1)
+    return Paths(
+        np.ascontiguousarray(arrivals),
+        np.array([path.samples for path in paths]).T.copy(),
+        np.array([[draws[2 * i] for draws in losses] for i in ids]),
+        np.array([[draws[2 * i + 1] for draws in losses] for i in ids]),
+        np.array([[draws[i] for draws in errors] for i in ids]),
+        LinkBank([path.link for path in paths], seconds),
+        np.arange(len(paths)),
+    )

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from ..rules import UtilityWeights
-from .solo import Result
+from ..rules import Number, UtilityWeights
 
 __all__ = ["reward_parts"]
 
 
-def reward_parts(result: Result, weights: UtilityWeights) -> dict[str, float]:
-    """The terms of `rules.utility`, signed; they sum to the reward."""
-    airtime_s = result.airtime_up_s + result.airtime_down_s
+def reward_parts(
+    correct: Number,
+    latency_s: Number,
+    energy_j: Number,
+    airtime_s: Number,
+    late: Number,
+    weights: UtilityWeights,
+) -> dict[str, Number]:
+    """The terms of `rules.utility`, signed; they sum to the reward. Scalars, or arrays of one shape."""
     return {
-        "correct": float(result.correct),
-        "latency": -weights.latency * result.latency_s / weights.deadline_s,
-        "energy": -weights.energy * result.energy_j / weights.energy_ref_j,
-        "airtime": -weights.airtime * airtime_s / weights.airtime_ref_s,
-        "late": -weights.late * result.late,
+        "correct": 1.0 * correct,
+        "latency": -weights.latency / weights.deadline_s * latency_s,
+        "energy": -weights.energy / weights.energy_ref_j * energy_j,
+        "airtime": -weights.airtime / weights.airtime_ref_s * airtime_s,
+        "late": -weights.late * late,
     }

@@ -12,6 +12,8 @@ import pytest
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.environments.config import EnvironmentConfig
 from splitpoint.policies.environments.offload import OffloadEnv
+from splitpoint.policies.environments.path import draw_path
+from splitpoint.policies.environments.vector import OffloadVectorEnv
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.environments import environment_config
 from splitpoint.sim.metrics import request_utility
@@ -85,3 +87,36 @@ def test_single_environment_and_profile_engine_are_equal_step_by_step(channel: s
         np.testing.assert_allclose(belief.rate_bps, columns["rate_estimate_bps"][step], rtol=1e-9)
     assert 0.1 < columns["offloaded"][:steps].mean() < 0.9
     assert columns["degraded"].any()
+
+
+@pytest.mark.parametrize("channel", CHANNELS)
+def test_vector_environment_and_single_environments_are_equal_step_by_step(channel: str) -> None:
+    steps, copies = 80, 5
+    scenario = one_device(channel, steps)
+    config = environment_config(scenario, episode_requests=steps)
+    profile = Setup(scenario).calibration
+    singles = [OffloadEnv(config, profile) for _ in range(copies)]
+    vector = OffloadVectorEnv(config, profile, copies)
+    vector.action_space.seed(5)
+    paths = [draw_path(config, seed, 0, len(profile)) for seed in range(copies)]
+    observations, infos = vector.reset(options={"paths": paths})
+    for copy, (env, path) in enumerate(zip(singles, paths, strict=True)):
+        observation, info = env.reset(options={"path": path})
+        np.testing.assert_allclose(observation, observations[copy], atol=1e-6)
+        assert (info["action_mask"] == infos["action_mask"][copy]).all()
+    for step in range(steps):
+        actions = vector.action_space.sample()
+        observations, rewards, _, truncated, infos = vector.step(actions)
+        ended = step == steps - 1
+        assert (truncated == ended).all()
+        observations = infos["final_obs"] if ended else observations
+        for copy, env in enumerate(singles):
+            observation, reward, _, _, info = env.step(actions[copy])
+            np.testing.assert_allclose(observation, observations[copy], atol=1e-6)
+            assert reward == pytest.approx(rewards[copy], abs=1e-9)
+            parts = {name: part[copy] for name, part in infos["reward_parts"].items()}
+            assert info["reward_parts"] == pytest.approx(parts, abs=1e-9)
+            for name in set(info) - {"action_mask", "reward_parts"}:
+                assert info[name] == pytest.approx(infos[name][copy], abs=1e-9), (name, step)
+            if not ended:
+                assert (info["action_mask"] == infos["action_mask"][copy]).all()
