@@ -1,6 +1,6 @@
 """The channel emulator: a process between devices and server that makes real traffic wait as a link would.
 
-    device ─► Infer, InferStream ─► up: medium, half a round trip, noise on symbols ─► server
+    device ─► Infer, InferStream, Refine ─► up: medium, half a round trip, noise on symbols ─► server
            ◄─ reply + LinkReport ◄─ down: medium, half a round trip ◄────────────────┘
     device ◄► TrainStep ◄─────────► medium and half a round trip each way ◄──────────► server
     anything else (health, reflection, Describe, ...) is relayed bytewise, half a round trip each way
@@ -32,6 +32,7 @@ from ..protos.client import DEVICE_KEY, connect
 from ..protos.options import SERVICE, server_options
 from .config import ChannelConfig
 from .corruption import corrupted
+from .link import REFINEMENT_IDS
 from .radio import Passage, Radio
 
 __all__ = ["Emulator", "main", "reset_emulator", "serve_emulator"]
@@ -73,8 +74,14 @@ class Emulator:
 
     async def infer(self, data: bytes, context: Context) -> bytes:
         """One request, one reply."""
-        device, call = _device(context), self._upstream.unary_unary(f"/{SERVICE}/Infer", None, None)
-        way = _Way(self.radio, device)
+        return await self._unary("Infer", _Way(self.radio, _device(context)), data, context)
+
+    async def refine(self, data: bytes, context: Context) -> bytes:
+        """The second message of a request: charged as the first is, with losses of its own."""
+        return await self._unary("Refine", _RefineWay(self.radio, _device(context)), data, context)
+
+    async def _unary(self, method: str, way: _Way, data: bytes, context: Context) -> bytes:
+        call = self._upstream.unary_unary(f"/{SERVICE}/{method}", None, None)
         sent = await way.up(data)
         if sent is None:
             return await _silence()
@@ -155,6 +162,9 @@ class Emulator:
 class _Way:
     """The requests of one call on their way up and down."""
 
+    kind: type[pb.InferRequest] | type[pb.RefineRequest] = pb.InferRequest
+    ids = 0
+
     def __init__(self, radio: Radio, device: int) -> None:
         self._radio = radio
         self._device = device
@@ -163,17 +173,21 @@ class _Way:
     async def up(self, data: bytes) -> bytes | None:
         """The request as the server gets it, when it does; None if it is swallowed."""
         try:
-            request = pb.InferRequest.FromString(data)
+            request = self.kind.FromString(data)
         except DecodeError:
             # It costs what it weighs, and the server says what is wrong with it.
             return data if await self._radio.uplink(self._device, len(data), 0) else None
-        nbytes, symbols = charged(request, len(data))
-        passage = await self._radio.uplink(self._device, nbytes, request.request_id, symbols)
+        nbytes, symbols = (
+            charged(request, len(data)) if isinstance(request, pb.InferRequest) else (len(data), 0)
+        )
+        passage = await self._radio.uplink(self._device, nbytes, self.ids + request.request_id, symbols)
         if passage is None:
             return None
         self._up[request.request_id] = passage
-        if symbols:
-            return corrupted(request, self._radio.link(self._device), passage.transfer.start_s).SerializeToString()
+        if symbols and isinstance(request, pb.InferRequest):
+            return corrupted(
+                request, self._radio.link(self._device), passage.transfer.start_s
+            ).SerializeToString()
         return data
 
     async def down(self, data: bytes) -> bytes | None:
@@ -185,15 +199,20 @@ class _Way:
         if not reply.HasField("request_id"):
             return data
         radio, up = self._radio, self._up.pop(reply.request_id, None)
-        passage = await radio.downlink(self._device, len(data), reply.request_id)
+        passage = await radio.downlink(self._device, len(data), self.ids + reply.request_id)
         if passage is None:
             return None
-        reading = radio.report(self._device, reply.request_id)
+        reading = radio.report(self._device, self.ids + reply.request_id)
         reply.link.snr_db, reply.link.rate_bps = reading.snr_db, reading.rate_bps
         reply.link.downlink_s, reply.link.airtime_down_s = passage.elapsed_s, passage.transfer.airtime_s
         if up is not None:
             reply.link.uplink_s, reply.link.airtime_up_s = up.elapsed_s, up.transfer.airtime_s
         return reply.SerializeToString()
+
+
+class _RefineWay(_Way):
+    kind = pb.RefineRequest
+    ids = REFINEMENT_IDS
 
 
 async def _silence() -> bytes:
@@ -242,6 +261,8 @@ class _Methods(grpc.GenericRpcHandler):
             return grpc.unary_unary_rpc_method_handler(emulator.infer)
         if method == f"/{SERVICE}/TrainStep":
             return grpc.unary_unary_rpc_method_handler(emulator.train_step)
+        if method == f"/{SERVICE}/Refine":
+            return grpc.unary_unary_rpc_method_handler(emulator.refine)
         if method == f"/{SERVICE}/InferStream":
 
             async def stream(_requests: AsyncIterator[bytes], context: Context) -> None:

@@ -23,9 +23,11 @@ from .path import CHUNK, CHUNK_BITS, Path, Samples
 from .rate import HEADER_BYTES, PACKET_BYTES, Rate
 from .retransmission import lost_packets
 
-__all__ = ["GIVE_UP_S", "Link", "LinkState", "SlottedLink"]
+__all__ = ["GIVE_UP_S", "REFINEMENT_IDS", "Link", "LinkState", "SlottedLink"]
 
 GIVE_UP_S = 60.0
+REFINEMENT_IDS = 1 << 40
+"""Added to the request_id of a request's second message on the way: its losses are draws of their own."""
 _KEPT_CHUNKS = 4
 _MASK = CHUNK - 1
 

@@ -13,9 +13,17 @@ from collections.abc import Sequence
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
+from .planes import plane_bytes
 from .requests import planes_crc
 
-__all__ = ["ASK_BYTES", "REFINABLE_BYTES", "build_refinement", "check_refinement", "wants_more"]
+__all__ = [
+    "ASK_BYTES",
+    "REFINABLE_BYTES",
+    "build_refinement",
+    "check_refinement",
+    "refinement_bytes",
+    "wants_more",
+]
 
 REFINABLE_BYTES = pb.InferRequest(refine_margin=1.0).ByteSize()
 """What it adds to a request that the server may ask for more."""
@@ -54,6 +62,12 @@ def build_refinement(
     if tokens is not None:
         request.tokens.CopyFrom(tokens)
     return request
+
+
+def refinement_bytes(model_id: str, tokens: int, dims: int, planes: int) -> int:
+    """Bytes of a message with `planes` packed planes of `tokens` tokens, CLS included, in `dims` dims."""
+    plane = bytes(plane_bytes(tokens * dims))
+    return build_refinement(model_id=model_id, request_id=1, session=1, planes=[plane] * planes).ByteSize()
 
 
 def check_refinement(request: pb.RefineRequest) -> None:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from ..policies.rules import Power, energy_j, tried_s, waited_s
 from .effects import Answer
 
-__all__ = ["Costs", "Trip", "costs"]
+__all__ = ["Costs", "Trip", "costs", "joined"]
 
 
 @dataclass(slots=True)
@@ -43,6 +43,34 @@ class Costs(NamedTuple):
     airtime_up_s: float
     airtime_down_s: float
     energy_j: float
+
+
+def joined(first: Trip, second: Trip, answer: Answer, answer_by_s: float) -> Trip:
+    """Both messages of a refined request as one trip.
+
+    Where the second got no reply (the answer is then degraded), its air time is what the radio tried for, as in
+    `costs`, and the rest of what is known is the first's.
+    """
+    lost = answer.degraded
+    if lost:
+        up_s, down_s = tried_s(second.sent_s, answer_by_s, answer.done_s), 0.0
+    else:
+        up_s, down_s = second.airtime_up_s, second.airtime_down_s
+    known = first if lost else second
+    return Trip(
+        first.sent_s,
+        first.uplink_bytes + second.uplink_bytes,
+        first.downlink_bytes + (0 if lost else second.downlink_bytes),
+        first.uplink_s + second.uplink_s,
+        first.server_s + second.server_s,
+        first.downlink_s + second.downlink_s,
+        first.airtime_up_s + up_s,
+        first.airtime_down_s + down_s,
+        known.load,
+        known.snr_db,
+        known.rate_bps,
+        first.channel_uses + second.channel_uses,
+    )
 
 
 def costs(answer: Answer, trip: Trip | None, head_s: float, answer_by_s: float, power: Power) -> Costs:

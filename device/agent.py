@@ -3,6 +3,8 @@
     decide ─► RunBlocks to the next exit ─► margin high enough ──────────► Answer (local)
                   ▲            │ rises too slowly, or `split` reached
                   └────────────┴─► Offload ─► Reply ─────────────────────► Answer
+                                      │    └ not sure ─► Refine ─► Reply ─► Answer
+                                      │                     └ none ─────► Answer (the first reply, degraded)
                                       └ none in time, or link down ──────► Answer (local, degraded)
 
 It does no I/O and reads no clock: a driver executes the effects, in virtual time (`sim/`) or in real time
@@ -16,7 +18,7 @@ from typing import Any
 
 from ..policies.decision import Decision
 from ..policies.rules import exits, offloads
-from .effects import Answer, Effect, Offload, Reading, RunBlocks
+from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
 
 __all__ = ["Agent"]
 
@@ -70,13 +72,26 @@ class Agent:
         if offloaded:
             now_s, reply = yield Offload(cut, decision, answer_by_s)
             if reply is not None:
-                return Answer(
-                    decision, reply.prediction, reply.margin, reply.exit, cut, True, False, False, now_s
+                if not reply.session:
+                    return _remote(decision, reply, cut, now_s)
+                first = reply
+                if refined := answer_by_s > now_s:
+                    now_s, reply = yield Refine(cut, decision, answer_by_s, first.session)
+                return _remote(
+                    decision, reply or first, cut, now_s, refined, degraded=reply is None or not refined
                 )
         if reading is None:
             now_s, reading = yield RunBlocks(cut, first)
             cut = first
         return _local(decision, reading, cut, now_s, offloaded, degraded=True)
+
+
+def _remote(
+    decision: Decision, reply: Reply, cut: int, now_s: float, refined: bool = False, degraded: bool = False
+) -> Answer:
+    return Answer(
+        decision, reply.prediction, reply.margin, reply.exit, cut, True, False, degraded, now_s, refined
+    )
 
 
 def _local(

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from ..policies.decision import Decision
 
-__all__ = ["Answer", "Effect", "Offload", "Reading", "Reply", "RunBlocks"]
+__all__ = ["Answer", "Effect", "Offload", "Reading", "Refine", "Reply", "RunBlocks"]
 
 
 class Reading(NamedTuple):
@@ -18,13 +18,14 @@ class Reading(NamedTuple):
 
 
 class RunBlocks(NamedTuple):
-    """Execute blocks start..stop-1 (and embed before block 0).
+    """Execute blocks start..stop-1 (and embed before block 0); `keep` is the Decision's, for networks with gates.
 
     Sent back: (time, Reading of the exit after block `stop`, or None where none stands).
     """
 
     start: int
     stop: int
+    keep: float = 1.0
 
 
 class Offload(NamedTuple):
@@ -39,21 +40,35 @@ class Offload(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """The server's answer."""
+    """The server's answer; `session` is not 0 where it is not sure and holds the request until more comes."""
 
     prediction: int
     margin: float
     exit: int
+    session: int = 0
 
 
-Effect = RunBlocks | Offload
+class Refine(NamedTuple):
+    """Send the planes up to `decision.refine_bits` of what was sent from the cut, and wait for the next reply.
+
+    Sent back: as for Offload.
+    """
+
+    cut: int
+    decision: Decision
+    answer_by_s: float
+    session: int
+
+
+Effect = RunBlocks | Offload | Refine
 
 
 class Answer(NamedTuple):
     """How one request ended.
 
-    cut is the number of blocks that the device had executed; offloaded says whether a request was sent,
-    degraded whether the fallback answered instead of the rule or the server.
+    cut is the number of blocks that the device had executed; offloaded says whether a request was sent, refined
+    whether more of it was sent on demand, degraded whether the fallback answered instead of the rule or the server:
+    the best exit so far, which is the server's first answer where only the refinement was lost.
     """
 
     decision: Decision
@@ -65,3 +80,4 @@ class Answer(NamedTuple):
     local: bool
     degraded: bool
     done_s: float
+    refined: bool = False

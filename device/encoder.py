@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..codec.image import encode_image
+from ..codec.refinement import build_refinement
 from ..codec.requests import build_reply, build_request, exit_state_message
 from ..codec.tokens import TokenCodec
 from ..errors import UsageError
@@ -57,7 +58,7 @@ class Encoder:
             cut, payload, kept = 0, encode_image(image), np.arange(self._card.patch_tokens)
         else:
             cut = state.blocks
-            tokens, scores, keep = state.tokens, state.scores, decision.keep
+            tokens, scores, keep = _chosen(state, decision)
             if decision.symbols:
                 payload, kept = self._codec.symbols.encode(
                     tokens, scores, cut, keep, decision.symbols, snr_db
@@ -76,5 +77,21 @@ class Encoder:
             exit_margin=decision.exit_margin,
             payload=payload,
             exit_state=exit_state,
+            refine_margin=decision.refine_margin if decision.refine_bits and cut else None,
         )
         return request, kept
+
+    def refinement(
+        self, state: HeadState, decision: Decision, *, request_id: int, session: int
+    ) -> pb.RefineRequest:
+        """What takes the request that was made of this state and Decision from `bits` to `refine_bits`."""
+        cut = state.blocks
+        tokens, scores, keep = _chosen(state, decision)
+        quantised, _ = self._codec.quantised(tokens, scores, cut, keep, decision.dims)
+        planes = self._codec.further_planes(quantised, cut, decision.bits, decision.refine_bits, self._coder)
+        return build_refinement(model_id=self._card.id, request_id=request_id, session=session, planes=planes)
+
+
+def _chosen(state: HeadState, decision: Decision) -> tuple[np.ndarray, np.ndarray | None, float]:
+    """Tokens, scores, and the fraction of them to send."""
+    return state.tokens, state.scores, decision.keep

@@ -16,7 +16,7 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.charges import charged
 from ..protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut
 from .accounting import Trip
-from .effects import Answer, Offload, Reading, Reply, RunBlocks
+from .effects import Answer, Offload, Reading, Refine, Reply, RunBlocks
 from .encoder import Encoder
 from .head import Head, HeadState, advanced
 from .session import Finished, Session
@@ -96,8 +96,12 @@ class RealTimeDevice:
                     now_s = self.clock.now()
                     result = now_s, reading
                 else:
-                    assert type(effect) is Offload
-                    reply = await self._offload(image, state, effect)
+                    if type(effect) is Offload:
+                        reply = await self._offload(image, state, effect)
+                    else:
+                        assert type(effect) is Refine
+                        assert state is not None
+                        reply = await self._refine(state, effect)
                     now_s = self.clock.now()
                     result = now_s, reply
         except StopIteration as stopped:
@@ -154,8 +158,24 @@ class RealTimeDevice:
         if left_s < _SHORTEST_S:
             return None
         request.deadline_s = left_s
+        return await self._replied(self._stream.infer(request, left_s), trip)
+
+    async def _refine(self, state: HeadState, effect: Refine) -> Reply | None:
+        sent_s = self.clock.now()
+        request = self.encoder.refinement(
+            state, effect.decision, request_id=self._request_id, session=effect.session
+        )
+        trip = Trip(sent_s, request.ByteSize())
+        self.session.sent(trip, effect.answer_by_s)
+        left_s = effect.answer_by_s - self.clock.now()
+        if left_s < _SHORTEST_S:
+            return None
+        return await self._replied(self._client.refine(request, left_s), trip)
+
+    async def _replied(self, call: Awaitable[pb.InferReply], trip: Trip) -> Reply | None:
+        """The reply to what is on its way, measured; None where there is none, and why in `last_error`."""
         try:
-            reply = await self._stream.infer(request, left_s)
+            reply = await call
         except (LinkDown, TimedOut, CertificateError) as error:
             self._last_error = error
             self.session.lost(self.clock.now())
@@ -171,7 +191,7 @@ class RealTimeDevice:
         self._last_error = None
         _measure(trip, reply, self.clock.now())
         self.session.replied(self.clock.now())
-        return Reply(reply.prediction, reply.margin, reply.exit)
+        return Reply(reply.prediction, reply.margin, reply.exit, reply.session)
 
     async def _check(self) -> None:
         if not self._admitted and self._admit is not None:

@@ -13,7 +13,7 @@ from ..policies.guard import GuardedPolicy
 from ..policies.observation import Observation
 from ..policies.policy import Outcome
 from ..policies.rules import Power
-from .accounting import Costs, Trip, costs
+from .accounting import Costs, Trip, costs, joined
 from .agent import Agent
 from .effects import Answer, Effect
 
@@ -54,11 +54,12 @@ class Session:
         self._energy_left_j = battery_j
         self._arrival_s = self._start_s = self._answer_by_s = 0.0
         self._trip: Trip | None = None
+        self._first: Trip | None = None
         self._observation: Observation
 
     def begin(self, start_s: float, arrival_s: float, queue: int) -> Generator[Effect, Any, Answer]:
         """Decide on the request that arrived at `arrival_s` and start its agent; `queue` wait behind it."""
-        self._arrival_s, self._start_s, self._trip = arrival_s, start_s, None
+        self._arrival_s, self._start_s, self._trip, self._first = arrival_s, start_s, None, None
         due_s = arrival_s + self._deadline_s
         estimate = self._estimate
         snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
@@ -82,8 +83,8 @@ class Session:
         return self._observation.snr_db
 
     def sent(self, trip: Trip, answer_by_s: float) -> None:
-        """The request is on its way; the driver fills in the trip."""
-        self._trip = trip
+        """The request, or its refinement, is on its way; the driver fills in the trip."""
+        self._first, self._trip = self._trip, trip
         self._answer_by_s = answer_by_s
 
     def replied(self, now_s: float) -> None:
@@ -110,6 +111,8 @@ class Session:
     def finish(self, answer: Answer) -> Finished:
         """Charge the device and tell the policy."""
         trip = self._trip
+        if self._first is not None and trip is not None:
+            trip = self._trip = joined(self._first, trip, answer, self._answer_by_s)
         head_s = self.agent.block_s[answer.cut]
         cost = costs(answer, trip, head_s, self._answer_by_s, self._power)
         self._energy_left_j -= cost.energy_j

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from ..channel.link import Link
+from ..codec.refinement import REFINABLE_BYTES, refinement_bytes
 from ..device.effects import Reading, Reply
 from ..errors import UsageError
 from ..models.profile import Profile
@@ -36,6 +37,9 @@ class Backend(Protocol):
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         """The request that the device would send from this cut."""
 
+    def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
+        """The second message of such a request, which takes it to `decision.refine_bits`; serves the whole."""
+
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         """The request as symbols, made for the estimate `snr_db`; `received` must follow before it is served."""
 
@@ -59,6 +63,7 @@ class ProfileBackend:
             )
         ]
         self._configs: dict[tuple[int, float, int, int], _Config] = {}
+        self._further: dict[tuple[int, int, int], int] = {}
         self._first_exit_after = [
             sum(exit <= cut for exit in profile.card.exits) for cut in range(profile.card.depth + 1)
         ]
@@ -71,7 +76,32 @@ class ProfileBackend:
         config = self._configs.get(key)
         if config is None:
             config = self._configs[key] = _config(self._profile, *key)
-        return Upload(config.nbytes[sample], config.tokens, (config, sample))
+        nbytes = config.nbytes[sample]
+        if decision.refine_bits and cut:
+            nbytes += REFINABLE_BYTES
+        return Upload(nbytes, config.tokens, (config, sample))
+
+    def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
+        key = (cut, decision.keep, decision.dims, decision.refine_bits)
+        config = self._configs.get(key)
+        if config is None:
+            config = self._configs[key] = _config(self._profile, *key)
+        tokens = config.tokens
+        return Upload(self._further_bytes(tokens, decision), tokens, (config, sample))
+
+    def _further_bytes(self, tokens: int, decision: Decision) -> int:
+        key = (tokens, decision.dims, decision.refine_bits - decision.bits)
+        nbytes = self._further.get(key)
+        if nbytes is None:
+            if self._profile.coder != "packed":
+                raise UsageError(
+                    "Decision.refine_bits: profiles of entropy-coded requests do not know the size of a plane; "
+                    "run engine tensor or live, or coder packed"
+                )
+            card = self._profile.card
+            nbytes = refinement_bytes(card.id, tokens, decision.dims or card.dim, key[2])
+            self._further[key] = nbytes
+        return nbytes
 
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         raise UsageError(

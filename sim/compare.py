@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -30,19 +31,19 @@ def compare(live: Table, virtual: Table) -> dict[str, Any]:
     local = live["local"] & virtual["local"] & whole
     sent = ~live["local"] & ~virtual["local"] & whole
     differs = sent & ((live["prediction"] != virtual["prediction"]) | (live["exit"] != virtual["exit"]))
-    near = differs & _near(live, virtual)
+    close = _near(live, virtual)
+    near = differs & close
+    # A first answer on the edge of being asked for more: one engine sent more, the other did not.
+    turned = close & (live["refined"] != virtual["refined"])
     result: dict[str, Any] = {
         "requests": len(whole),
         "degraded_in_either": int(degraded.sum()),
         "decisions_differ": int(
-            sum(
-                (live[name] != virtual[name])
-                for name in ("split", "keep", "dims", "bits", "exit_margin", "offload_slope")
-            )
+            sum((live[name] != virtual[name]) for name in (field.name for field in fields(Decision)))
             .astype(bool)
             .sum()
         ),
-        "bytes_differ": int((whole & (live["uplink_bytes"] != virtual["uplink_bytes"])).sum()),
+        "bytes_differ": int((whole & ~turned & (live["uplink_bytes"] != virtual["uplink_bytes"])).sum()),
         "place_differs": int((whole & (live["local"] != virtual["local"])).sum()),
         "device_answers_differ": int(
             (
@@ -51,7 +52,7 @@ def compare(live: Table, virtual: Table) -> dict[str, Any]:
         ),
         "server_answers": int(sent.sum()),
         "server_answers_differ": int((differs & ~near).sum()),
-        "near_ties": int(near.sum()),
+        "near_ties": int((near | (whole & turned)).sum()),
         "latency": {},
     }
     both = {"live": live, "virtual": virtual}
@@ -76,6 +77,7 @@ def _near(live: Table, virtual: Table) -> np.ndarray:
     for columns in (live, virtual):
         margin = columns["margin"]
         near |= (margin < NEAR) | (np.abs(margin - columns["exit_margin"]) < NEAR)
+        near |= ~columns["refined"] & (np.abs(margin - columns["refine_margin"]) < NEAR)
     return near
 
 

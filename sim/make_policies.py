@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +194,7 @@ class PolicyMaker:
 
 def _decisions(columns: Table, device: int) -> list[Decision]:
     mine = columns["device"] == device
-    names = ("split", "keep", "dims", "bits", "symbols", "exit_margin", "offload_slope")
+    names = [field.name for field in fields(Decision)]
     rows = zip(*(np.asarray(columns[name])[mine].tolist() for name in names), strict=True)
     known: dict[tuple[float, ...], Decision] = {}
     return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]

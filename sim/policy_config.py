@@ -41,6 +41,9 @@ class DecisionConfig(Section):
     symbols: float = 0.0
     exit_margin: float = NEVER
     offload_slope: float = -NEVER
+    refine_bits: int = 0
+    refine_margin: float = 0.0
+    merge: float = 1.0
 
     @model_validator(mode="after")
     def _valid(self) -> DecisionConfig:
@@ -56,7 +59,7 @@ class DecisionConfig(Section):
     @classmethod
     def of(cls, decision: Decision) -> DecisionConfig:
         """The section that stands for this Decision."""
-        return cls(**asdict(decision))
+        return cls(**{name: getattr(decision, name) for name in cls.model_fields})
 
 
 class StaticPolicy(Section):

@@ -37,6 +37,9 @@ class Record(NamedTuple):
     symbols: float
     exit_margin: float
     offload_slope: float
+    refine_bits: int
+    refine_margin: float
+    merge: float
     cut: int
     exit: int
     margin: float
@@ -44,6 +47,7 @@ class Record(NamedTuple):
     offloaded: bool
     local: bool
     degraded: bool
+    refined: bool
     uplink_bytes: int
     channel_uses: int
     downlink_bytes: int
@@ -80,6 +84,9 @@ def record(device: int, request: int, sample: int, finished: Finished) -> Record
             decision.symbols,
             decision.exit_margin,
             decision.offload_slope,
+            decision.refine_bits,
+            decision.refine_margin,
+            decision.merge,
             answer.cut,
             answer.exit,
             answer.margin,
@@ -87,6 +94,7 @@ def record(device: int, request: int, sample: int, finished: Finished) -> Record
             answer.offloaded,
             answer.local,
             answer.degraded,
+            answer.refined,
             0 if trip is None else trip.uplink_bytes,
             0 if trip is None else trip.channel_uses,
             0 if trip is None or answer.local else trip.downlink_bytes,

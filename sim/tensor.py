@@ -5,7 +5,8 @@ from __future__ import annotations
 from ..channel.corruption import corrupted
 from ..channel.link import Link
 from ..codec.image import decode_image
-from ..codec.tokens import TokenCodec
+from ..codec.requests import payload_crc
+from ..codec.tokens import TokenCodec, extended
 from ..device.effects import Reading, Reply
 from ..device.encoder import Encoder
 from ..device.head import HeadState, advanced, load_head
@@ -52,6 +53,16 @@ class TensorBackend:
         checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
         if checked.image is not None:
             checked.sample.values = decode_image(checked.image, self._images.shape[1:])
+        return Upload(request.ByteSize(), checked.group[1], checked.sample)
+
+    def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
+        state = self._reach(sample, cut)
+        first, _ = self._encoder.request(self._images[sample], state, decision, request_id=1, deadline_s=1.0)
+        request = self._encoder.refinement(state, decision, request_id=1, session=1)
+        # What was sent before is the same again: the head runs at batch 1, and codes are nested.
+        first.tokens.CopyFrom(extended(first.tokens, request.planes))
+        first.payload_crc = payload_crc(first)
+        checked = self._validator.check(first)
         return Upload(request.ByteSize(), checked.group[1], checked.sample)
 
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:

@@ -14,11 +14,12 @@ from typing import Any
 
 import simpy
 
-from ..channel.link import Link
+from ..channel.link import REFINEMENT_IDS, Link
 from ..channel.medium import Medium, Transfer
 from ..channel.report import SnrReport
+from ..codec.refinement import ASK_BYTES
 from ..device.accounting import Trip
-from ..device.effects import Answer, Effect, Offload, Reply, RunBlocks
+from ..device.effects import Answer, Effect, Offload, Refine, Reply, RunBlocks
 from ..device.session import Session
 from .backends import Backend, Upload
 from .moment import Moment
@@ -48,11 +49,11 @@ class Call:
     """One offloaded request on its way through media and server."""
 
     __slots__ = (
-        "answer_by_s", "cut", "decision", "device", "key", "open", "received_s", "replied_s", "reply", "sent_s",
-        "trip", "upload",
+        "answer_by_s", "cut", "decision", "device", "key", "open", "received_s", "refines", "replied_s", "reply",
+        "sent_s", "trip", "upload",
     )  # fmt: skip
 
-    def __init__(self, device: VirtualDevice, effect: Offload, upload: Upload, trip: Trip) -> None:
+    def __init__(self, device: VirtualDevice, effect: Offload | Refine, upload: Upload, trip: Trip) -> None:
         self.device = device
         self.cut = effect.cut
         self.decision = effect.decision
@@ -61,6 +62,9 @@ class Call:
         self.trip = trip
         # As on the wire: request ids start from 1.
         self.key = 2 * device.next
+        self.refines = type(effect) is Refine
+        if self.refines:
+            self.key += 2 * REFINEMENT_IDS
         self.open = True
         self.sent_s = self.received_s = self.replied_s = 0.0
         self.reply: Reply | None = None
@@ -176,9 +180,11 @@ class VirtualRun:
             if self._progress is not None:
                 self._progress()
             return True
-        assert type(effect) is Offload
+        assert type(effect) is Offload or type(effect) is Refine
         decision = effect.decision
-        if decision.symbols and effect.cut:
+        if type(effect) is Refine:
+            upload = self._backend.refinement(sample, effect.cut, decision)
+        elif decision.symbols and effect.cut:
             upload = self._backend.upload_symbols(sample, effect.cut, decision, device.session.snr_db)
         else:
             upload = self._backend.upload(sample, effect.cut, decision)
@@ -218,7 +224,10 @@ class VirtualRun:
         call.trip.server_s = now_s - call.received_s
         call.trip.load = float(self._server.load)
         call.replied_s = now_s
-        self._downlink.send(call, self._backend.reply_bytes, call.key + 1)
+        nbytes = self._backend.reply_bytes
+        if call.reply is not None and call.reply.session:
+            call.trip.downlink_bytes = nbytes = nbytes + ASK_BYTES
+        self._downlink.send(call, nbytes, call.key + 1)
 
     def _downloaded(self, call: Call, transfer: Transfer) -> None:
         if transfer.done_s == math.inf:
@@ -235,7 +244,7 @@ class VirtualRun:
             self._close(call, link_lost=False)
             return
         device, trip = call.device, call.trip
-        trip.snr_db, trip.rate_bps = device.report.read(self.env.now, device.next)
+        trip.snr_db, trip.rate_bps = device.report.read(self.env.now, call.key // 2)
         device.session.replied(self.env.now)
         self._close(call, call.reply)
 

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import simpy
 
+from ..channel.link import REFINEMENT_IDS
+from ..codec.refinement import wants_more
 from ..models.card import ModelCard
 from ..policies.service_time import Pace, Segment, segment_time, segments
+from ..server.held import HeldRequests
 from ..server.schedule import BatchQueue
 from .backends import Backend
 from .moment import Moment
@@ -63,6 +66,7 @@ class VirtualServer:
         self._replied = replied
         self._lost = lost
         self._queue: BatchQueue[Call] = BatchQueue()
+        self._held: HeldRequests[bool] = HeldRequests()
         self._in_work: list[Call] = []
         self._busy = False
         self._life = 0
@@ -84,7 +88,7 @@ class VirtualServer:
             self._thawed.callbacks.append(lambda _: self.receive(call))
         elif not self.reachable:
             self._lost(call)
-        elif self.load >= self._max_pending:
+        elif self.load >= self._max_pending or (call.refines and not self._resumes(call)):
             self._replied(call)
         else:
             self._queue.push((call.cut, call.upload.tokens), call)
@@ -104,6 +108,9 @@ class VirtualServer:
         )
         for call, reply in zip(batch, replies, strict=True):
             call.reply = reply
+            decision = call.decision
+            if decision.refine_bits and not call.refines and wants_more(reply.margin, decision.refine_margin):
+                call.reply = reply._replace(session=call.key)
         steps = self._segments.get((cut, tokens))
         if steps is None:
             steps = self._segments[cut, tokens] = segments(self._card, cut, tokens)
@@ -129,15 +136,27 @@ class VirtualServer:
             batch.index += 1
             self._begin(batch)
             for call in leave:
-                self._replied(call)
+                self._leave(call)
             return
         self._in_work = []
         for call in leave:
-            self._replied(call)
+            self._leave(call)
         if self._queue:
             self._work()
         else:
             self._busy = False
+
+    def _resumes(self, call: Call) -> bool:
+        return bool(self._held.take((call.device.index, call.key - 2 * REFINEMENT_IDS), self._env.now))
+
+    def _leave(self, call: Call) -> None:
+        reply = call.reply
+        if reply is not None and reply.session:
+            if self.reachable:
+                self._held.put((call.device.index, reply.session), True, self._env.now)
+            else:  # it drains, and asks no more
+                call.reply = reply._replace(session=0)
+        self._replied(call)
 
     def _fault(self, fault: Fault) -> Any:
         yield self._env.timeout(fault.at_s)
@@ -148,6 +167,7 @@ class VirtualServer:
             thawed.succeed()
             return
         self.reachable = False
+        self._held.clear()
         if fault.kind == "kill":
             self._life += 1
             dead, self._in_work = [*self._in_work, *self._queue.take(self._max_pending)], []

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.device.agent import Agent
-from splitpoint.device.effects import Answer, Offload, Reading, Reply, RunBlocks
+from splitpoint.device.effects import Answer, Offload, Reading, Refine, Reply, RunBlocks
 from splitpoint.policies.decision import NEVER, Decision
 
 EXITS = (2, 4, 6)
@@ -20,12 +20,15 @@ BLOCK_S = (0.0, 0.01, 0.03, 0.04, 0.06, 0.07, 0.09)
 
 @dataclass
 class Driver:
-    """Executes effects in a made-up time. margins: one an exit; reply_s: after the sending, None for never."""
+    """Executes effects in a made-up time. margins: one an exit; reply_s: after the sending, None for never; asks:
+    the first reply wants more; further_s: as reply_s, after the refinement."""
 
     agent: Agent
     margins: tuple[float, ...]
     reply_s: float | None = 0.02
     fails_s: float | None = None
+    asks: bool = False
+    further_s: float | None = 0.03
     effects: list[Any] = field(default_factory=list)
 
     def run(self, decision: Decision, now_s: float = 0.0, due_s: float = 1.0, link_up: bool = True) -> Answer:
@@ -46,9 +49,15 @@ class Driver:
         except StopIteration as stopped:
             return stopped.value
 
-    def _offload(self, effect: Offload, now_s: float) -> tuple[float, Reply | None]:
+    def _offload(self, effect: Offload | Refine, now_s: float) -> tuple[float, Reply | None]:
+        if isinstance(effect, Refine):
+            if self.further_s is not None and now_s + self.further_s <= effect.answer_by_s:
+                return now_s + self.further_s, Reply(8, 0.999, 2)
+            return effect.answer_by_s, None
         if self.fails_s is not None and now_s + self.fails_s < effect.answer_by_s:
             return now_s + self.fails_s, None
+        if self.asks and self.reply_s is not None and now_s + self.reply_s <= effect.answer_by_s:
+            return now_s + self.reply_s, Reply(9, 0.1, 2, 77)
         if self.reply_s is not None and now_s + self.reply_s <= effect.answer_by_s:
             return now_s + self.reply_s, Reply(9, 0.99, 2)
         return effect.answer_by_s, None
@@ -172,6 +181,30 @@ def test_blocks_that_would_not_end_before_the_reserve_are_not_begun(due_s: float
     assert answer.done_s <= due_s - 0.01 + 1e-9
 
 
+def test_a_server_that_asks_gets_more_and_its_second_answer_stands() -> None:
+    device, decision = driver(asks=True), Decision(3, bits=2, refine_bits=4, refine_margin=0.5)
+    answer = device.run(decision)
+    offload, refine = device.effects[-2:]
+    assert refine == Refine(3, decision, offload.answer_by_s, 77)
+    assert (answer.prediction, answer.exit, answer.cut) == (8, 2, 3)
+    assert (answer.offloaded, answer.refined, answer.local, answer.degraded) == (True, True, False, False)
+    assert answer.done_s == pytest.approx(0.04 + 0.02 + 0.03)
+
+
+def test_where_the_refinement_is_lost_the_servers_first_answer_is_the_best_so_far() -> None:
+    answer = driver(asks=True, further_s=None).run(Decision(3, bits=2, refine_bits=4), due_s=0.5)
+    assert (answer.prediction, answer.exit, answer.margin) == (9, 2, 0.1)
+    assert (answer.offloaded, answer.refined, answer.local, answer.degraded) == (True, True, False, True)
+    assert answer.done_s == pytest.approx(0.49)
+
+
+def test_a_question_that_comes_too_late_to_answer_is_not_answered() -> None:
+    device = driver(asks=True, reply_s=0.45)
+    answer = device.run(Decision(3, bits=2, refine_bits=4), due_s=0.5)
+    assert [type(effect) for effect in device.effects] == [RunBlocks, RunBlocks, Offload]
+    assert (answer.prediction, answer.refined, answer.degraded) == (9, False, True)
+
+
 margins = st.floats(0.0, 1.0)
 steps = st.floats(0.0, 0.05)
 
@@ -197,22 +230,27 @@ def test_every_request_is_answered_once_no_block_runs_twice_and_never_late_witho
     )
     drawn = tuple(data.draw(margins) for _ in agent.exits)
     times = st.none() | st.floats(0.0, 0.3)
-    device = Driver(agent, drawn, data.draw(times), data.draw(times))
+    asks = data.draw(st.booleans())
+    device = Driver(agent, drawn, data.draw(times), data.draw(times), asks, data.draw(times))
     start_s, due_s = data.draw(st.floats(0.0, 0.5)), data.draw(st.floats(-0.1, 1.0))
     link_up = data.draw(st.booleans())
     answer = device.run(decision, start_s, due_s, link_up)
 
-    reached, sent = 0, 0
+    reached, sent, refined = 0, 0, 0
     for effect in device.effects:
         if isinstance(effect, RunBlocks):
             assert effect.start == reached < effect.stop
             reached = effect.stop
+        elif isinstance(effect, Refine):
+            refined += 1
+            assert sent == 1
         else:
             sent += 1
             assert effect.cut == reached < agent.depth
             assert link_up
     assert sent == answer.offloaded
     assert sent <= 1
+    assert refined == answer.refined
     first = agent.exits[0]
     assert answer.cut == reached <= max(decision.split, first)
     assert answer.done_s <= max(due_s - agent.slack_s, start_s + agent.block_s[first]) + 1e-9
@@ -222,4 +260,4 @@ def test_every_request_is_answered_once_no_block_runs_twice_and_never_late_witho
         sure = answer.margin >= decision.exit_margin or agent.exits[answer.exit] == agent.depth
         assert answer.degraded == (not sure or decision.split < first)
     else:
-        assert not answer.degraded
+        assert answer.degraded == (asks and answer.prediction == 9)

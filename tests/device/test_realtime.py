@@ -132,6 +132,83 @@ def test_a_trip_without_a_modem_is_measured(server: Server, small: Small) -> Non
     asyncio.run(run())
 
 
+REFINED = Decision(2, bits=2, refine_bits=5, refine_margin=1.1)
+
+
+def test_what_the_server_asks_for_is_sent_and_the_answer_is_that_of_all_at_once(
+    server: Server, small: Small
+) -> None:
+    async def run() -> None:
+        async with device_at(small, server.address, REFINED) as device:
+            refined = [await ask(device, small.image(seed)) for seed in range(5)]
+        async with device_at(small, server.address, Decision(2, bits=5)) as device:
+            at_once = [await ask(device, small.image(seed)) for seed in range(5)]
+        async with device_at(small, server.address, Decision(2, bits=2)) as device:
+            coarse = [await ask(device, small.image(seed)) for seed in range(5)]
+        for two, one, less in zip(refined, at_once, coarse, strict=True):
+            assert (two.answer.refined, one.answer.refined) == (True, False)
+            assert not two.answer.degraded
+            assert two.answer.prediction == one.answer.prediction
+            assert two.answer.margin == pytest.approx(one.answer.margin, abs=1e-5)
+            # 17 tokens of 24 dims in three planes of two bytes overhead, and a header of known size.
+            further = two.trip.uplink_bytes - less.trip.uplink_bytes
+            planes = one.trip.uplink_bytes - less.trip.uplink_bytes
+            assert 3 * (51 + 2) <= planes < further < planes + 80
+            assert two.trip.airtime_up_s > 0.0
+
+    asyncio.run(run())
+
+
+def test_a_sure_server_gets_no_second_message(server: Server, small: Small) -> None:
+    async def run() -> list[bool]:
+        decision = Decision(2, bits=2, refine_bits=5, refine_margin=0.0)
+        async with device_at(small, server.address, decision) as device:
+            return [(await ask(device, small.image(seed))).answer.refined for seed in range(5)]
+
+    assert not any(asyncio.run(run()))
+
+
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_server_lost_between_the_messages_leaves_its_first_answer(
+    start_server: Start, small: Small, number: signal.Signals
+) -> None:
+    server = start_server(small.file)
+
+    async def run() -> Finished:
+        async with device_at(small, server.address, REFINED) as device:
+            await ask(device, small.image(0))
+            send = device.encoder.refinement
+
+            def stop_and_send(*args: Any, **names: Any) -> pb.RefineRequest:
+                server.signal(number)
+                return send(*args, **names)
+
+            device.encoder.refinement = stop_and_send
+            finished = await ask(device, small.image(1))
+            assert not device.session.link_up
+            assert not (await ask(device, small.image(2))).answer.offloaded
+            return finished
+
+    answer = asyncio.run(run()).answer
+    assert (answer.offloaded, answer.refined, answer.degraded, answer.exit) == (True, True, True, 2)
+
+
+def test_a_session_that_the_server_has_forgotten_is_no_lost_link(server: Server, small: Small) -> None:
+    async def run() -> Finished:
+        async with device_at(small, server.address, REFINED) as device:
+            send = device.encoder.refinement
+            device.encoder.refinement = lambda *args, session, **names: send(
+                *args, session=session ^ 1, **names
+            )
+            finished = await ask(device, small.image(1))
+            assert device.session.link_up
+            assert "session: no request is held" in str(device.last_error)
+            return finished
+
+    answer = asyncio.run(run()).answer
+    assert (answer.refined, answer.degraded, answer.local) == (True, True, False)
+
+
 def test_a_paced_device_takes_the_time_that_it_should(server: Server, small: Small) -> None:
     async def run() -> None:
         async with device_at(small, server.address, Decision(4), paced=True, block_s=0.02) as device:
@@ -267,8 +344,8 @@ class _Broken:
         self._head = load_head(small.file)
         self.card = small.card
 
-    def embed(self, image: np.ndarray) -> HeadState:
-        return self._head.embed(image)
+    def embed(self, image: np.ndarray, keep: float = 1.0) -> HeadState:
+        return self._head.embed(image, keep)
 
     def run(self, state: HeadState, start: int, stop: int) -> HeadState:
         done = self._head.run(state, start, stop)
