@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from ..policies.decision import Decision
 from .records import Table
 
 __all__ = ["NEAR", "compare"]
