@@ -50,7 +50,7 @@ class GreedyTables:
         profile: Profile,
         deployment: Deployment,
         exit_margins: tuple[float, ...],
-        prices: Sequence[tuple[float, float, float]] = ((0.0, 0.0, 0.0),),
+        prices: Sequence[tuple[float, ...]] = ((0.0, 0.0, 0.0),),
     ) -> None:
         everything = PredictedUtility(profile, grid_decisions(profile, exit_margins), deployment)
         self.deployment = deployment

@@ -57,7 +57,7 @@ class Lyapunov:
         tables: GreedyTables,
         budgets: Budgets,
         *,
-        v: float = 10.0,
+        v: float = 200.0,
         step: float = 1.0,
         start: float | Sequence[float] = 0.0,
         explore_after: int = 4,

@@ -58,6 +58,11 @@ class PredictedUtility:
         ) = columns  # fmt: skip
 
     @property
+    def deadline_s(self) -> float:
+        """Of the deployment that it predicts for."""
+        return self._deployment.weights.deadline_s
+
+    @property
     def sends(self) -> np.ndarray:
         """Candidates that send more than half of the requests, bool (candidates,)."""
         return np.asarray(np.add.reduceat(self._offloaded * self._weight, self._starts) > 0.5)

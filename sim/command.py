@@ -57,8 +57,12 @@ def run_command(options: RunOptions) -> None:
         name: getattr(options, name) for name in ("requests", "seed") if getattr(options, name) is not None
     }
     scenario = load_scenario(options.scenario, changes)
-    policies = policies_named(scenario, options.policies)
+    policies = policies_named(scenario, options.policies, options.engine)
     setup = Setup(scenario)
+    if options.engine == "live":
+        # What is tuned by simulation is tuned once, and not in every device's process.
+        policies = [setup.tuned(policy) for policy in policies]
+        setup = Setup(scenario.model_copy(update={"policies": tuple(policies)}))
     out = output_folder(options.out or Path("runs") / f"{scenario.name}-{options.engine}")
     console = Console(stderr=True)
     comparison: dict[str, dict[str, Any]] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..errors import ConfigError, UsageError
 from ..policies.bandit import Bandit
+from ..policies.budgets import Budgets
 from ..policies.candidates import grid_decisions
 from ..policies.confidence import Confidence, fit_confidence
 from ..policies.decision import Decision
@@ -28,6 +30,7 @@ from .policy_config import (
     BanditPolicy,
     BestStaticPolicy,
     CustomPolicy,
+    DecisionConfig,
     GreedyPolicy,
     LyapunovPolicy,
     NeurosurgeonPolicy,
@@ -44,14 +47,8 @@ if TYPE_CHECKING:
 
 __all__ = ["PolicyMaker"]
 
-_PRICED = tuple(
-    (latency, energy, airtime)
-    for latency in (0.0, 0.5, 2.0)
-    for energy in (0.0, 0.3, 1.0, 4.0)
-    for airtime in (0.0, 0.3, 1.0, 4.0)
-)
+_PRICES = (0.0, 0.3, 1.0, 4.0)
 """Prices at which candidates must not be missing: from none to several times the weights of a usual utility."""
-
 
 _OF_CALIBRATION = ("tables", "neurosurgeon", "confidence")
 
@@ -79,7 +76,7 @@ class PolicyMaker:
             case StaticPolicy():
                 return Static(config.decision.decision())
             case BestStaticPolicy():
-                return Static(self._once(("best-static", config), lambda: self._best_static(config)))
+                return Static(self._best_static(config))
             case RandomPolicy():
                 return Random(grid_decisions(setup.calibration, config.exit_margins), device)
             case GreedyPolicy():
@@ -111,6 +108,14 @@ class PolicyMaker:
                 return policy
         return Replay(self._recorded(config, device))
 
+    def tuned(self, config: PolicyConfig) -> PolicyConfig:
+        """The policy with what is found by simulation on calibration data written out."""
+        if isinstance(config, BestStaticPolicy):
+            return StaticPolicy(name=config.name, decision=DecisionConfig.of(self._best_static(config)))
+        if isinstance(config, LyapunovPolicy) and config.prices is None:
+            return config.model_copy(update={"prices": self._calibrated(config)})
+        return config
+
     def _once(self, key: Any, make: Callable[[], Any]) -> Any:
         if key not in self._shared:
             self._shared[key] = make()
@@ -118,7 +123,8 @@ class PolicyMaker:
 
     def _tables(self, exit_margins: tuple[float, ...], device: int, priced: bool) -> GreedyTables:
         setup = self._setup
-        prices = _PRICED if priced else _PRICED[:1]
+        budgets = setup.scenario.budgets.budgets()
+        prices = _prices(budgets) if priced else _prices(Budgets())
         tables: GreedyTables = self._once(
             ("tables", exit_margins, priced, setup.group_of(device)),
             lambda: GreedyTables(setup.calibration, setup.deployment(device), exit_margins, prices),
@@ -132,18 +138,24 @@ class PolicyMaker:
     def _best_static(self, config: BestStaticPolicy) -> Decision:
         from .tuning import best_static
 
-        return best_static(self._setup, self._tables(config.exit_margins, 0, priced=True), config.requests)
+        def find() -> Decision:
+            return best_static(
+                self._setup, self._tables(config.exit_margins, 0, priced=True), config.requests
+            )
 
-    def _lyapunov(self, config: LyapunovPolicy, device: int) -> Lyapunov:
+        decision: Decision = self._once(("best-static", config), find)
+        return decision
+
+    def _calibrated(self, config: LyapunovPolicy) -> tuple[float, ...]:
         from .tuning import calibrated_prices
 
+        key = "prices", config.exit_margins, config.explore_after
+        prices: tuple[float, ...] = self._once(key, lambda: calibrated_prices(self._setup, config))
+        return prices
+
+    def _lyapunov(self, config: LyapunovPolicy, device: int) -> Lyapunov:
         budgets = self._setup.scenario.budgets.budgets()
-        prices = config.prices
-        if prices is None:
-            prices = self._once(
-                ("prices", config.exit_margins, config.explore_after),
-                lambda: calibrated_prices(self._setup, config),
-            )
+        prices = self._calibrated(config) if config.prices is None else config.prices
         if len(prices) not in (1, len(budgets.active)) and budgets.active:
             raise ConfigError(
                 f"policy '{config.name}': {len(prices)} prices for {len(budgets.active)} budgets"
@@ -173,7 +185,8 @@ class PolicyMaker:
                 None if config.labels else setup.calibration,
             ),
         )
-        return Oracle(tables, sight, setup.scenario.budgets.budgets(), config.prices or ())
+        prices = config.prices[device] if config.prices else ()
+        return Oracle(tables, sight, setup.scenario.budgets.budgets(), prices)
 
     def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:
         requests = self._setup.scenario.device_requests()[device]
@@ -216,3 +229,8 @@ def _factory(config: CustomPolicy) -> Callable[..., Policy]:
         raise ConfigError(f"policy '{config.name}': {path} has no function or class '{config.factory}'")
     made: Callable[..., Policy] = factory
     return made
+
+
+def _prices(budgets: Budgets) -> list[tuple[float, ...]]:
+    """Prices on (latency, energy, airtime) to try candidates at: on what has a budget."""
+    return list(product(*(_PRICES if budget is not None else (0.0,) for budget in budgets)))

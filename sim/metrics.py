@@ -10,7 +10,7 @@ from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.rules import UtilityWeights, utility
 from .records import Table
 
-__all__ = ["budget_lines", "mean_costs", "request_costs", "request_utility", "summarise"]
+__all__ = ["budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
 
 
 def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
@@ -37,17 +37,31 @@ def request_costs(columns: Table, budgets: Budgets) -> np.ndarray:
     return np.array([costs[name] for name in budgets.active], float).reshape(shape)
 
 
-def mean_costs(columns: Table, budgets: Budgets) -> np.ndarray:
-    """Mean of `request_costs`, float64 (budgets,)."""
-    return request_costs(columns, budgets).mean(axis=1)
+def device_costs(columns: Table, budgets: Budgets) -> np.ndarray:
+    """Mean cost per request of each device over its budgets, float64 (budgets, devices): above 1 is too much."""
+    costs = request_costs(columns, budgets) / budgets.limits[:, None]
+    device = columns["device"]
+    counts = np.maximum(np.bincount(device), 1)
+    means = [np.bincount(device, cost, len(counts)) / counts for cost in costs]
+    return np.array(means).reshape(len(costs), len(counts))
 
 
 def budget_lines(columns: Table, budgets: Budgets) -> dict[str, dict[str, float]]:
-    """Of each budget: the limit, the mean cost, and by what part the mean is above the limit, at least 0."""
-    means = mean_costs(columns, budgets) if len(columns["device"]) else np.full(len(budgets.active), np.nan)
+    """Of each budget: the limit, the mean cost, and the violation.
+
+    Every device has the budget to itself: the violation is by what part the mean of the device that spends most is
+    above the limit, at least 0.
+    """
+    if not len(columns["device"]):
+        return {name: {"budget": float(getattr(budgets, name)), "mean": float("nan"), "violation": 0.0}
+                for name in budgets.active}  # fmt: skip
+    means = request_costs(columns, budgets).mean(axis=1).tolist()
+    worst = device_costs(columns, budgets).max(axis=1, initial=0.0).tolist()
     return {
-        name: {"budget": limit, "mean": mean, "violation": max(0.0, mean / limit - 1.0)}
-        for name, limit, mean in zip(budgets.active, budgets.limits.tolist(), means.tolist(), strict=True)
+        name: {"budget": limit, "mean": mean, "violation": max(0.0, spent - 1.0)}
+        for name, limit, mean, spent in zip(
+            budgets.active, budgets.limits.tolist(), means, worst, strict=True
+        )
     }
 
 

@@ -110,7 +110,7 @@ class LyapunovPolicy(Section):
     name: str = "lyapunov"
     exit_margins: tuple[float, ...] = EXIT_MARGINS
     explore_after: int = EXPLORE_AFTER
-    v: float = Field(10.0, gt=0, description="weight of utility against backlog")
+    v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
     prices: tuple[float, ...] | None = Field(
         None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
@@ -139,8 +139,9 @@ class OraclePolicy(Section):
     name: str = "oracle"
     labels: bool = Field(False, description="know the labels too: the label oracle")
     exit_margins: tuple[float, ...] = EXIT_MARGINS
-    prices: tuple[float, ...] | None = Field(
-        None, description="utility per unit of each budget; none: the best constant ones in hindsight"
+    prices: tuple[tuple[float, ...], ...] | None = Field(
+        None,
+        description="for each device, utility per unit of each budget; none: the best constant ones in hindsight",
     )
 
 

@@ -26,8 +26,13 @@ def plus_minus(interval: Sequence[float] | None, digits: int, scale: float = 1.0
 
 
 def by_utility(summaries: Sequence[Summary]) -> list[Summary]:
-    """Best utility first; policies without one last, otherwise in the order given."""
-    return sorted(summaries, key=lambda s: -s["utility"] if math.isfinite(s["utility"]) else math.inf)
+    """Best utility first; those over a budget after all others, those without utility last."""
+
+    def rank(summary: Summary) -> tuple[bool, float]:
+        utility = summary["utility"]
+        return not summary.get("feasible", True), -utility if math.isfinite(utility) else math.inf
+
+    return sorted(summaries, key=rank)
 
 
 def headline_rows(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
@@ -52,6 +57,7 @@ def headline_rows(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
                 "degraded": s["degraded"],
                 "late": s["late"],
                 "lost": s["lost"],
+                "feasible": bool(s.get("feasible", True)),
             }
         )
     return rows
@@ -67,7 +73,9 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
     if len(ranked) > 1:
         second = ranked[1]
         said.append(
-            f"“{best['policy']}” has the highest utility, {number(best['utility'], 3)}; "
+            f"“{best['policy']}” has the highest utility"
+            f"{'' if all(s.get('feasible', True) for s in summaries) else ' of those within their budgets'}, "
+            f"{number(best['utility'], 3)}; "
             f"“{second['policy']}” follows with {number(second['utility'], 3)}."
         )
     said.append(
@@ -85,7 +93,17 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
         for s in summaries
         if s.get("policy_replaced")
     ]
+    said += [_over(s) for s in summaries if not s.get("feasible", True)]
     return said
+
+
+def _over(summary: Summary) -> str:
+    spent = ", ".join(
+        f"{name.rpartition('_')[0]} by {number(line['violation'], 0, 100)} %"
+        for name, line in summary["budgets"].items()
+        if line["violation"] > 0
+    )
+    return f"“{summary['policy']}” is over budget and ranks behind all that are not: {spent}."
 
 
 def _sent(mean_bytes: float) -> str:

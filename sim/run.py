@@ -11,11 +11,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..errors import DataError, UsageError
-from .metrics import summarise
-from .policy_config import PolicyConfig, ReplayPolicy
+from .metrics import request_utility, summarise
+from .policy_config import OraclePolicy, PolicyConfig, ReplayPolicy
 from .records import Table, write_requests
 from .scenario import Scenario
 from .setup import Setup
+from .transients import transients
 
 __all__ = [
     "ENGINES",
@@ -65,13 +66,14 @@ def make_engine(
     return VirtualEngine(setup, engine, progress)
 
 
-def policies_named(scenario: Scenario, names: Sequence[str]) -> list[PolicyConfig]:
-    """The scenario's policies of these names, all of them where none is given.
+def policies_named(scenario: Scenario, names: Sequence[str], engine: str = "profile") -> list[PolicyConfig]:
+    """The scenario's policies of these names, all that the engine can run where none is given: oracles are virtual.
 
     `replay:PATH` replays the only policy of an earlier run's requests.parquet, `replay:PATH:NAME` one of several.
     """
     if not names:
-        return list(scenario.policies)
+        live = engine == "live"
+        return [p for p in scenario.policies if not (live and isinstance(p, OraclePolicy))]
     chosen: list[PolicyConfig] = []
     for name in names:
         if name.startswith("replay:"):
@@ -79,6 +81,10 @@ def policies_named(scenario: Scenario, names: Sequence[str]) -> list[PolicyConfi
             chosen.append(ReplayPolicy(name=policy or "replay", path=Path(path), policy=policy or None))
         else:
             chosen.append(scenario.policy(name))
+            if engine == "live" and isinstance(chosen[-1], OraclePolicy):
+                raise UsageError(
+                    f"policy '{name}' is clairvoyant: it runs with the engines profile and tensor only"
+                )
     return chosen
 
 
@@ -86,11 +92,13 @@ def run_policies(setup: Setup, engine_name: str, engine: Engine, policies: Seque
     """Run the policies in turn. All of them see the same arrivals, inputs and channel."""
     run = Run(setup.scenario, engine_name)
     weights, budgets = setup.scenario.weights(), setup.scenario.budgets.budgets()
+    changes_s = setup.scenario.changes_s()
     for policy in policies:
         columns = engine.run(policy)
         run.tables[policy.name] = columns
         run.summaries.append(
             summarise(policy.name, engine_name, setup.scenario.requests, columns, weights, budgets)
+            | {"changes": transients(columns, request_utility(columns, weights), changes_s, budgets)}
         )
     return run
 

@@ -53,6 +53,16 @@ class Scenario(Section):
     budgets: BudgetsConfig = BudgetsConfig()
     policies: tuple[PolicyConfig, ...] = Field(min_length=1)
     faults: tuple[Fault, ...] = ()
+    training: dict[str, Any] = Field(
+        default_factory=dict,
+        description="top-level fields that differ while policies are trained or tuned, other traces, say",
+    )
+
+    @model_validator(mode="after")
+    def _training_is_valid(self) -> Scenario:
+        if self.training:
+            self.for_training({})
+        return self
 
     @model_validator(mode="after")
     def _names_differ(self) -> Scenario:
@@ -61,6 +71,17 @@ class Scenario(Section):
             if names.count(name) > 1:
                 raise ValueError(f"two policies are named '{name}'")
         return self
+
+    def for_training(self, changes: Mapping[str, Any]) -> Scenario:
+        """The scenario as policies are trained on it; `changes` replaces top-level fields."""
+        return Scenario.model_validate(self.model_dump() | self.training | {"training": {}} | dict(changes))
+
+    def changes_s(self) -> list[float]:
+        """Times at which something changes for all devices: faults and listed outages come and go, inputs drift."""
+        times = [time_s for fault in self.faults for time_s in (fault.at_s, fault.at_s + fault.for_s)]
+        times += [edge for window in self.channel.link.outages.windows for edge in window]
+        times += [at_s for at_s, _ in self.data.hard_share if at_s > 0.0]
+        return sorted(set(times))
 
     def device_groups(self) -> list[DeviceGroup]:
         """The group of every device, by device index."""
@@ -122,8 +143,19 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
-    data = {"name": path.stem, **data, **(changes or {})}
+    data = {"name": path.stem, **_beside(data, path.parent), **(changes or {})}
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error, scenario_schema())}") from None
+
+
+def _beside(node: Any, folder: Path) -> Any:
+    """Relative paths that exist beside the scenario file are meant from there; others from the working folder."""
+    if isinstance(node, dict):
+        found = {key: _beside(value, folder) for key, value in node.items()}
+        path = found.get("path")
+        if isinstance(path, str) and not Path(path).is_absolute() and (folder / path).is_file():
+            found["path"] = str((folder / path).resolve())
+        return found
+    return [_beside(value, folder) for value in node] if isinstance(node, list) else node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..channel.config import FifoConfig, LinkConfig, MediumConfig, SnrReportConfig
 from ..policies.arrivals import ArrivalsConfig, Poisson
@@ -35,6 +35,19 @@ class DataConfig(Section):
 
     name: str = Field("clutter", description="a named set, a parquet file or an image folder")
     split: str = Field("evaluation", description="for named sets: which split")
+    hard_share: tuple[tuple[float, float], ...] = Field(
+        (),
+        description="(from second, share of hard inputs), rising: what inputs are drawn changes over the run",
+    )
+
+    @model_validator(mode="after")
+    def _shares(self) -> DataConfig:
+        times = [at_s for at_s, _ in self.hard_share]
+        if times != sorted(set(times)) or any(at_s < 0.0 for at_s in times):
+            raise ValueError("hard_share must be given at rising times, none before 0")
+        if not all(0.0 <= share <= 1.0 for _, share in self.hard_share):
+            raise ValueError("a share of hard inputs must lie in [0, 1]")
+        return self
 
 
 class PowerConfig(Section):

@@ -18,6 +18,7 @@ from ..policies.arrivals import arrival_times
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
 from ..policies.guard import GuardedPolicy
+from ..policies.inputs import hardest_first, input_samples
 from ..policies.oracle import Sight
 from ..policies.service_time import Pace, block_times
 from ..seeding import generator
@@ -90,13 +91,23 @@ class Setup:
     def for_tuning(self, seed: int, requests: int | None = None) -> Setup:
         """The same scenario on calibration data, with another seed: for what is chosen before a run."""
         changes = {"seed": seed} | ({} if requests is None else {"requests": requests})
-        return _Tuning(self, self.scenario.model_copy(update=changes))
+        return _Tuning(self, self.scenario.for_training(changes))
+
+    def tuned(self, config: PolicyConfig) -> PolicyConfig:
+        """The policy with what is found by simulation on calibration data written out."""
+        return self._policies.tuned(config)
 
     def inputs(self, samples: int) -> list[list[int]]:
         """For every device the index of the sample behind each of its requests."""
         return [
-            generator(self.scenario.seed, "inputs", device).integers(0, samples, count).tolist()
-            for device, count in enumerate(self.scenario.device_requests())
+            input_samples(self.scenario.seed, device, arrivals, samples, share, order)
+            for device, arrivals in enumerate(self.arrivals())
+        share = self.scenario.data.hard_share
+        if share and samples != len(self.lookup):
+            raise DataError(
+                f"data.hard_share needs a profile of the {samples} inputs, not of {len(self.lookup)}"
+            )
+        order = hardest_first(self.lookup) if share else None
         ]
 
     def arrivals(self) -> list[list[float]]:

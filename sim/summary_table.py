@@ -49,6 +49,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = No
             *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
         ]
         texts = [Text(cell.strip()) for cell in cells]
+        if not row["feasible"]:
+            texts[0].append("\nover budget", style="bold red")
         if row["lost"]:
             texts[-1].stylize("bold red")
         table.add_row(*texts, style="bold green" if row["best"] else None)

@@ -14,7 +14,7 @@ import numpy as np
 from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.decision import Decision
 from ..policies.greedy import GreedyTables
-from .metrics import mean_costs, request_utility
+from .metrics import device_costs, request_utility
 from .policy_config import DecisionConfig, LyapunovPolicy, OraclePolicy, PolicyConfig, StaticPolicy
 
 if TYPE_CHECKING:
@@ -25,8 +25,9 @@ __all__ = ["best_static", "calibrated_prices", "hindsight_prices", "least_prices
 
 _FINALISTS = 6
 _FINAL_SEEDS = 3
-_HIGHEST_PRICE = 64.0
-_HALVINGS = 9
+_HIGHEST_PRICE = 16.0
+_HALVINGS = 8
+_TUNING_REQUESTS = 800
 _PENALTY = 10.0
 """Utility lost per unit of relative excess over a budget, when static Decisions are compared."""
 
@@ -46,52 +47,57 @@ def best_static(setup: Setup, tables: GreedyTables, requests: int) -> Decision:
 
 
 def calibrated_prices(setup: Setup, config: LyapunovPolicy) -> tuple[float, ...]:
-    """The least constant prices under which the predicted optimum keeps the budgets, on calibration data."""
+    """The least constant prices under which the predicted optimum keeps the budgets, on calibration data.
+
+    The mean over the devices: which of them a price is for, the seeds of a run say.
+    """
     budgets = setup.scenario.budgets.budgets()
     if not budgets.active:
         return ()
-    engine = _engine(setup, 0)
+    engine = _engine(setup, 0, min(setup.scenario.requests, _TUNING_REQUESTS))
 
-    def spent(prices: Sequence[float]) -> np.ndarray:
+    def spent(prices: np.ndarray) -> np.ndarray:
         # A step of next to nothing keeps the backlog where it starts.
-        priced = config.model_copy(update={"prices": tuple(prices), "step": 1e-12})
-        return mean_costs(engine.run(priced), budgets) / budgets.limits
+        common = tuple(prices.mean(axis=1).tolist())
+        columns = engine.run(config.model_copy(update={"prices": common, "step": 1e-12}))
+        return device_costs(columns, budgets).mean(axis=1, keepdims=True)
 
-    return least_prices(spent, len(budgets.active))
+    return tuple(least_prices(spent, (len(budgets.active), 1))[:, 0].tolist())
 
 
-def hindsight_prices(engine: VirtualEngine, config: OraclePolicy) -> tuple[float, ...]:
-    """The best constant prices for an oracle, known only after the run."""
+def hindsight_prices(engine: VirtualEngine, config: OraclePolicy) -> tuple[tuple[float, ...], ...]:
+    """The best constant prices for an oracle, known only after the run: for each device, one a budget."""
     budgets = engine.setup.scenario.budgets.budgets()
 
-    def spent(prices: Sequence[float]) -> np.ndarray:
-        priced = config.model_copy(update={"prices": tuple(prices)})
-        return mean_costs(engine.run(priced), budgets) / budgets.limits
+    def spent(prices: np.ndarray) -> np.ndarray:
+        priced = config.model_copy(update={"prices": tuple(map(tuple, prices.T.tolist()))})
+        return device_costs(engine.run(priced), budgets)
 
-    return least_prices(spent, len(budgets.active))
+    found = least_prices(spent, (len(budgets.active), len(engine.setup.groups)))
+    return tuple(map(tuple, found.T.tolist()))
 
 
-def least_prices(spent: Callable[[Sequence[float]], np.ndarray], budgets: int) -> tuple[float, ...]:
-    """The least prices, one a budget, at which nothing is overspent, by bisection, one budget after the other.
+def least_prices(spent: Callable[[np.ndarray], np.ndarray], shape: tuple[int, int]) -> np.ndarray:
+    """The least prices, (budgets, devices), at which no device overspends: bisection, one budget after the other.
 
-    spent(prices): mean costs over their budgets, (budgets,); each falls as its own price rises.
+    spent(prices): mean costs over their budgets, (budgets, devices); each falls as its own price rises.
     """
-    prices = [0.0] * budgets
-    for _ in range(1 if budgets == 1 else 2):
-        for k in range(budgets):
-            low, high = 0.0, _HIGHEST_PRICE
+    prices = np.zeros(shape)
+    for _ in range(1 if shape[0] == 1 else 2):
+        for k in range(shape[0]):
+            low, high = np.zeros(shape[1]), np.full(shape[1], _HIGHEST_PRICE)
             prices[k] = 0.0
-            if spent(prices)[k] <= 1.0:
+            over = spent(prices)[k] > 1.0
+            if not over.any():
                 continue
             for _ in range(_HALVINGS):
-                # The square of the scale: low prices are the usual ones, and matter to the digit.
-                prices[k] = ((low**0.5 + high**0.5) / 2) ** 2
-                if spent(prices)[k] > 1.0:
-                    low = prices[k]
-                else:
-                    high = prices[k]
-            prices[k] = high
-    return tuple(prices)
+                # Halves of the square root: low prices are the usual ones, and matter to the digit.
+                middle = ((np.sqrt(low) + np.sqrt(high)) / 2) ** 2
+                prices[k] = np.where(over, middle, 0.0)
+                dear = spent(prices)[k] > 1.0
+                low, high = np.where(dear, middle, low), np.where(dear, high, middle)
+            prices[k] = np.where(over, high, 0.0)
+    return prices
 
 
 def _scores(
@@ -107,7 +113,7 @@ def _scores(
             columns = engine.run(policy)
             score = float(request_utility(columns, engine.setup.scenario.weights()).mean())
             if budgets.active:
-                excess = mean_costs(columns, budgets) / budgets.limits - 1.0 - FEASIBLE_WITHIN
+                excess = device_costs(columns, budgets).max(axis=1) - 1.0 - FEASIBLE_WITHIN
                 score -= _PENALTY * float(np.maximum(0.0, excess).sum())
             scores[place] += score
     return scores
