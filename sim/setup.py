@@ -26,6 +26,7 @@ from .make_policies import PolicyMaker
 from .policy_config import CustomPolicy, PolicyConfig, StaticPolicy
 from .scenario import Scenario
 from .sections import DeviceGroup
+from .symbol_links import check_symbols
 
 __all__ = ["Setup"]
 
@@ -48,6 +49,9 @@ class Setup:
                     policy.decision.decision().check(self.card.depth, self.card.dim)
                 except UsageError as error:
                     raise ConfigError(f"policy '{policy.name}': {error}") from None
+        statics = {p.name: p.decision.decision() for p in scenario.policies if isinstance(p, StaticPolicy)}
+        if any(decision.symbols for decision in statics.values()):
+            check_symbols(scenario, self.card, statics, codec_arrays(self.model_path))
 
     def profile_path(self, split: Literal["calibration", "evaluation"]) -> Path:
         """Where the profile lies: named in the scenario, or beside the model."""
