@@ -9,17 +9,17 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import grpc
 import numpy as np
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, MissingExtra, UsageError
 from ..models.card import ModelCard
 from ..protos.options import SERVICE, server_options
 from .config import ServerConfig
+from .health import HEALTH, HealthService
 from .service import InferenceService
 from .work import Tail
 
@@ -89,18 +89,18 @@ async def serve(
     )
     server = grpc.aio.server(options=server_options(max_message_bytes=config.max_message_bytes))
     server.add_generic_rpc_handlers((service.handler(),))
-    checks = health.aio.HealthServicer()  # type: ignore[attr-defined]
-    health_pb2_grpc.add_HealthServicer_to_server(checks, server)
+    health = HealthService(SERVICE)
+    server.add_generic_rpc_handlers((health.handler(),))
     _reflect(server)
     try:
         address = _bind(server, config)
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop.set)
         await server.start()
-        await _set_health(checks, health_pb2.HealthCheckResponse.SERVING)
+        await health.set(True)
         (ready or _announce)(address)
         await stop.wait()
-        await _set_health(checks, health_pb2.HealthCheckResponse.NOT_SERVING)
+        await health.set(False)
         await service.drain(config.grace_s)
     finally:
         await server.stop(0.25)
@@ -137,17 +137,12 @@ def _announce(address: str) -> None:
     print(f"listening on {address}", flush=True)
 
 
-async def _set_health(checks: Any, status: int) -> None:
-    for name in ("", SERVICE):
-        await checks.set(name, status)
-
-
 def _reflect(server: grpc.aio.Server) -> None:
     try:
         from grpc_reflection.v1alpha import reflection
     except ImportError:
         return
-    names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+    names = (SERVICE, HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
 

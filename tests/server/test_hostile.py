@@ -213,6 +213,21 @@ def test_an_undecodable_message_is_an_invalid_argument(served, method, data):
     assert "not a" in error.details()
 
 
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x05ab", b"\x0a\x01\xff"])
+def test_an_undecodable_health_check_is_an_invalid_argument(served, data):
+    async def main():
+        async with grpc.aio.insecure_channel(served.address) as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as check:
+                await channel.unary_unary("/grpc.health.v1.Health/Check")(data, timeout=5)
+            with pytest.raises(grpc.aio.AioRpcError) as watch:
+                await channel.unary_stream("/grpc.health.v1.Health/Watch")(data, timeout=5).read()
+            return check.value, watch.value
+
+    for error in asyncio.run(main()):
+        assert error.code() is CODE.INVALID_ARGUMENT
+        assert error.details() == "not a HealthCheckRequest message"
+
+
 def test_a_body_over_the_limit_is_refused(small, served):
     async def main():
         options = [("grpc.max_send_message_length", -1)]
