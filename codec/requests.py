@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -164,20 +164,20 @@ def _halves(field: str, data: bytes, count: int) -> np.ndarray:
     return values
 
 
-def _payload_bytes(request: pb.InferRequest) -> Iterator[bytes]:
+def _payload_bytes(request: pb.InferRequest) -> list[bytes]:
     kind = request.WhichOneof("payload")
+    if kind == "tokens":
+        return _token_bytes(request.tokens)
     if kind == "image":
-        yield request.image.data
-    elif kind == "tokens":
-        yield from _token_bytes(request.tokens)
-    elif kind == "symbols":
+        return [request.image.data]
+    if kind == "symbols":
         symbols = request.symbols
-        yield struct.pack("<IIf", symbols.count, symbols.per_token, symbols.snr_db)
+        return [struct.pack("<IIf", symbols.count, symbols.per_token, symbols.snr_db)]
+    return []
 
 
-def _token_bytes(tokens: pb.Tokens) -> Iterator[bytes]:
-    yield tokens.offset
-    yield tokens.scale
-    yield from tokens.planes
+def _token_bytes(tokens: pb.Tokens) -> list[bytes]:
+    parts = [tokens.offset, tokens.scale, *tokens.planes]
     if tokens.HasField("groups"):
-        yield tokens.groups.assignment
+        parts.append(tokens.groups.assignment)
+    return parts
