@@ -62,6 +62,10 @@ class Link(Protocol):
 
     def state(self, t: float) -> LinkState: ...
 
+    def snr_db(self, t: float) -> float:
+        """That of the state at `t`."""
+        ...
+
     def transfer_time(self, nbytes: int, t: float, key: int, symbols: int = 0) -> float:
         """Seconds from `t` until `nbytes` and `symbols` have left the air; infinite if swallowed."""
         ...
@@ -127,6 +131,7 @@ class SlottedLink:
         self._chunk: _Chunk
         self._carried: array[float]
         self._load(0)
+        self._lossy = bool(loss) or self._chunk.loss is not None
 
     def _load(self, index: int) -> _Chunk:
         chunk = self._chunks.get(index)
@@ -163,6 +168,12 @@ class SlottedLink:
             lost = _cumulative(bits * samples.loss)
         return _Chunk(_cumulative(bits), _floats(samples.snr_db), loss, lost)
 
+    def snr_db(self, t: float) -> float:
+        slot = int(t * self._slots_per_s)
+        if slot >> CHUNK_BITS != self._index:
+            self._load(slot >> CHUNK_BITS)
+        return self._chunk.snr_db[slot & _MASK]
+
     def state(self, t: float) -> LinkState:
         slot = int(t * self._slots_per_s)
         if slot >> CHUNK_BITS != self._index:
@@ -174,6 +185,9 @@ class SlottedLink:
         return LinkState(chunk.snr_db[place], rate_bps if up else 0.0, self.round_trip_s, loss, up)
 
     def transfer_time(self, nbytes: int, t: float, key: int, symbols: int = 0) -> float:
+        if not (symbols or self._lossy):
+            count = -(-nbytes // PACKET_BYTES) or 1
+            return self.air_time(count * (8.0 * (nbytes + HEADER_BYTES * count) / count), t)
         count, bits = self.packets(nbytes, t, key)
         if symbols:
             spent_s = symbols / self.rate.bandwidth_hz

@@ -11,6 +11,7 @@ Calls must come in the order of `now`.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from .link import Link
@@ -25,6 +26,9 @@ class Transfer(NamedTuple):
     start_s: float
     done_s: float
     airtime_s: float
+
+
+_transfer = partial(tuple.__new__, Transfer)
 
 
 class Completion(NamedTuple):
@@ -86,9 +90,9 @@ class FifoMedium(_Settled):
         airtime = link.transfer_time(nbytes, start, key, symbols)
         if airtime == INFINITY:
             self._free_s = free = link.cut_off(start)
-            return Transfer(start, INFINITY, free - start)
+            return _transfer((start, INFINITY, free - start))
         self._free_s = done = start + airtime
-        return Transfer(start, done, airtime)
+        return _transfer((start, done, airtime))
 
 
 class DedicatedMedium(_Settled):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from math import floor
 from typing import NamedTuple
 
@@ -17,6 +18,9 @@ class Reading(NamedTuple):
 
     snr_db: float
     rate_bps: float
+
+
+_reading = partial(tuple.__new__, Reading)
 
 
 class SnrReport:
@@ -48,7 +52,7 @@ class SnrReport:
         measured_s = t - self._delay_s
         if measured_s < 0.0:
             measured_s = 0.0
-        snr_db = self._link.state(measured_s).snr_db
+        snr_db = self._link.snr_db(measured_s)
         if self._sigma_db:
             snr_db += self._sigma_db * self._errors[request_id]
         if self._step_db:
@@ -56,4 +60,4 @@ class SnrReport:
         rate_bps = self._link.rate.at(snr_db)
         if self._medium is not None:
             rate_bps = min(rate_bps, self._medium.rate_bps(measured_s))
-        return Reading(snr_db, rate_bps)
+        return _reading((snr_db, rate_bps))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import simpy
 
@@ -14,11 +14,9 @@ from ..policies.service_time import Pace, Segment, segment_time, segments
 from ..server.held import HeldRequests
 from ..server.schedule import BatchQueue
 from .backends import Backend
-from .moment import Moment
+from .call import Call
 from .sections import Fault
-
-if TYPE_CHECKING:
-    from .virtual import Call
+from .timeline import Timeline
 
 __all__ = ["VirtualServer"]
 
@@ -38,26 +36,26 @@ class _Batch:
 class VirtualServer:
     """One compute thread that takes batches of equal (cut, tokens), segment by segment.
 
-    replied(call) is called with call.reply set, or None where the queue was full; lost(call) for requests
-    that were in a killed server's hands. A frozen server hangs and later goes on where it was; one that drains
+    replied(now_s, call) is called with call.reply set, or None where the queue was full; lost(now_s, call) for
+    requests that were in a killed server's hands. A frozen server hangs and later goes on where it was; one that drains
     answers what it has and refuses the rest.
     """
 
     def __init__(
         self,
-        env: simpy.Environment,
+        timeline: Timeline,
         backend: Backend,
         card: ModelCard,
         pace: Pace,
         max_batch: int,
         max_pending: int,
         faults: Sequence[Fault],
-        replied: Callable[[Call], None],
-        lost: Callable[[Call], None],
+        replied: Callable[[float, Call], None],
+        lost: Callable[[float, Call], None],
     ) -> None:
         self.reachable = True
         self.frozen = False
-        self._env = env
+        self._timeline = timeline
         self._backend = backend
         self._card = card
         self._pace = pace
@@ -73,30 +71,28 @@ class VirtualServer:
         self._thawed: simpy.Event | None = None
         self._segments: dict[tuple[int, int], tuple[Segment, ...]] = {}
         for fault in faults:
-            env.process(self._fault(fault))
+            timeline.process(self._fault(fault))
 
     @property
     def load(self) -> int:
         """Requests waiting or in work."""
         return len(self._queue) + len(self._in_work)
 
-    def receive(self, call: Call) -> None:
+    def receive(self, now_s: float, call: Call) -> None:
         """A request has arrived."""
         if self.frozen and self._thawed is not None:
             # It waits in the socket, and is read when the server goes on.
-            assert self._thawed.callbacks is not None
-            self._thawed.callbacks.append(lambda _: self.receive(call))
+            self._once_thawed(self.receive, call)
         elif not self.reachable:
-            self._lost(call)
-        elif self.load >= self._max_pending or (call.refines and not self._resumes(call)):
-            self._replied(call)
+            self._lost(now_s, call)
+        elif self.load >= self._max_pending or (call.refines and not self._resumes(now_s, call)):
+            self._replied(now_s, call)
         else:
             self._queue.push((call.cut, call.upload.tokens), call)
             if not self._busy:
-                self._work()
+                self._work(now_s)
 
-    def _work(self) -> None:
-        now_s = self._env.now
+    def _work(self, now_s: float) -> None:
         batch = self._queue.take(self._max_batch, lambda call: call.answer_by_s <= now_s)
         self._busy = bool(batch)
         if not batch:
@@ -119,14 +115,13 @@ class VirtualServer:
     def _begin(self, batch: _Batch) -> None:
         """Start the next segment of a batch."""
         duration_s = segment_time(self._pace, len(batch.calls), batch.steps[batch.index].macs)
-        Moment(self._env, duration_s, self._finish, batch)
+        self._timeline.after(duration_s, self._finish, batch)
 
-    def _finish(self, batch: _Batch) -> None:
+    def _finish(self, now_s: float, batch: _Batch) -> None:
         if batch.life != self._life:
             return
         if self._thawed is not None:
-            assert self._thawed.callbacks is not None
-            self._thawed.callbacks.append(lambda _: self._finish(batch))
+            self._once_thawed(self._finish, batch)
             return
         exit = batch.steps[batch.index].exit
         leave = [call for call in batch.calls if call.reply.exit <= exit]  # type: ignore[union-attr]
@@ -136,33 +131,38 @@ class VirtualServer:
             batch.index += 1
             self._begin(batch)
             for call in leave:
-                self._leave(call)
+                self._leave(now_s, call)
             return
         self._in_work = []
         for call in leave:
-            self._leave(call)
+            self._leave(now_s, call)
         if self._queue:
-            self._work()
+            self._work(now_s)
         else:
             self._busy = False
 
-    def _resumes(self, call: Call) -> bool:
-        return bool(self._held.take((call.device.index, call.key - 2 * REFINEMENT_IDS), self._env.now))
+    def _resumes(self, now_s: float, call: Call) -> bool:
+        return bool(self._held.take((call.device.index, call.key - 2 * REFINEMENT_IDS), now_s))
 
-    def _leave(self, call: Call) -> None:
+    def _leave(self, now_s: float, call: Call) -> None:
         reply = call.reply
         if reply is not None and reply.session:
             if self.reachable:
-                self._held.put((call.device.index, reply.session), True, self._env.now)
+                self._held.put((call.device.index, reply.session), True, now_s)
             else:  # it drains, and asks no more
                 call.reply = reply._replace(session=0)
-        self._replied(call)
+        self._replied(now_s, call)
+
+    def _once_thawed(self, act: Callable[[float, Any], None], subject: Any) -> None:
+        assert self._thawed is not None
+        assert self._thawed.callbacks is not None
+        self._thawed.callbacks.append(lambda _: act(self._timeline.now, subject))
 
     def _fault(self, fault: Fault) -> Any:
-        yield self._env.timeout(fault.at_s)
+        yield self._timeline.timeout(fault.at_s)
         if fault.kind == "freeze":
-            self.frozen, self._thawed = True, self._env.event()
-            yield self._env.timeout(fault.for_s)
+            self.frozen, self._thawed = True, self._timeline.event()
+            yield self._timeline.timeout(fault.for_s)
             thawed, self._thawed, self.frozen = self._thawed, None, False
             thawed.succeed()
             return
@@ -175,6 +175,6 @@ class VirtualServer:
                 dead += waiting
             self._busy = False
             for call in dead:
-                self._lost(call)
-        yield self._env.timeout(fault.for_s)
+                self._lost(self._timeline.now, call)
+        yield self._timeline.timeout(fault.for_s)
         self.reachable = True
