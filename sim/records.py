@@ -140,7 +140,7 @@ class Ledger:
 def table(ledger: Ledger, labels: np.ndarray, deadline_s: float) -> dict[str, np.ndarray]:
     """A ledger's columns, with what follows from them: label, correct, latency, late."""
     values = ledger.values()
-    columns = {
+    columns: dict[str, np.ndarray] = {
         name: values[:, place].astype(_DTYPES[kind])
         for place, (name, kind) in enumerate(get_type_hints(Record).items())
     }
