@@ -181,7 +181,7 @@ def main() -> None:
     shared = asdict(setting) | {"budget_epochs": given.budget_epochs, "equal_epochs": given.equal_epochs}
     key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
     given.out.mkdir(parents=True, exist_ok=True)
-    torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     start = Start(setting, given.work, given.data_dir, given.accelerator)
     runs = Runs(start, given.work)
     for kind, method, rate, seed in dict.fromkeys(wanted(given)):

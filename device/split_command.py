@@ -87,7 +87,11 @@ def split_learning(
     folder = out or Path("runs") / f"split-{Path(model).stem}"
     source = _data(config, data or Path(model).stem, data_dir)
     result = asyncio.run(_over_grpc(config, source, folder, server, index, tls))
-    print(json.dumps(result) if json_ else result["head"])
+    if json_:
+        print(json.dumps(result))
+        return
+    print(f"head: {result['head']}")
+    print(f"tail: {result['session']}/tail.safetensors in the server's --train-dir")
 
 
 def join_halves(
