@@ -143,19 +143,31 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
-    data = {"name": path.stem, **_beside(data, path.parent), **(changes or {})}
+    try:
+        data = {"name": path.stem, **_beside(data, path.parent), **(changes or {})}
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error, scenario_schema())}") from None
 
 
-def _beside(node: Any, folder: Path) -> Any:
-    """Relative paths that exist beside the scenario file are meant from there; others from the working folder."""
-    if isinstance(node, dict):
-        found = {key: _beside(value, folder) for key, value in node.items()}
-        path = found.get("path")
-        if isinstance(path, str) and not Path(path).is_absolute() and (folder / path).is_file():
-            found["path"] = str((folder / path).resolve())
-        return found
-    return [_beside(value, folder) for value in node] if isinstance(node, list) else node
+def _beside(node: Any, folder: Path, place: str = "") -> Any:
+    """Relative paths in a scenario file are meant from the file's folder. ConfigError for a trace that is missing.
+
+    The files of policies are looked for when they are used: they may be the fruit of a run that is still to come.
+    """
+    if isinstance(node, list):
+        return [_beside(value, folder, f"{place}.{index}") for index, value in enumerate(node)]
+    if not isinstance(node, dict):
+        return node
+    found = {
+        key: _beside(value, folder, f"{place}.{key}" if place else str(key)) for key, value in node.items()
+    }
+    for key in found if place == "profiles" else ("path",):
+        if isinstance(path := found.get(key), str):
+            found[key] = str(folder / path)
+            if not place.startswith(("policies", "profiles")) and not (folder / path).is_file():
+                raise ConfigError(f"{place}.{key}: there is no file {folder / path}")
+    return found
