@@ -13,7 +13,7 @@ class Observation(NamedTuple):
     snr_db         last SNR that the modem reported
     rate_bps       estimated rate of the link, from the report or from bytes over measured time
     rate_sigma_db  standard deviation of that estimate, in dB
-    round_trip_s   estimated round trip of an empty message
+    round_trip_s   estimated round trip of an empty message, codec and RPC included
     device_queue   requests that wait on the device behind this one
     server_load    requests waiting or in work on the server, as of the last reply
     energy_j       energy left in the device's battery; infinite on mains

@@ -96,10 +96,12 @@ class PredictedUtility:
         not mistaken for a good one.
 
         Each of the `queue` requests behind it waits for as long as this one takes: their lost latency counts.
+        A measured round trip includes codec and RPC, so that `overhead_s` is but the least that it can be.
         """
         d = self._deployment
         answer_by_s = time_left_s - d.slack_s - self._reserve_s
-        other_s = self._head_s + self._offloaded * (round_trip_s + d.overhead_s) + self._server_s
+        round_trip_s = max(round_trip_s, d.overhead_s)
+        other_s = self._head_s + self._offloaded * round_trip_s + self._server_s
         bits, budget_s = self._up + self._down, answer_by_s - other_s
         sigma = max(rate_sigma_db, 0.1) * math.log(10.0) / 10.0
         # No reply in time: the rate is below bits / budget_s.
