@@ -45,7 +45,9 @@ def split_learning(
         typer.Option("--send-labels", help="Let labels leave: the loss is the server's, one round trip."),
     ] = False,
     images: Annotated[int, typer.Option(min=0, help="Training images of an epoch; 0 is all.")] = 0,
-    held_out: Annotated[int, typer.Option(min=0, help="Images of its evaluation; 0 is all.")] = 1000,
+    held_out: Annotated[
+        int, typer.Option(min=0, help="Images of its evaluation, uncompressed; 0 is none.")
+    ] = 1000,
     step_timeout_s: Annotated[float, typer.Option(help="One try of one step.")] = 30.0,
     patience_s: Annotated[float, typer.Option(help="Longest time that the link may be down.")] = 120.0,
     index: Annotated[int, typer.Option(min=0, help="This device's number on the emulator.")] = 0,
@@ -156,7 +158,7 @@ async def _over_grpc(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from ..protos.client import ServiceClient
-    from .split_run import patient, split_run
+    from .split_run import Patient, split_run
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
@@ -173,7 +175,7 @@ async def _over_grpc(
             return await split_run(
                 config,
                 data,
-                patient(client, config.step_timeout_s, config.patience_s),
+                Patient(client, config.step_timeout_s, config.patience_s),
                 folder,
                 begin=lambda done, steps: bar.update(task, completed=done, total=steps),
                 tick=lambda: bar.advance(task),

@@ -31,13 +31,13 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.client import LinkDown, Refused, ServiceClient, TimedOut
 from .split_trainer import DeviceTrainer, Exchange
 
-__all__ = ["SplitRunConfig", "patient", "split_run"]
+__all__ = ["Patient", "SplitRunConfig", "split_run"]
 
 _MOST_LOSSES = 5  # sessions lost between two checkpoints before giving up
 
 
 class SplitRunConfig(BaseModel):
-    """One training; `images` and `held_out` limit the samples of an epoch and of its evaluation, 0 is all.
+    """One training; `images` limits the samples of an epoch, 0 is all; `held_out` is how many its evaluation has.
 
     cut 0 is half the network's blocks. step_timeout_s is one try of one step, patience_s the longest time that the
     link may be down.
@@ -72,20 +72,34 @@ class SplitRunConfig(BaseModel):
         return SplitPlan(cut=cut, steps=steps * self.epochs, **{name: getattr(self, name) for name in shared})
 
 
-def patient(client: ServiceClient, timeout_s: float, patience_s: float, *, pause_s: float = 0.5) -> Exchange:
-    """Steps over gRPC; tried again while the link is down, which the server sees from their number."""
+class Patient:
+    """Steps over gRPC; tried again while the link is down, which the server sees from their number.
 
-    async def exchange(request: pb.TrainStepRequest) -> pb.TrainStepReply:
-        end = time.monotonic() + patience_s
+    timeout_s, patience_s  one try, and the longest time that the link may be down
+    repeated_bytes         of requests that were sent again
+    """
+
+    def __init__(
+        self, client: ServiceClient, timeout_s: float, patience_s: float, *, pause_s: float = 0.5
+    ) -> None:
+        self.repeated_bytes = 0
+        self._client, self._timeout_s, self._patience_s, self._pause_s = (
+            client,
+            timeout_s,
+            patience_s,
+            pause_s,
+        )
+
+    async def __call__(self, request: pb.TrainStepRequest) -> pb.TrainStepReply:
+        end = time.monotonic() + self._patience_s
         while True:
             try:
-                return await client.train_step(request, timeout_s)
+                return await self._client.train_step(request, self._timeout_s)
             except (LinkDown, TimedOut):
                 if time.monotonic() > end:
                     raise
-                await asyncio.sleep(pause_s)
-
-    return exchange
+                await asyncio.sleep(self._pause_s)
+                self.repeated_bytes += request.ByteSize()
 
 
 class _Run:
@@ -140,6 +154,7 @@ class _Run:
             "bytes_up": trainer.traffic.up,
             "bytes_down": trainer.traffic.down,
             "evaluation_bytes": trainer.traffic.evaluation_up + trainer.traffic.evaluation_down,
+            "repeated_bytes": getattr(self._exchange, "repeated_bytes", 0),
             "seconds": round(time.monotonic() - began, 3),
         }
         history = [*self.history, entry]
@@ -149,7 +164,7 @@ class _Run:
 
     async def _accuracy(self, trainer: DeviceTrainer) -> float | None:
         held = self.data.held_out
-        count, batch = min(self.config.held_out or len(held), len(held)), self.config.batch
+        count, batch = min(self.config.held_out, len(held)), self.config.batch
         right = 0
         for start in range(0, count, batch):
             part = slice(start, min(start + batch, count))

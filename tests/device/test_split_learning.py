@@ -19,7 +19,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from splitpoint.cli import main
-from splitpoint.device.split_run import SplitRunConfig, patient, split_run
+from splitpoint.device.split_run import Patient, SplitRunConfig, split_run
 from splitpoint.errors import UsageError
 from splitpoint.models.card import read_card
 from splitpoint.models.data import Dataset
@@ -85,7 +85,7 @@ def _in_process(small: Small, config: SplitRunConfig, folder: Path) -> dict[str,
 def _over_grpc(config: SplitRunConfig, folder: Path, address: str, **options: Any) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         async with ServiceClient(address) as client:
-            return await split_run(config, Data(), patient(client, 20.0, 30.0), folder, **options)
+            return await split_run(config, Data(), Patient(client, 20.0, 30.0), folder, **options)
 
     return asyncio.run(main())
 
@@ -254,11 +254,13 @@ def test_a_reply_that_was_lost_is_asked_for_again(small: Small, tmp_path: Path) 
                 raise LinkDown("swallowed")
             return pb.TrainStepReply.FromString(reply)
 
-    exchange = patient(Lossy(), 1.0, 10.0, pause_s=0.0)  # type: ignore[arg-type]
+    exchange = Patient(Lossy(), 1.0, 10.0, pause_s=0.0)  # type: ignore[arg-type]
     result = asyncio.run(split_run(_config(small), Data(), exchange, tmp_path / "device"))
     service.close()
     expected = _in_process(small, _config(small), tmp_path / "whole")
     assert [e["loss"] for e in result["history"]] == [e["loss"] for e in expected["history"]]
+    assert [e["bytes_up"] for e in result["history"]] == [e["bytes_up"] for e in expected["history"]]
+    assert result["history"][-1]["repeated_bytes"] > 0
 
 
 def test_the_command_trains_and_prints_where_the_head_is(
