@@ -24,9 +24,9 @@ import grpc
 import numpy as np
 
 from ..codec.errors import PayloadError
+from ..policies.schedule import BatchQueue
 from ..policies.service_time import Pace, segment_time
 from ..protos import splitpoint_pb2 as pb
-from .schedule import BatchQueue
 from .validation import Rejected
 from .work import Answer, Sample, Tail
 

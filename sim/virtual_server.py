@@ -10,9 +10,9 @@ import simpy
 from ..channel.link import REFINEMENT_IDS
 from ..codec.refinement import wants_more
 from ..models.card import ModelCard
+from ..policies.schedule import BatchQueue
 from ..policies.service_time import Pace, Segment, segment_time, segments
 from ..server.held import HeldRequests
-from ..server.schedule import BatchQueue
 from .backends import Backend
 from .call import Call
 from .sections import Fault

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.models.macs import block_macs, embed_macs, exit_macs, tail_macs
+from splitpoint.policies.schedule import BatchQueue
 from splitpoint.policies.service_time import Pace, next_exit, segment_time, segments
-from splitpoint.server.schedule import BatchQueue
 
 
 def filled(groups):

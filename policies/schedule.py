@@ -1,4 +1,4 @@
-"""Who forms a batch: a pure rule, which the service applies to wall-clock time and the virtual-time engine to
+"""Who forms a batch: a pure rule, which the service applies to wall-clock time, engine and environments to
 simulated time, so that the two cannot drift apart. Needs neither grpc nor torch.
 
     queue:  oldest request ─► its group (cut, tokens) ─► all waiting of that group, up to max_batch
