@@ -110,7 +110,8 @@ def feature_rows(
     columns[7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
     columns[8] = time_left_s / scales.deadline_s
     columns[9] = link_up
-    np.clip(columns, _LOW, _HIGH, out=columns)
+    np.maximum(columns, _LOW, out=columns)
+    np.minimum(columns, _HIGH, out=columns)
     # What is not known is NaN, which passes through the bounds.
     np.copyto(columns, 0.0, where=columns != columns)
     return columns.T.astype(np.float32, order="C")

@@ -20,6 +20,7 @@ __all__ = [
     "queue_step",
     "tried_s",
     "utility",
+    "utility_parts",
     "waited_s",
 ]
 
@@ -81,6 +82,24 @@ def waited_s(sent_s: Number, done_s: Number, uplink_s: Number, downlink_s: Numbe
     return np.maximum(0.0, waited) if isinstance(waited, np.ndarray) else max(0.0, waited)
 
 
+def utility_parts(
+    correct: Number,
+    latency_s: Number,
+    energy: Number,
+    airtime_s: Number,
+    late: Number,
+    weights: UtilityWeights,
+) -> dict[str, Number]:
+    """What each term gives (correct) or takes (latency, energy, airtime, late); they sum to `utility`."""
+    return {
+        "correct": correct,
+        "latency": -weights.latency * latency_s / weights.deadline_s,
+        "energy": -weights.energy * energy / weights.energy_ref_j,
+        "airtime": -weights.airtime * airtime_s / weights.airtime_ref_s,
+        "late": -weights.late * late,
+    }
+
+
 def utility(
     correct: Number,
     latency_s: Number,
@@ -94,13 +113,8 @@ def utility(
     correct: 1 or 0, or the calibrated probability where the label is unknown; energy in joules;
     late: 1 or 0.
     """
-    return (
-        correct
-        - weights.latency * latency_s / weights.deadline_s
-        - weights.energy * energy / weights.energy_ref_j
-        - weights.airtime * airtime_s / weights.airtime_ref_s
-        - weights.late * late
-    )
+    parts = utility_parts(correct, latency_s, energy, airtime_s, late, weights)
+    return parts["correct"] + parts["latency"] + parts["energy"] + parts["airtime"] + parts["late"]
 
 
 def queue_step(backlog: Number, cost: Number, budget: float, step: float) -> Number:

@@ -74,6 +74,7 @@ class Actions:
         self._first_split = self.splits if decisions is not None else np.array(axes[0], dtype=np.int64)
         self.mask_size = sum(self.lengths)
         self.strides = np.cumprod((1, *self.lengths[:0:-1]))[::-1].astype(np.int64)
+        self._unsigned = np.array(self.lengths, np.uint64)
         self._flat = {levels: i for i, levels in enumerate(product(*map(range, self.lengths)))}
 
     def flat(self, action: Any) -> int:
@@ -92,7 +93,8 @@ class Actions:
         rows = np.asarray(actions).reshape(len(actions), -1)
         if rows.dtype.kind not in "iu" or rows.shape[1] != len(self.lengths):
             raise UsageError(f"actions are N rows of {self.space}")
-        if (rows < 0).any() or (rows >= self.lengths).any():
+        # As unsigned numbers, negative ones are beyond every length.
+        if np.count_nonzero(rows.astype(np.uint64) >= self._unsigned):
             raise UsageError(f"an action is outside {self.space}")
         return rows @ self.strides
 

@@ -1,6 +1,10 @@
 """Links of many copies as arrays: the arithmetic of `channel/link.py` on all copies at once.
 
-Paths lie one after the other on one axis of slots, so that one search over their cumulative bits serves every copy.
+    path 0          path 1          path 2              bank's clock ─►
+    |slots ... ... |slots ... ... |slots ... ... |      carried bits, cumulative over all of it
+
+Paths lie one after the other on one clock. A copy on path p reckons from `origin_s[p]`; then one cumulative list of
+bits serves all copies, and a transfer ends where the list reaches what was carried at its begin plus its bits.
 """
 
 from __future__ import annotations
@@ -15,143 +19,160 @@ from ...channel.link import GIVE_UP_S, SlottedLink
 from ...channel.outages import Outages
 from ...channel.path import CHUNK
 from ...channel.rate import HEADER_BYTES, PACKET_BYTES
-from ...channel.retransmission import lost_packets
+from .losses import lost_packet_rows
 
-__all__ = ["LinkBank"]
+__all__ = ["LinkBank", "lossless_bits"]
 
 Array = NDArray[np.float64]
-_LARGE = 40.0
+
+_FINE = 4
+"""Entries of the index to a slot of mean size."""
+
+_STEPS = 2
+"""Slots that are walked from where the index points to, before a search does the rest."""
 
 
 class LinkBank:
-    """P equal links along `seconds` each. Copies hold the index of the path that they are on, int64 (N,).
+    """P equal links along at least `seconds` each. Times are float64 (N,) on the bank's clock.
 
-    Times are seconds on each copy's own path, float64 (N,); beyond the path's end its last slot goes on.
+    origin_s   (P,) where each path begins
     """
 
     def __init__(self, links: Sequence[SlottedLink], seconds: float) -> None:
         first = links[0]
         self.round_trip_s = first.round_trip_s
-        self._rate = first.rate
+        self.rate = first.rate
         self._slot_s = first.slot_s
         self._slots_per_s = 1.0 / first.slot_s
         chunks = math.ceil(seconds / first.slot_s / CHUNK)
-        self._length = chunks * CHUNK
-        self._path_s = self._length * first.slot_s
-        drawn = [link.slots(chunk) for link in links for chunk in range(chunks)]
+        path_s = chunks * CHUNK * first.slot_s
+        self.origin_s = np.arange(len(links)) * path_s
+        # The first once more behind the last, for who runs over the end.
+        drawn = [link.slots(chunk) for link in (*links, first) for chunk in range(chunks)]
         bits = np.concatenate([bits for _, bits in drawn])
         self._carried = np.concatenate([[0.0], np.cumsum(bits)])
         self._snr_db = np.concatenate([samples.snr_db for samples, _ in drawn])
+        self._index, self._index_per_bit = _index(self._carried)
         self._loss = first.loss
         self._slot_loss: Array | None = None
         if drawn[0][0].loss is not None:
             self._slot_loss = np.concatenate([s.loss for s, _ in drawn if s.loss is not None])
             self._lost = np.concatenate([[0.0], np.cumsum(bits * self._slot_loss)])
+        self.lossless = self._slot_loss is None and not self._loss
         windows = [
-            (begin + place * self._path_s, end + place * self._path_s)
+            (begin + place * path_s, end + place * path_s)
             for place, link in enumerate(links)
-            for begin, end in _windows(link.outages, self._path_s)
+            for begin, end in _windows(link.outages, path_s)
         ]
         # One more that never comes, so that a search always finds one.
         self._begins, self._ends = np.array([*windows, (math.inf, math.inf)]).T
-        self._outages = bool(windows)
+        self.outages = bool(windows)
 
     def __len__(self) -> int:
-        return len(self._snr_db) // self._length
+        return len(self.origin_s)
 
-    def _slot(self, t: Array, path: NDArray[np.int64]) -> NDArray[np.int64]:
-        slot = (t * self._slots_per_s).astype(np.int64)
-        np.minimum(slot, self._length - 1, out=slot)
-        slot += path * self._length
-        return slot
-
-    def snr_db(self, t: Array, path: NDArray[np.int64]) -> Array:
+    def snr_db(self, t: Array) -> Array:
         """True SNR in dB."""
-        return self._snr_db[self._slot(t, path)]
+        return self._snr_db[(t * self._slots_per_s).astype(np.int64)]
 
-    def rate_at(self, snr_db: Array) -> Array:
-        """Bit/s that the links would have at this SNR."""
-        return self._rate.over(snr_db)
+    def outage_begin(self, t: Array) -> Array:
+        """Begin of the first outage that ends after t; infinite where there is none."""
+        return self._begins[np.searchsorted(self._ends, t, side="right")]
 
-    def up(self, t: Array, path: NDArray[np.int64]) -> NDArray[np.bool_]:
+    def up(self, t: Array) -> NDArray[np.bool_]:
         """False inside an outage."""
-        return self._outage_begin(t, path) > t
+        return self.outage_begin(t) > t
 
-    def _outage_begin(self, t: Array, path: NDArray[np.int64]) -> Array:
-        """Begin of the first outage that ends after t, on the path's own clock."""
-        origin = path * self._path_s
-        place = np.searchsorted(self._ends, t + origin, side="right")
-        return np.where(self._ends[place] <= origin + self._path_s, self._begins[place] - origin, np.inf)
-
-    def cut_off(self, t: Array, path: NDArray[np.int64]) -> Array:
+    def cut_off(self, t: Array) -> Array:
         """When a transfer that began at t, and was swallowed, leaves the air."""
-        given_up = t + GIVE_UP_S
-        if not self._outages:
-            return given_up
-        return np.maximum(t, np.minimum(self._outage_begin(t, path), given_up))
+        return np.maximum(t, np.minimum(self.outage_begin(t), t + GIVE_UP_S))
 
-    def transfer_time(self, nbytes: Array, t: Array, path: NDArray[np.int64], uniform: Array) -> Array:
-        """Seconds until `nbytes` have left the air, infinite if swallowed; uniform: the draw of the losses."""
-        count, bits = self.packets(nbytes, t, path, uniform)
-        return self.air_time(count * bits, t, path)
+    def air_bits(self, nbytes: Array, bits: Array, t: Array, uniform: Array) -> Array:
+        """Bits on the air for messages of `nbytes`, which without losses are `bits`; packets sent again included.
 
-    def packets(
-        self, nbytes: Array, t: Array, path: NDArray[np.int64], uniform: Array
-    ) -> tuple[Array, Array]:
-        """(packets to be sent, lost ones again included; bits in each, header included)."""
-        count = np.maximum(np.ceil(nbytes / PACKET_BYTES), 1.0)
-        bits = 8.0 * (nbytes + HEADER_BYTES * count) / count
+        uniform: the draw of each message's losses.
+        """
+        if self.lossless:
+            return bits
+        count = packet_count(nbytes)
         if self._slot_loss is not None:
             lost = np.zeros_like(count)
             for _ in range(4):
-                duration = self._integrate((count + lost) * bits, t, path)
-                lost = _lost(count, self._mean_loss(t, duration, path), uniform)
-            count = count + lost
-        elif self._loss:
-            count = count + _lost(count, np.full_like(count, self._loss), uniform)
-        return count, bits
+                end = np.minimum(self._end(bits * (1.0 + lost / count), t), t + GIVE_UP_S)
+                lost = lost_packet_rows(count, self._mean_loss(t, end), uniform)
+        else:
+            lost = lost_packet_rows(count, np.full_like(count, self._loss), uniform)
+        return bits * (1.0 + lost / count)
 
-    def air_time(self, bits: Array, t: Array, path: NDArray[np.int64]) -> Array:
-        """Seconds that `bits` take from t with nothing added; infinite if swallowed."""
-        slot = self._slot(t, path)
-        slot_bits = self._carried[slot + 1] - self._carried[slot]
-        slot -= path * self._length
-        left_s = (slot + 1) * self._slot_s - t
-        needed = bits * self._slot_s
-        fits = needed <= slot_bits * left_s
-        duration = np.divide(needed, slot_bits, out=np.empty_like(needed), where=fits)
-        rest = np.flatnonzero(~fits)
-        if len(rest):
-            duration[rest] = self._integrate(bits[rest], t[rest], path[rest])
-        if self._outages:
-            duration[self._outage_begin(t, path) < t + duration] = np.inf
-        return duration
+    def end(self, bits: Array, t: Array) -> Array:
+        """When `bits` that begin at t have left the air; infinite if swallowed."""
+        end = self._end(bits, t)
+        if self.outages:
+            end[self.outage_begin(t) < end] = np.inf
+        return end
 
-    def _integrate(self, bits: Array, t: Array, path: NDArray[np.int64]) -> Array:
-        slot = self._slot(t, path)
+    def _end(self, bits: Array, t: Array) -> Array:
         carried = self._carried
+        target = self._carried_at(t)
+        target += bits
+        place = (target * self._index_per_bit).astype(np.int64)
+        np.minimum(place, len(self._index) - 1, out=place)
+        slot = self._index[place]
+        for _ in range(_STEPS):
+            slot += carried[slot + 1] < target
+        behind = (carried[slot + 1] < target).nonzero()[0]
+        if len(behind):
+            found = np.searchsorted(carried, target[behind], side="left") - 1
+            slot[behind] = np.minimum(found, len(carried) - 2)
         begin = carried[slot]
-        origin = path * self._length
-        target = begin + (carried[slot + 1] - begin) * (t * self._slots_per_s - (slot - origin)) + bits
-        after = np.minimum(np.searchsorted(carried, target, side="left"), len(carried) - 1)
-        np.maximum(after, slot + 1, out=after)
-        begin = carried[after - 1]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            part = (target - begin) / (carried[after] - begin)
-        duration = ((after - 1 - origin) + part) * self._slot_s - t
-        return np.where((duration <= GIVE_UP_S) & (target <= carried[-1]), duration, np.inf)
+        target -= begin
+        target /= np.maximum(carried[slot + 1] - begin, 1e-300)
+        target += slot
+        target *= self._slot_s
+        given_up = target > t + GIVE_UP_S
+        if np.count_nonzero(given_up):
+            target[given_up] = np.inf
+        return target
 
-    def _mean_loss(self, t: Array, duration: Array, path: NDArray[np.int64]) -> Array:
-        """Expected share of the bits carried in [t, t + duration] that is lost."""
+    def _carried_at(self, t: Array) -> Array:
+        """Bits carried from the bank's begin to t."""
+        x = t * self._slots_per_s
+        slot = x.astype(np.int64)
+        begin = self._carried[slot]
+        x -= slot
+        x *= self._carried[slot + 1] - begin
+        x += begin
+        return x
+
+    def _mean_loss(self, t: Array, end: Array) -> Array:
+        """Expected share of the bits carried in [t, end] that is lost."""
         assert self._slot_loss is not None
-        carried, lost = np.zeros_like(t), np.zeros_like(t)
-        for sign, moment in ((-1.0, t), (1.0, t + np.minimum(duration, GIVE_UP_S))):
-            slot = self._slot(moment, path)
-            part = moment * self._slots_per_s - (slot - path * self._length)
-            carried += sign * (self._carried[slot] + part * (self._carried[slot + 1] - self._carried[slot]))
-            lost += sign * (self._lost[slot] + part * (self._lost[slot + 1] - self._lost[slot]))
-        here = self._slot_loss[self._slot(t, path)]
+        lost = np.zeros_like(t)
+        for sign, moment in ((-1.0, t), (1.0, end)):
+            x = moment * self._slots_per_s
+            slot = x.astype(np.int64)
+            lost += sign * (self._lost[slot] + (x - slot) * (self._lost[slot + 1] - self._lost[slot]))
+        carried = self._carried_at(end) - self._carried_at(t)
+        here = self._slot_loss[(t * self._slots_per_s).astype(np.int64)]
         return np.divide(lost, carried, out=here, where=carried > 0.0)
+
+
+def packet_count(nbytes: Array) -> Array:
+    """Packets of messages, as float64."""
+    return np.maximum(np.ceil(nbytes / PACKET_BYTES), 1.0)
+
+
+def lossless_bits(nbytes: Array) -> Array:
+    """Bits on the air for messages of `nbytes`, headers included, if no packet is lost."""
+    return 8.0 * (nbytes + HEADER_BYTES * packet_count(nbytes))
+
+
+def _index(carried: Array) -> tuple[NDArray[np.int64], float]:
+    """For evenly spaced numbers of bits the last slot that begins below each; and entries per bit."""
+    entries = _FINE * (len(carried) - 1)
+    spacing = carried[-1] / entries
+    edges = np.arange(entries) * spacing
+    return np.maximum(np.searchsorted(carried, edges, side="left") - 1, 0), 1.0 / float(spacing)
 
 
 def _windows(outages: Outages | None, until_s: float) -> list[tuple[float, float]]:
@@ -165,20 +186,3 @@ def _windows(outages: Outages | None, until_s: float) -> list[tuple[float, float
         found.append((begin, min(end, until_s)))
         t = end
     return found
-
-
-def _lost(packets: Array, loss: Array, uniform: Array) -> Array:
-    """`lost_packets` on arrays."""
-    lost = np.zeros_like(packets)
-    mean = packets * loss / (1.0 - loss)
-    for place in np.flatnonzero(mean > _LARGE).tolist():
-        lost[place] = lost_packets(int(packets[place]), float(loss[place]), float(uniform[place]))
-    probability = np.exp(packets * np.log1p(-loss))
-    cumulative = probability.copy()
-    more = (cumulative <= uniform) & (mean <= _LARGE) & (loss > 0.0)
-    while more.any():
-        np.multiply(probability, loss * (packets + lost) / (lost + 1.0), out=probability, where=more)
-        lost += more
-        np.add(cumulative, probability, out=cumulative, where=more)
-        more &= (cumulative <= uniform) & (probability > 1e-18)
-    return lost

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .actions import Actions
+from .bank import lossless_bits
 from .tables import Tables
 
 __all__ = ["LookupRows"]
@@ -32,9 +33,13 @@ class LookupRows:
         self._is_stop = np.zeros((self._depth + 1, self._depth + 1), bool)
         for split, stops in enumerate(tables.stops):
             self._is_stop[split, list(stops)] = True
-        self._plan = tables.plan.reshape(-1)
-        self._config = tables.config.reshape(-1)
+        self._cut = (tables.plan >> 1).astype(np.int64).reshape(-1)
+        self._local = (tables.plan & 1).astype(bool).reshape(-1)
+        # One more column, for what stays on the device and is looked up in vain.
+        config = np.concatenate([tables.config, tables.config[:, -1:]], axis=1)
+        self._config = np.maximum(config, 0).astype(np.int64).reshape(-1)
         self._nbytes = tables.nbytes.reshape(-1).astype(float)
+        self._bits = lossless_bits(self._nbytes)
         self._head_correct = tables.head_correct.reshape(-1)
         self._head_margin = tables.head_margin.reshape(-1)
         self._server_exit = tables.server_exit.reshape(-1)
@@ -44,11 +49,10 @@ class LookupRows:
 
     def head(self, action: Ints, sample: Ints, available_s: Array) -> tuple[Ints, Mask, Mask]:
         """(cut at which the device answers or sends, whether it answers, whether there was time to get there)."""
-        plan = self._plan[self._row[action] + sample]
-        cut = (plan >> 1).astype(np.int64)
-        local = (plan & 1).astype(bool)
+        place = self._row[action] + sample
+        cut, local = self._cut[place], self._local[place]
         in_time = self.block_s[cut] <= available_s
-        short = np.flatnonzero(~in_time)
+        short = (~in_time).nonzero()[0]
         if len(short):
             split = self._split[action[short]]
             first = self._first_stop[split]
@@ -61,14 +65,17 @@ class LookupRows:
             local[short] &= ~stopped
         return cut, local, in_time
 
-    def server(self, action: Ints, cut: Ints, sample: Ints) -> tuple[Array, Ints, Array, Mask, Array]:
-        """(bytes, exit that answers on the server, its seconds, whether it is right, margin); junk at full depth."""
-        config = self._config[action * self._depth + np.minimum(cut, self._depth - 1)]
+    def server(self, action: Ints, cut: Ints, sample: Ints) -> tuple[Array, Array, Ints, Array, Mask, Array]:
+        """(bytes, their bits on the air without losses, exit that answers on the server, its seconds, whether it is
+        right, its margin); of no meaning at full depth.
+        """
+        config = self._config[action * (self._depth + 1) + cut]
         place = config * self._samples + sample
         answer = self._level[action] + place
         exit = self._server_exit[answer]
         return (
             self._nbytes[place],
+            self._bits[place],
             exit,
             self._server_s[config * self._exits + exit],
             self._server_correct[answer],

@@ -15,11 +15,11 @@ from ...models.profile import Profile
 from ..decision import Decision
 from ..features import FEATURES, features
 from ..observation import Observation
+from ..rules import utility_parts
 from .actions import Actions
 from .config import EnvironmentConfig
 from .lookup import Lookup
 from .path import SamplePath, draw_path
-from .reward import reward_parts
 from .solo import Solo
 from .tables import Tables
 
@@ -116,12 +116,12 @@ class OffloadEnv(gymnasium.Env[Any, Any]):
         result = solo.finish(now_s, block_s[cut], correct, replied)
         info = {
             **result._asdict(),
-            "reward_parts": reward_parts(
-                result.correct,
+            "reward_parts": utility_parts(
+                float(result.correct),
                 result.latency_s,
                 result.energy_j,
                 result.airtime_up_s + result.airtime_down_s,
-                result.late,
+                float(result.late),
                 config.weights,
             ),
             "nbytes": nbytes,

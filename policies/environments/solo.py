@@ -49,15 +49,18 @@ def transfer(medium: Medium, now_s: float, link: Link, nbytes: int, key: int) ->
 class Solo:
     """The memory of one device, one uplink, one downlink and one server along a path."""
 
-    def __init__(self, config: EnvironmentConfig, path: SamplePath, reply_bytes: int) -> None:
+    def __init__(
+        self, config: EnvironmentConfig, path: SamplePath, reply_bytes: int, uplink: Medium | None = None
+    ) -> None:
+        """uplink: a medium that others share, where there is one; the modem's report may depend on it."""
         self._config = config
         self._arrivals = path.arrivals_s
         self._samples = path.samples
-        self._link = path.link
-        self._uplink, self._downlink = build_medium(config.uplink), build_medium(config.downlink)
+        self.link = path.link
+        self._uplink, self._downlink = uplink or build_medium(config.uplink), build_medium(config.downlink)
         self._report = build_report(config.report, path.link, path.seed, self._uplink)
         self._reply_bytes = reply_bytes
-        self._half_trip_s = 0.5 * path.link.round_trip_s
+        self.half_trip_s = 0.5 * path.link.round_trip_s
         self._deadline_s = config.deadline_s
         self._overhead_s = config.overhead_s
         self._estimate = LinkEstimate(config.coherence_s)
@@ -102,37 +105,48 @@ class Solo:
 
         Returns when this ended, and whether with a reply; without one, the device has waited until `answer_by_s`.
         """
-        self._sent_s, self._answer_by_s = now_s, answer_by_s
-        send_s = now_s + self._overhead_s
+        send_s = self.start_sending(now_s, answer_by_s)
         if send_s >= answer_by_s:
             return send_s, False
         key = 2 * self.requests
-        up = transfer(self._uplink, send_s, self._link, nbytes, key)
+        up = transfer(self._uplink, send_s, self.link, nbytes, key)
         if up.done_s < math.inf:
-            received_s = up.done_s + self._half_trip_s
+            received_s = up.done_s + self.half_trip_s
             begun_s = received_s if received_s > self._server_free_s else self._server_free_s
             # The server drops what nobody waits for any more.
             if begun_s < answer_by_s:
                 self._server_free_s = replied_s = begun_s + server_s
-                down = transfer(self._downlink, replied_s, self._link, self._reply_bytes, key + 1)
-                delivered_s = down.done_s + self._half_trip_s
+                down = transfer(self._downlink, replied_s, self.link, self._reply_bytes, key + 1)
+                delivered_s = down.done_s + self.half_trip_s
                 if delivered_s < answer_by_s:
-                    on_air_s = up.airtime_s + down.airtime_s
-                    self._airtime_up_s, self._airtime_down_s = up.airtime_s, down.airtime_s
-                    self._estimate.report(delivered_s, *self._report.read(delivered_s, self.requests))
                     # Alone, the server has nothing left to do when it replies.
-                    self._estimate.reply(delivered_s - now_s - (replied_s - received_s) - on_air_s, 0.0)
+                    self.reply(delivered_s, up.airtime_s, down.airtime_s, replied_s - received_s, 0.0)
                     return delivered_s, True
-        self._estimate.no_reply(answer_by_s, nbytes, answer_by_s - now_s)
-        self._up_from_s = self._found_up(answer_by_s)
+        self.no_reply(nbytes)
         return answer_by_s, False
+
+    def start_sending(self, now_s: float, answer_by_s: float) -> float:
+        """When the request of `now_s` is encoded and goes to the radio; nothing goes at `answer_by_s` or later."""
+        self._sent_s, self._answer_by_s = now_s, answer_by_s
+        return now_s + self._overhead_s
+
+    def reply(self, now_s: float, up_s: float, down_s: float, server_s: float, load: float) -> None:
+        """A reply is here: airtimes, the server's time from receipt to reply, and its load."""
+        self._airtime_up_s, self._airtime_down_s = up_s, down_s
+        self._estimate.report(now_s, *self._report.read(now_s, self.requests))
+        self._estimate.reply(now_s - self._sent_s - server_s - (up_s + down_s), load)
+
+    def no_reply(self, nbytes: int) -> None:
+        """None came in time: the link counts as lost until a probe comes back."""
+        self._estimate.no_reply(self._answer_by_s, nbytes, self._answer_by_s - self._sent_s)
+        self._up_from_s = self._found_up(self._answer_by_s)
 
     def _found_up(self, lost_s: float) -> float:
         """When a probe of the lost link is first answered."""
         probe_s = lost_s
-        while not self._link.state(probe_s).up:
+        while not self.link.state(probe_s).up:
             probe_s += self._config.probe_s
-        return probe_s + self._link.round_trip_s
+        return probe_s + self.link.round_trip_s
 
     def finish(self, done_s: float, head_s: float, correct: bool, replied: bool) -> Result:
         """Charge the device for `head_s` of computing and what it sent; the answer is there at `done_s`."""

@@ -20,10 +20,12 @@ from .lookup_rows import LookupRows
 from .many import Many
 from .offload import feature_space
 from .path import draw_bank, draw_paths, stack_paths
-from .reward import reward_parts
 from .tables import Tables
 
 __all__ = ["OffloadVectorEnv"]
+
+
+_NO_LOAD = np.zeros(1)
 
 
 class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
@@ -44,7 +46,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         profile: Profile,
         num_envs: int = 1,
         decisions: Sequence[Decision] | None = None,
-        link_paths: int = 128,
+        link_paths: int = 64,
     ) -> None:
         self.config, self.profile, self.num_envs = config, profile, num_envs
         self.actions = Actions(config, profile, decisions)
@@ -98,47 +100,42 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         to_first_s = np.maximum(block_s[first] - block_s[cut], 0.0)
         answer_by_s = answer_s - to_first_s
         offloaded = ~local & in_time & many.link_up & (answer_by_s > sent_s)
-        nbytes, server_exit, server_s, server_correct, server_margin = lookup.server(index, cut, sample)
-        done_s, replied = many.send(offloaded, sent_s, answer_by_s, nbytes, server_s)
+        nbytes, bits, server_exit, server_s, server_correct, server_margin = lookup.server(index, cut, sample)
+        trips = many.send(offloaded, sent_s, answer_by_s, nbytes, bits, server_s)
+        replied = trips.replied
         degraded = ~(local | replied)
-        done_s = np.where(degraded, done_s + to_first_s, done_s)
+        done_s = trips.done_s + to_first_s * degraded
         cut = np.where(degraded, np.maximum(cut, first), cut)
         head_exit = lookup.passed[cut]
         head_correct, head_margin = lookup.head_answer(sample, head_exit)
-        result = many.finish(
+        infos = many.finish(
             done_s,
             block_s[cut],
             np.where(replied, server_correct, head_correct),
-            offloaded,
-            replied,
+            trips,
+            offloaded & degraded,
             sent_s,
             answer_by_s,
         )
-        infos: dict[str, Any] = {
-            **result,
-            "reward_parts": reward_parts(
-                result["correct"],
-                result["latency_s"],
-                result["energy_j"],
-                result["airtime_up_s"] + result["airtime_down_s"],
-                result["late"],
-                config.weights,
-            ),
-            "nbytes": np.where(offloaded, nbytes, 0.0).astype(np.int64),
-            "cut": cut,
-            "exit": np.where(replied, server_exit, head_exit),
-            "margin": np.where(replied, server_margin, head_margin),
-            "offloaded": offloaded,
-            "degraded": degraded,
-        }
+        infos["nbytes"] = (nbytes * offloaded).astype(np.int64)
+        infos["cut"] = cut
+        infos["exit"] = np.where(replied, server_exit, head_exit)
+        infos["margin"] = np.where(replied, server_margin, head_margin)
+        infos["offloaded"] = offloaded
+        infos["degraded"] = degraded
         observations = self._observe()
         ended = many.requests > self._steps
         if ended:
             infos["final_obs"] = observations
             observations, _ = self.reset()
         infos["action_mask"] = self.action_masks()
-        reward = result["reward"].astype(float, copy=False)
-        return observations, reward, np.zeros(self.num_envs, bool), np.full(self.num_envs, ended), infos
+        return (
+            observations,
+            infos["reward"],
+            np.zeros(self.num_envs, bool),
+            np.full(self.num_envs, ended),
+            infos,
+        )
 
     def _observe(self) -> NDArray[np.float32]:
         many = self._many
@@ -148,7 +145,8 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
             *estimates.at(many.start_s),
             estimates.round_trip_s,
             many.behind,
-            estimates.server_load,
+            # Alone, a device finds the server idle whenever it replies.
+            _NO_LOAD,
             many.energy_left_j,
             many.due_s - many.start_s,
             many.link_up,
