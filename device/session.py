@@ -101,12 +101,13 @@ class Session:
         assert trip is not None
         estimate = self._estimate
         elapsed_s = now_s - trip.sent_s
+        on_air_s = trip.airtime_up_s + trip.airtime_down_s
+        round_trip_s = elapsed_s - trip.server_s - (on_air_s if on_air_s == on_air_s else 0.0)
         if trip.rate_bps == trip.rate_bps:
             estimate.report(now_s, trip.snr_db, trip.rate_bps)
         elif not trip.channel_uses:
-            estimate.measured(now_s, trip.uplink_bytes, elapsed_s - trip.server_s)
-        on_air_s = trip.airtime_up_s + trip.airtime_down_s
-        estimate.reply(elapsed_s - trip.server_s - (on_air_s if on_air_s == on_air_s else 0.0), trip.load)
+            round_trip_s = estimate.measured(now_s, trip.uplink_bytes, elapsed_s - trip.server_s)
+        estimate.reply(round_trip_s, trip.load)
 
     def lost(self, now_s: float) -> None:
         """No reply came, and the link is the likely reason."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from .round_trip import RoundTripFit
+
 __all__ = ["DECIBEL", "MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
 
 MEMORY = 0.1
@@ -31,6 +33,7 @@ class LinkEstimate:
         self._variance = (PRIOR_SIGMA_DB / DECIBEL) ** 2
         self._reports = 0
         self._replies = 0
+        self._fit = RoundTripFit()
         self.round_trip_s = math.nan
         self.server_load = math.nan
 
@@ -40,10 +43,11 @@ class LinkEstimate:
         self._snr_db = snr_db
         self._mean_snr_db = _towards(self._mean_snr_db, snr_db, self._reports)
 
-    def measured(self, now_s: float, nbytes: int, seconds: float) -> None:
-        """Bytes over measured time, where no modem reports."""
+    def measured(self, now_s: float, nbytes: int, seconds: float) -> float:
+        """A round trip without the server's time, where no modem reports: the seconds that size does not explain."""
         if nbytes > 0 and seconds > 0:
-            self._rate(now_s, 8.0 * nbytes / seconds)
+            self._rate(now_s, self._fit.add(8.0 * nbytes, seconds))
+        return self._fit.base_s
 
     def no_reply(self, now_s: float, nbytes: int, seconds: float) -> None:
         """A request that got no reply within `seconds`: for now the rate is at most its bytes over that time.
