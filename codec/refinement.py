@@ -9,6 +9,9 @@ After DQT's nested integers (arXiv 2508.09176): only what is missing is sent. Th
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
 
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
@@ -25,6 +28,8 @@ __all__ = [
     "wants_more",
 ]
 
+Margin = TypeVar("Margin", float, np.ndarray)
+
 REFINABLE_BYTES = pb.InferRequest(refine_margin=1.0).ByteSize()
 """What it adds to a request that the server may ask for more."""
 
@@ -32,8 +37,8 @@ ASK_BYTES = pb.InferReply(wants_refinement=True, session=1).ByteSize()
 """What asking adds to a reply."""
 
 
-def wants_more(margin: float, refine_margin: float) -> bool:
-    """Whether an answer of this margin is too unsure to stand."""
+def wants_more(margin: Margin, refine_margin: float) -> bool | np.ndarray:
+    """Whether an answer of this margin is too unsure to stand; of arrays, for each."""
     return margin < refine_margin
 
 

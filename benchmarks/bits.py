@@ -1,0 +1,292 @@
+"""Accuracy by the width of a code, and progressive refinement against the best fixed width at equal mean bytes.
+
+    python benchmarks/bits.py                                         # clutter
+    python benchmarks/bits.py --model cifar10 --data-dir DIR          # where its weights are there
+
+Same tokens, same dims: the float reference leaves out nothing but the quantisation. Local exits are off and the last
+exit answers. Bytes are those of requests and replies, both messages of a refined request included. Widths and threshold
+of the refinement are chosen on the calibration split for the mean bytes that a fixed width costs there; figures are
+of the evaluation split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the
+quickstart scenario with all its contention: the second round trip is in it.
+
+Writes results/bits_MODEL.json and .png. The last line is JSON: `four_bit_loss` in points (bar: at most 1), `refinement`
+the gain in points over each fixed width at equal bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from splitpoint.codec.requests import round_to_wire
+from splitpoint.codec.selection import kept_tokens
+from splitpoint.codec.tokens import TokenCodec
+from splitpoint.models.data import Dataset, load_data
+from splitpoint.models.grid import Grid
+from splitpoint.models.measure import measure
+from splitpoint.models.preprocess import normalise
+from splitpoint.models.profile import Profile
+from splitpoint.models.recursion import prediction, running_logits
+from splitpoint.models.refinement import Exchange, best_refinement, exchange, refined_exchange
+from splitpoint.models.store import codec_arrays, load_network, resolve
+from splitpoint.models.vit import SplitViT
+from splitpoint.seeding import generator
+from splitpoint.sim.engines import VirtualEngine
+from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
+from splitpoint.sim.scenario import load_scenario
+from splitpoint.sim.setup import Setup
+
+RESULTS = Path(__file__).parent / "results"
+WIDTHS = (8, 6, 4, 3, 2, 1)
+SPLITS = ("calibration", "evaluation")
+DRAWS = 2000
+REQUESTS = 1000
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="clutter")
+    parser.add_argument("--data", help="the model's own by default")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--cut", type=int, default=2)
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.125])
+    parser.add_argument("--dims", type=int, nargs="+", default=[48, 24])
+    parser.add_argument(
+        "--work", type=Path, default=Path("runs/bits"), help="measured profiles are kept here"
+    )
+    return parser.parse_args()
+
+
+def profiles(given: argparse.Namespace, data: dict[str, Dataset]) -> dict[str, Profile]:
+    """A profile of each split at all widths, measured once."""
+    given.work.mkdir(parents=True, exist_ok=True)
+    card = load_network(given.model)[1]
+    grid = Grid((given.cut,), tuple(given.keep), tuple(given.dims), WIDTHS)
+    found = {}
+    for split in SPLITS:
+        path = given.work / f"{card.name}.{card.id}.{split}.npz"
+        if not path.exists() or Profile.load(path).grid != grid:
+            measure(given.model, data[split], split, grid=grid).save(path)
+        found[split] = Profile.load(path)
+    return found
+
+
+@torch.inference_mode()
+def float_accuracy(
+    network: SplitViT, codec: TokenCodec, data: Dataset, cut: int, keep: float, dims: int
+) -> float:
+    """At the last exit, with the same tokens and dims and no quantisation."""
+    card, right = network.card, 0
+    basis = codec.basis(cut)
+    for start in range(0, len(data), 64):
+        part = slice(start, start + 64)
+        x, at, u, qbar = network.embed(torch.from_numpy(normalise(data.images[part], card))), 0, None, None
+        for index in card.exits_within(0, cut):
+            x, scores = network.run(x, at, card.exits[index])
+            at = card.exits[index]
+            q, u = network.exit(x, index, u)
+            qbar = running_logits(qbar, q.numpy())
+        if at < cut:
+            x, scores = network.run(x, at, cut)
+        rows = [
+            basis.reconstruct(basis.project(t[np.concatenate(([0], kept_tokens(s, keep) + 1))], dims))
+            for t, s in zip(x.numpy(), scores.numpy(), strict=True)
+        ]
+        x, at = torch.from_numpy(np.stack(rows)), cut
+        if qbar is not None and u is not None:
+            qbar, u = round_to_wire(qbar), torch.from_numpy(round_to_wire(u.numpy()))
+        for index in card.exits_within(cut, card.depth):
+            x, _ = network.run(x, at, card.exits[index])
+            at = card.exits[index]
+            q, u = network.exit(x, index, u)
+            qbar = running_logits(qbar, q.numpy())
+        assert qbar is not None
+        right += int((prediction(qbar) == data.labels[part]).sum())
+    return right / len(data)
+
+
+def spread(gain: np.ndarray, seed: int) -> tuple[float, float]:
+    """95 % interval of the mean of paired differences (S,), by bootstrap, in points."""
+    drawn = generator(seed, "bits-bootstrap").integers(0, len(gain), (DRAWS, len(gain)))
+    low, high = np.quantile(gain[drawn].mean(axis=1), (0.025, 0.975))
+    return 100.0 * float(low), 100.0 * float(high)
+
+
+def figures(found: Exchange) -> dict[str, float]:
+    return {
+        "accuracy": round(float(found.correct.mean()), 4),
+        "bytes": round(float(found.nbytes.mean()), 1),
+        "refined": round(float(found.refined.mean()), 4),
+    }
+
+
+def compare(measured: dict[str, Profile], cut: int, keep: float, dims: int) -> list[dict[str, Any]]:
+    """Refinement at the mean bytes of every fixed width but the narrowest, against that width and all narrower."""
+    calibration, evaluation = (measured[split] for split in SPLITS)
+    rows = []
+    for bits in sorted(WIDTHS)[1:]:
+        budget = float(exchange(calibration, cut, keep, dims, bits).nbytes.mean())
+        rule = best_refinement(calibration, cut, keep, dims, budget)
+        if rule is None:
+            continue
+        # The best fixed width that costs no more is chosen on calibration data, as the rule is.
+        best = max(
+            (width for width in WIDTHS if width <= bits),
+            key=lambda width: (exchange(calibration, cut, keep, dims, width).correct.mean(), -width),
+        )
+        fixed = exchange(evaluation, cut, keep, dims, best)
+        refined = refined_exchange(evaluation, cut, keep, dims, rule)
+        gain = refined.correct.astype(float) - fixed.correct
+        rows.append(
+            {
+                "keep": keep,
+                "dims": dims,
+                "at_bytes_of_bits": bits,
+                "best_fixed_bits": best,
+                "rule": {**rule._asdict(), "margin": round(rule.margin, 4)},
+                "fixed": figures(fixed),
+                "refinement": figures(refined),
+                "gain_points": round(100.0 * float(gain.mean()), 2),
+                "interval_points": [round(value, 2) for value in spread(gain, bits)],
+            }
+        )
+    return rows
+
+
+def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The profile engine's figures for each row's fixed width and refinement, in the quickstart scenario."""
+    card = load_network(given.model)[1]
+    path = given.work.resolve() / f"{card.name}.{card.id}.evaluation.npz"
+    scenario = load_scenario(
+        "quickstart",
+        {"model": str(resolve(given.model)), "profiles": {"evaluation": str(path)}, "requests": REQUESTS},
+    )
+    engine = VirtualEngine(Setup(scenario), "profile")
+    found = []
+    for row in rows:
+        common = {"split": given.cut, "keep": row["keep"], "dims": row["dims"]}
+        rule = row["rule"]
+        chosen = {
+            "fixed": {"bits": row["best_fixed_bits"]},
+            "refinement": {
+                "bits": rule["bits"], "refine_bits": rule["refine_bits"], "refine_margin": rule["margin"],
+            },
+        }  # fmt: skip
+        result: dict[str, Any] = {"keep": row["keep"], "dims": row["dims"], "bits": row["at_bytes_of_bits"]}
+        for name, decision in chosen.items():
+            policy = StaticPolicy(name=name, decision=DecisionConfig(**common, **decision))
+            columns = engine.run(policy)
+            latency_s, refined = columns["latency_s"], columns["refined"]
+            result[name] = {
+                "mean_ms": round(1e3 * float(latency_s.mean()), 2),
+                "p95_ms": round(1e3 * float(np.quantile(latency_s, 0.95)), 2),
+                "refined_mean_ms": round(1e3 * float(latency_s[refined].mean()), 2)
+                if refined.any()
+                else None,
+                "accuracy": round(float(columns["correct"].mean()), 4),
+                "bytes": round(float((columns["uplink_bytes"] + columns["downlink_bytes"]).mean()), 1),
+            }
+        found.append(result)
+    return found
+
+
+def draw(path: Path, widths: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    settings = sorted({(row["keep"], row["dims"]) for row in widths}, reverse=True)
+    figure, axes = plt.subplots(
+        1, len(settings), figsize=(4.2 * len(settings), 3.6), sharey=True, squeeze=False
+    )
+    for ax, (keep, dims) in zip(axes[0], settings, strict=True):
+        mine = [row for row in widths if (row["keep"], row["dims"]) == (keep, dims)]
+        ax.plot([r["bytes"] for r in mine], [100 * r["accuracy"] for r in mine], "o-", label="fixed width")
+        two = [row["refinement"] for row in rows if (row["keep"], row["dims"]) == (keep, dims)]
+        ax.plot([r["bytes"] for r in two], [100 * r["accuracy"] for r in two], "s--", label="refinement")
+        ax.axhline(100 * mine[0]["float_accuracy"], color="grey", lw=1, label="float")
+        ax.set(title=f"keep {keep:g}, dims {dims}", xlabel="bytes a request, both ways")
+    axes[0, 0].set_ylabel("accuracy, %")
+    axes[0, 0].legend()
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    network, card = load_network(given.model)
+    data = {
+        split: load_data(given.data or card.name, split, card=card, data_dir=given.data_dir)
+        for split in SPLITS
+    }
+    codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim)
+    measured = profiles(given, data)
+    widths, rows = [], []
+    for keep in given.keep:
+        for dims in given.dims:
+            reference = float_accuracy(network, codec, data["evaluation"], given.cut, keep, dims)
+            for bits in WIDTHS:
+                found = figures(exchange(measured["evaluation"], given.cut, keep, dims, bits))
+                loss = round(100.0 * (reference - found["accuracy"]), 2)
+                row = {"keep": keep, "dims": dims, "bits": bits, "float_accuracy": round(reference, 4)}
+                widths.append(row | found | {"loss_points": loss})
+                print(
+                    f"keep {keep:<6g} dims {dims:<4} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}"
+                )
+            rows += compare(measured, given.cut, keep, dims)
+    for row in rows:
+        rule, gain, (low, high) = row["rule"], row["gain_points"], row["interval_points"]
+        print(
+            f"keep {row['keep']:<6g} dims {row['dims']:<4} bytes of {row['at_bytes_of_bits']} bits: fixed "
+            f"{row['best_fixed_bits']} {row['fixed']['accuracy']:.4f} at {row['fixed']['bytes']:.0f} B, "
+            f"{rule['bits']} to {rule['refine_bits']} below {rule['margin']:.2f} "
+            f"{row['refinement']['accuracy']:.4f} at {row['refinement']['bytes']:.0f} B: "
+            f"{gain:+.2f} points [{low:+.2f}, {high:+.2f}]"
+        )
+    times = latency(given, rows)
+    for row in times:
+        print(
+            f"keep {row['keep']:<6g} dims {row['dims']:<4} bytes of {row['bits']} bits: p95 "
+            f"{row['fixed']['p95_ms']:.1f} ms fixed, {row['refinement']['p95_ms']:.1f} ms refined"
+        )
+    summary = {
+        "benchmark": "bits",
+        "model": card.name,
+        "cut": given.cut,
+        "four_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 4),
+        "two_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 2),
+        "refinement": [row["gain_points"] for row in rows],
+    }
+    RESULTS.mkdir(exist_ok=True)
+    command = f"python benchmarks/bits.py --model {given.model}"
+    (RESULTS / f"bits_{card.name}.json").write_text(
+        json.dumps(
+            {
+                "command": command,
+                "model_id": card.id,
+                "samples": {split: len(profile) for split, profile in measured.items()},
+                "summary": summary,
+                "widths": widths,
+                "refinement": rows,
+                "latency": times,
+            },
+            indent=1,
+        )
+        + "\n"
+    )
+    draw(RESULTS / f"bits_{card.name}.png", widths, rows)
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""Time of encoding and decoding over that of the head and the tail, at the default setting.
+
+    python benchmarks/codec_time.py
+    python benchmarks/codec_time.py --model cifar10 --cut 3
+
+One thread, batch 1, one sample after another, in processor time, so that what else runs here does not count: head
+(embedding, blocks and exits to the cut), encoding to the bytes of the request, decoding and validation of them, tail to
+the last exit. Medians over the samples of each round, then the round's ratio; `ratio` is the median of the rounds (bar:
+at most 0.10). With the entropy coder too where the model has tables. Writes results/codec_time_MODEL.json; the last
+line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from splitpoint.codec.tokens import TokenCodec
+from splitpoint.device.encoder import Encoder
+from splitpoint.device.head import advanced, load_head
+from splitpoint.models.store import codec_arrays, load_network, resolve
+from splitpoint.policies.decision import Decision
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.seeding import generator
+from splitpoint.server.tail import TorchTail
+from splitpoint.server.validation import Validator
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="clutter")
+    parser.add_argument("--cut", type=int, default=2)
+    parser.add_argument("--keep", type=float, default=0.25)
+    parser.add_argument("--dims", type=int, default=48)
+    parser.add_argument("--bits", type=int, default=4)
+    parser.add_argument("--samples", type=int, default=60, help="a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    return parser.parse_args()
+
+
+def measured(given: argparse.Namespace, coder: str) -> dict[str, Any]:
+    """Median milliseconds of each part, and the ratio, round by round."""
+    network, card = load_network(given.model)
+    head, tail = load_head(given.model, "torch"), TorchTail(network, card)
+    codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim, max_tokens=card.patch_tokens + 1)
+    encoder, validator = Encoder(card, codec, coder), Validator(card, codec)
+    decision = Decision(given.cut, keep=given.keep, dims=given.dims, bits=given.bits)
+    images = generator(0, "codec-time").integers(
+        0, 256, (given.samples, *card.image_size, card.channels), dtype=np.uint8
+    )
+    rounds = []
+    for turn in range(-1, given.rounds):  # one to warm up
+        times = np.empty((given.samples, 4))
+        for sample, image in enumerate(images):
+            marks = [time.process_time()]
+            state = advanced(head, image, None, given.cut)
+            marks.append(time.process_time())
+            request, _ = encoder.request(image, state, decision, request_id=1, deadline_s=1.0)
+            data = request.SerializeToString()
+            marks.append(time.process_time())
+            checked = validator.check(pb.InferRequest.FromString(data))
+            marks.append(time.process_time())
+            for _ in tail.run([checked.sample]):
+                pass
+            marks.append(time.process_time())
+            times[sample] = np.diff(marks)
+        if turn >= 0:
+            rounds.append(np.median(times, axis=0))
+    parts = np.array(rounds)
+    ratios = (parts[:, 1] + parts[:, 2]) / (parts[:, 0] + parts[:, 3])
+    names = ("head_ms", "encode_ms", "decode_ms", "tail_ms")
+    middle = np.median(parts, axis=0)
+    return {
+        "coder": coder,
+        **{name: round(1e3 * float(value), 3) for name, value in zip(names, middle, strict=True)},
+        "ratio": round(float(np.median(ratios)), 4),
+        "ratio_rounds": [round(float(value), 4) for value in ratios],
+        "bytes": len(data),
+    }
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(1)
+    card = load_network(given.model)[1]
+    codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim)
+    coders = ["packed", "ans"] if pb.CODER_ANS in codec.coders(given.cut) else ["packed"]
+    rows = [measured(given, coder) for coder in coders]
+    print(f"{'coder':8}{'head ms':>9}{'encode':>9}{'decode':>9}{'tail ms':>9}{'ratio':>8}")
+    for row in rows:
+        print(
+            f"{row['coder']:8}{row['head_ms']:9.3f}{row['encode_ms']:9.3f}{row['decode_ms']:9.3f}"
+            f"{row['tail_ms']:9.3f}{row['ratio']:8.4f}"
+        )
+    setting = {name: getattr(given, name) for name in ("cut", "keep", "dims", "bits")}
+    summary = {"benchmark": "codec_time", "model": card.name, "ratio": rows[0]["ratio"], "setting": setting}
+    RESULTS.mkdir(exist_ok=True)
+    found = {
+        "command": f"python benchmarks/codec_time.py --model {given.model}",
+        "model_id": card.id,
+        "machine": platform.machine(),
+        "summary": summary,
+        "coders": rows,
+    }
+    (RESULTS / f"codec_time_{card.name}.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(summary))
+
+
+if __name__ == "__main__":
+    main()
