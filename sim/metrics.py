@@ -100,6 +100,7 @@ def summarise(
         "latency_p95_s": p95,
         "latency_p99_s": p99,
         "uplink_bytes_mean": _mean(columns["uplink_bytes"]),
+        "channel_uses_mean": _mean(columns["channel_uses"]),
         "airtime_mean_s": _mean(columns["airtime_up_s"] + columns["airtime_down_s"]),
         "device_energy_mean_j": _mean(columns["energy_j"]),
         "local_fraction": _mean(columns["local"]),
