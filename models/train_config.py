@@ -19,10 +19,9 @@ class TrainConfig(BaseModel):
     network  "clutter", "cifar10", or the name of somebody's own; `start` is the id of the model that one
              starts from (`own.own_config`)
 
-    An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts,
-    three fifths for the backbone. `threads` 0 leaves torch's own number.
+    An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts
+    and is shared out as they are. `threads` 0 leaves torch's own number.
 
-    matrix_rate  when not 0, Muon trains the blocks' matrices at this rate, AdamW the rest (`optimizers.py`)
     token_share  of an image's patch tokens, at random, that the backbone's first three quarters see
                  (PatchDropout, arXiv 2208.07220): fewer tokens are less time, and a tail that will be sent few
                  of them learns to live with it
@@ -42,7 +41,6 @@ class TrainConfig(BaseModel):
     batch: int = Field(64, ge=2)
     backbone_rate: float = Field(1e-3, gt=0)
     mixed_rate: float = Field(6e-4, gt=0)
-    matrix_rate: float = Field(0.0, ge=0)
     token_share: float = Field(1.0, gt=0, le=1)
     stem_weight: float = Field(0.0, ge=0)
     weight_decay: float = Field(0.05, ge=0)
@@ -62,7 +60,8 @@ class TrainConfig(BaseModel):
         """Epochs of the backbone, epochs of all together."""
         if self.epochs is None:
             return self.backbone_epochs, self.mixed_epochs
-        backbone = min(self.epochs - 1, max(1, round(0.6 * self.epochs)))
+        share = self.backbone_epochs / (self.backbone_epochs + self.mixed_epochs)
+        backbone = min(self.epochs - 1, max(1, round(share * self.epochs)))
         return backbone, self.epochs - backbone
 
     def identity(self) -> str:
@@ -120,13 +119,11 @@ _INPUTS: dict[str, dict[str, Any]] = {
 NETWORKS: dict[str, dict[str, Any]] = {
     "clutter": {},
     "cifar10": {
-        "backbone_epochs": 11,
-        "mixed_epochs": 3,
+        "backbone_epochs": 75,
+        "mixed_epochs": 25,
         "views": 1,
-        "batch": 64,
-        "backbone_rate": 2e-3,
-        "mixed_rate": 1e-3,
-        "matrix_rate": 0.02,
+        "backbone_rate": 8e-4,
+        "mixed_rate": 5e-4,
         "token_share": 0.5,
         "stem_weight": 0.3,
     },

@@ -18,7 +18,7 @@ from ..seeding import generator
 from .card import ModelCard
 from .compression import Bottleneck
 from .losses import backbone_loss, mixed_loss
-from .optimizers import Optimizers, rate_factor
+from .optimizers import adamw, rate_factor
 from .preprocess import normalise
 from .train_config import TrainConfig
 from .training_data import TrainingData
@@ -64,16 +64,11 @@ class TrainRun:
         ).to(self.device)
         self.epoch = 0
         self.seconds = 0.0
-        self.optimizer = Optimizers(
-            self.network, [self.probe], config.backbone_rate, config.weight_decay, config.matrix_rate
-        )
+        self.optimizer = adamw(self.network, [self.probe], config.backbone_rate, config.weight_decay)
 
     def _begin_mixed(self) -> None:
         config = self.config
-        # Exits and bottlenecks are new: the matrices they hang on go on more slowly.
-        self.optimizer = Optimizers(
-            self.network, self.bottlenecks, config.mixed_rate, config.weight_decay, config.matrix_rate / 2
-        )
+        self.optimizer = adamw(self.network, self.bottlenecks, config.mixed_rate, config.weight_decay)
 
     @torch.no_grad()
     def _activations(self, samples: int) -> list[tuple[Tensor, Tensor]]:
@@ -108,7 +103,7 @@ class TrainRun:
             "network": self.network.state_dict(),
             "probe": self.probe.state_dict(),
             "bottlenecks": [b.state_dict() for b in self.bottlenecks],
-            "optimizer": self.optimizer.state(),
+            "optimizer": self.optimizer.state_dict(),
         }
         partial = self.checkpoint.with_suffix(".part")
         torch.save(state, partial)
@@ -133,7 +128,7 @@ class TrainRun:
             bottleneck.load_state_dict(values)
         if self.epoch > self.config.parts()[0]:
             self._begin_mixed()
-        self.optimizer.load(state["optimizer"])
+        self.optimizer.load_state_dict(state["optimizer"])
         return True
 
     def one_epoch(self, tick: Callable[[], None]) -> float:
@@ -145,7 +140,7 @@ class TrainRun:
                 bottleneck.start_from(tokens.reshape(-1, self.card.dim))
             self._begin_mixed()
         in_mixed = self.epoch >= backbone
-        epochs = mixed if in_mixed else backbone
+        peak, epochs = (config.mixed_rate, mixed) if in_mixed else (config.backbone_rate, backbone)
         done = self.epoch - backbone if in_mixed else self.epoch
         images, labels = self.data.epoch(self.epoch)
         steps = len(images) // config.batch
@@ -174,7 +169,10 @@ class TrainRun:
                 )
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
-            self.optimizer.step(rate_factor(done * steps + step, epochs * steps))
+            for group in self.optimizer.param_groups:
+                group["lr"] = peak * rate_factor(done * steps + step, epochs * steps)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
             total += loss.item()
             tick()
         self.epoch += 1
