@@ -1,0 +1,33 @@
+"""The pages in docs/ say what is there."""
+
+import re
+from pathlib import Path
+
+import yaml
+
+from splitpoint.sim.scenario import Scenario
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_field_of_a_scenario_is_told() -> None:
+    text = (ROOT / "docs" / "scenarios.md").read_text()
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    schema = Scenario.model_json_schema()
+    sections = [schema, *schema["$defs"].values()]
+    fields = {name for section in sections for name in section.get("properties", {})}
+    assert fields - told == set()
+    kinds = {
+        section["properties"]["kind"]["const"]
+        for section in sections[1:]
+        if "const" in section.get("properties", {}).get("kind", {})
+    }
+    assert kinds - told == set()
+
+
+def test_the_example_is_a_scenario() -> None:
+    text = (ROOT / "docs" / "scenarios.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", text, re.S)
+    assert example is not None
+    scenario = Scenario.model_validate({"name": "example", **yaml.safe_load(example[1])})
+    assert [policy.name for policy in scenario.policies] == ["local", "greedy", "lyapunov"]
