@@ -46,10 +46,12 @@ def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:
 def sent_tokens(tokens: np.ndarray, scores: np.ndarray | None, keep: float) -> tuple[np.ndarray, np.ndarray]:
     """CLS and the kept patches of tokens (n+1, d), as (k+1, d), and the positions of those patches (k,).
 
-    scores may be None where keep is 1. PayloadError for shapes that do not fit.
+    scores may be None where keep is 1; n may be 0 where gates left no patch. PayloadError for shapes that do not fit.
     """
-    if tokens.ndim != 2 or tokens.shape[0] < 2:
+    if tokens.ndim != 2 or tokens.shape[0] < 1:
         raise PayloadError("tokens", f"must have shape (n+1, d), not {tokens.shape}")
+    if tokens.shape[0] == 1:
+        return tokens, np.empty(0, np.int64)
     if scores is None:
         if keep != 1.0:
             raise PayloadError("scores", f"are needed to keep {keep:g} of the tokens")

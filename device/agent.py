@@ -13,7 +13,7 @@ It does no I/O and reads no clock: a driver executes the effects, in virtual tim
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from ..policies.decision import Decision
@@ -30,17 +30,35 @@ class Agent:
     block_s   seconds that the device needs from the input to each cut: block_s[s] for s blocks with the exits
               on the way, so block_s[0] is 0 and len(block_s) == depth + 1
     slack_s   kept in reserve before the deadline, beside the time to the first exit
+    at_keep   block_s at a Decision's keep, for networks whose gates lessen the work; None: it is always the same
     """
 
-    def __init__(self, exits: Sequence[int], block_s: Sequence[float], slack_s: float) -> None:
+    def __init__(
+        self,
+        exits: Sequence[int],
+        block_s: Sequence[float],
+        slack_s: float,
+        at_keep: Callable[[float], Sequence[float]] | None = None,
+    ) -> None:
         self.exits = tuple(exits)
         self.depth = self.exits[-1]
         self.exit_at = {after: exit for exit, after in enumerate(self.exits)}
         self.block_s = tuple(block_s)
         self.slack_s = slack_s
+        self._at_keep = at_keep
+        self._times = {1.0: self.block_s}
         self._stops = [
             (*(e for e in self.exits if e < split), split) if split else () for split in range(self.depth + 1)
         ]
+
+    def times(self, keep: float) -> tuple[float, ...]:
+        """block_s at this keep."""
+        if self._at_keep is None:
+            return self.block_s
+        found = self._times.get(keep)
+        if found is None:
+            found = self._times[keep] = tuple(self._at_keep(keep))
+        return found
 
     def answer(
         self, decision: Decision, now_s: float, due_s: float, link_up: bool
@@ -49,14 +67,16 @@ class Agent:
 
         now_s: when its turn comes; due_s: its deadline on the same clock; link_up: False to not even try to send.
         """
+        keep = decision.keep
+        block_s = self.times(keep)
         cut = 0
         reading: Reading | None = None
         in_time = True
         for stop in self._stops[decision.split]:
-            if reading is not None and now_s + self.block_s[stop] - self.block_s[cut] > due_s - self.slack_s:
+            if reading is not None and now_s + block_s[stop] - block_s[cut] > due_s - self.slack_s:
                 in_time = False
                 break
-            now_s, found = yield RunBlocks(cut, stop)
+            now_s, found = yield RunBlocks(cut, stop, keep)
             cut = stop
             if found is None:
                 continue
@@ -66,7 +86,7 @@ class Agent:
             if previous is not None and offloads(reading.margin, previous.margin, decision.offload_slope):
                 break
         first = self.exits[0]
-        reserve_s = self.block_s[first] - self.block_s[cut] if reading is None else 0.0
+        reserve_s = block_s[first] - block_s[cut] if reading is None else 0.0
         answer_by_s = due_s - self.slack_s - reserve_s
         offloaded = link_up and in_time and answer_by_s > now_s
         if offloaded:
@@ -81,7 +101,7 @@ class Agent:
                     decision, reply or first, cut, now_s, refined, degraded=reply is None or not refined
                 )
         if reading is None:
-            now_s, reading = yield RunBlocks(cut, first)
+            now_s, reading = yield RunBlocks(cut, first, keep)
             cut = first
         return _local(decision, reading, cut, now_s, offloaded, degraded=True)
 

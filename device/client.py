@@ -9,6 +9,7 @@ import asyncio
 import math
 from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -27,7 +28,7 @@ from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
 from ..policies.rules import Power, UtilityWeights
-from ..policies.service_time import Pace
+from ..policies.service_time import Pace, times_at_keep
 from ..policies.static import Static
 from ..protos.client import ServiceClient, Tls
 from .agent import Agent
@@ -129,7 +130,7 @@ class Client:
         chosen = policy or _default_policy(model, card, block_s, slack_s, deadline_s)
         self._deadline_s = deadline_s
         self._session = Session(
-            Agent(card.exits, block_s, slack_s),
+            Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
             GuardedPolicy(chosen, card.depth, card.dim, Decision(card.depth)),
             _POWER,
             deadline_s=deadline_s,

@@ -67,6 +67,8 @@ class Encoder:
                 payload, kept = self._codec.encode(
                     tokens, scores, cut, keep, decision.dims, decision.bits, self._coder
                 )
+            if state.positions is not None:
+                kept = state.positions
             if state.u is not None and state.logits is not None:
                 exit_state = exit_state_message(state.u, state.logits, state.passed, state.margin)
         request = build_request(
@@ -93,5 +95,5 @@ class Encoder:
 
 
 def _chosen(state: HeadState, decision: Decision) -> tuple[np.ndarray, np.ndarray | None, float]:
-    """Tokens, scores, and the fraction of them to send."""
-    return state.tokens, state.scores, decision.keep
+    """Tokens, scores, and the fraction of them to send: where gates have chosen already, all that is left."""
+    return state.to_send, state.scores, decision.keep if state.positions is None else 1.0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..errors import DataError, MissingExtra, UsageError
 from ..models.card import ModelCard
+from ..models.pruning import Pruned, run_pruned
 from ..models.recursion import margin, prediction, running_logits
 from ..models.store import built_in_models, resolve
 
@@ -19,10 +21,12 @@ __all__ = [
     "Head",
     "HeadState",
     "advanced",
+    "begun",
     "calibration_of",
     "codec_of",
     "load_head",
     "passed_exit",
+    "run_gated",
 ]
 
 CODEC = "codec.safetensors"
@@ -38,6 +42,10 @@ class HeadState:
     blocks      blocks executed
     u, logits   exit state of the last exit passed, float32 (exit_state_dim,) and (classes,); None before it
     passed      exits passed
+
+    Where gates drop patches, k of them are left: tokens (k + 2, d) with the budget token last, scores (k,), and
+    keep        the fraction that was asked for, the budget token's alpha
+    weights     float32 (k,), m of the last gate; positions int64 (k,), ascending. None where no gates act
     """
 
     tokens: np.ndarray
@@ -46,6 +54,14 @@ class HeadState:
     u: np.ndarray | None = None
     logits: np.ndarray | None = None
     passed: int = 0
+    keep: float = 1.0
+    weights: np.ndarray | None = None
+    positions: np.ndarray | None = None
+
+    @property
+    def to_send(self) -> np.ndarray:
+        """CLS and the patches that are left, float32 (k + 1, d): the budget token stays here."""
+        return self.tokens if self.positions is None else self.tokens[:-1]
 
     @property
     def margin(self) -> float:
@@ -65,8 +81,8 @@ class Head(Protocol):
 
     card: ModelCard
 
-    def embed(self, image: np.ndarray) -> HeadState:
-        """Image uint8 (H, W, C) to tokens."""
+    def embed(self, image: np.ndarray, keep: float = 1.0) -> HeadState:
+        """Image uint8 (H, W, C) to tokens; a network with gates is told how much to keep, others send later."""
 
     def run(self, state: HeadState, start: int, stop: int) -> HeadState:
         """Execute blocks start..stop-1."""
@@ -75,10 +91,15 @@ class Head(Protocol):
         """Read the exit of this index; the recursion goes on from the exits read before."""
 
 
-def advanced(head: Head, image: np.ndarray, state: HeadState | None, stop: int) -> HeadState:
-    """The state after `stop` blocks, from `state` or from the image, all exits on the way read."""
+def advanced(
+    head: Head, image: np.ndarray, state: HeadState | None, stop: int, keep: float = 1.0
+) -> HeadState:
+    """The state after `stop` blocks, from `state` or from the image, all exits on the way read.
+
+    keep counts where it starts from the image, and for networks with gates only.
+    """
     if state is None:
-        state = head.embed(image)
+        state = head.embed(image, keep)
     exits = head.card.exits
     while state.blocks < stop:
         place = min((after for after in exits if state.blocks < after <= stop), default=stop)
@@ -90,8 +111,31 @@ def advanced(head: Head, image: np.ndarray, state: HeadState | None, stop: int) 
 
 def passed_exit(state: HeadState, logits: np.ndarray, u: np.ndarray) -> HeadState:
     """The state once an exit gave q (classes,) and u."""
-    recurred = running_logits(state.logits, logits)
-    return HeadState(state.tokens, state.scores, state.blocks, u, recurred, state.passed + 1)
+    return replace(state, u=u, logits=running_logits(state.logits, logits), passed=state.passed + 1)
+
+
+def begun(tokens: np.ndarray, budget: np.ndarray, keep: float) -> HeadState:
+    """The state of a network with gates before its first block: tokens (n + 1, d), budget token (d,)."""
+    pruned = Pruned.begin(tokens, budget)
+    return HeadState(pruned.tokens, keep=keep, weights=pruned.weights, positions=pruned.positions)
+
+
+def run_gated(
+    state: HeadState,
+    start: int,
+    stop: int,
+    depth: int,
+    block: Callable[[int, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    gate: Callable[[int, np.ndarray], np.ndarray],
+) -> HeadState:
+    """Blocks start..stop-1 where gates act; `block` and `gate` as in `models.pruning.run_pruned`."""
+    assert state.weights is not None
+    assert state.positions is not None
+    before = Pruned(state.tokens, state.weights, state.positions)
+    at, scores = run_pruned(before, start, stop, depth, block, gate)
+    return replace(
+        state, tokens=at.tokens, scores=scores, blocks=stop, weights=at.weights, positions=at.positions
+    )
 
 
 def codec_of(model: str | Path) -> Path:

@@ -11,14 +11,16 @@ from pydantic import ValidationError
 from ..errors import DataError
 from ..models.card import ModelCard
 from ..models.preprocess import normalise
-from .head import HeadState, passed_exit
+from .head import HeadState, begun, passed_exit, run_gated
 
-__all__ = ["BLOCK", "CARD", "EMBED", "EXIT", "OnnxHead"]
+__all__ = ["BLOCK", "BUDGET", "CARD", "EMBED", "EXIT", "GATE", "OnnxHead"]
 
 CARD = "card.json"
 EMBED = "embed.onnx"
 BLOCK = "block_{}.onnx"
 EXIT = "exit_{}.onnx"
+BUDGET = "budget.onnx"
+GATE = "gate_{}.onnx"
 
 
 class OnnxHead:
@@ -38,13 +40,23 @@ class OnnxHead:
         self._exits = [
             _session(folder / EXIT.format(i), self.card, threads) for i in range(len(self.card.exits))
         ]
+        if self.card.gates:
+            self._budget = _session(folder / BUDGET, self.card, threads)
+            self._gates = [
+                _session(folder / GATE.format(i), self.card, threads) for i in range(1, self.card.depth)
+            ]
         self._no_state = np.zeros((1, self.card.exit_state_dim), np.float32)
 
-    def embed(self, image: np.ndarray) -> HeadState:
+    def embed(self, image: np.ndarray, keep: float = 1.0) -> HeadState:
         (tokens,) = self._embed.run(None, {"image": normalise(image[None], self.card)})
-        return HeadState(tokens)
+        if keep == 1.0 or not self.card.gates:
+            return HeadState(tokens)
+        (budget,) = self._budget.run(None, {"alpha": np.array([[keep]], np.float32)})
+        return begun(tokens, budget[0], keep)
 
     def run(self, state: HeadState, start: int, stop: int) -> HeadState:
+        if state.positions is not None:
+            return run_gated(state, start, stop, self.card.depth, self._block, self._gate)
         tokens, scores = state.tokens, state.scores
         for block in self._blocks[start:stop]:
             tokens, scores = block.run(None, {"tokens": tokens})
@@ -58,6 +70,14 @@ class OnnxHead:
         before = self._no_state if state.u is None else state.u[None]
         logits, u = self._exits[index].run(None, {"cls": cls, "u": before})
         return passed_exit(state, logits[0], u[0])
+
+    def _block(self, index: int, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        x, attention = self._blocks[index].run(None, {"tokens": tokens})
+        return x, attention
+
+    def _gate(self, index: int, tokens: np.ndarray) -> np.ndarray:
+        (weights,) = self._gates[index - 1].run(None, {"tokens": tokens})
+        return np.asarray(weights)
 
 
 def _read_card(folder: Path) -> ModelCard:

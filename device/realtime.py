@@ -128,9 +128,9 @@ class RealTimeDevice:
         self, image: np.ndarray, state: HeadState | None, effect: RunBlocks, begun_s: float
     ) -> tuple[HeadState, Reading | None]:
         # Inline: one core's work. The stream's replies cannot be due while the device computes.
-        state = advanced(self._head, image, state, effect.stop)
+        state = advanced(self._head, image, state, effect.stop, effect.keep)
         if self._paced:
-            block_s = self.session.agent.block_s
+            block_s = self.session.agent.times(effect.keep)
             await self.clock.until(begun_s + block_s[effect.stop] - block_s[effect.start])
         exit = self.session.agent.exit_at.get(effect.stop)
         return state, None if exit is None else Reading(state.prediction, state.margin, exit)

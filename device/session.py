@@ -122,7 +122,7 @@ class Session:
         trip = self._trip
         if self._first is not None and trip is not None:
             trip = self._trip = joined(self._first, trip, answer, self._answer_by_s)
-        head_s = self.agent.block_s[answer.cut]
+        head_s = self.agent.times(answer.decision.keep)[answer.cut]
         cost = costs(answer, trip, head_s, self._answer_by_s, self._power)
         self._energy_left_j -= cost.energy_j
         if self._policy.learns:

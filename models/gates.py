@@ -14,7 +14,8 @@ block would drop is not sent. Our choices, where the papers leave them open:
   runs on CLS and the patches that came, as it does without gates, and no byte is spent on the token.
 - alpha = 1 (keep 1) means no gates at all: the plain network, without a budget token.
 - The kept *fraction* is held to alpha, not the mean of m: that loss is also met with every token kept at
-  m = alpha. The count passes its gradient straight through, as if each token counted s_i - theta.
+  m = alpha. The count passes its gradient straight through, as if each token counted the sigmoid of the
+  difference of the two logits: a gate has a gradient on both sides of its threshold.
 - Dropped tokens are masked as keys in training, with the same straight-through gradient, so that the loss
   says what a token would have been worth. For that they go along unseen and unscaled.
 - The reference is the budget token and not the last patch.
@@ -32,7 +33,7 @@ from .pruning import KEPT
 if TYPE_CHECKING:
     from .vit import SplitViT
 
-__all__ = ["Gated", "Gates", "begin_gated", "run_gated", "with_gates"]
+__all__ = ["Gated", "Gates", "begin_gated", "run_gated", "through_block", "through_gate", "with_gates"]
 
 _OPEN, _LOW_THRESHOLD = 5.0, -5.0
 
@@ -48,21 +49,26 @@ class Gates(nn.Module):
         self.b = nn.Parameter(torch.full((depth - 1,), _OPEN))
         self.v = nn.Parameter(torch.zeros(depth - 1, dim))
         self.c = nn.Parameter(torch.full((depth - 1,), _LOW_THRESHOLD))
-        # As large as other tokens are: thresholds can tell alphas apart from the first steps on.
-        nn.init.trunc_normal_(self.low, std=0.5)
-        nn.init.trunc_normal_(self.up, std=0.5)
+        # Larger than what blocks add: alpha can still be read off the token after many blocks.
+        nn.init.normal_(self.low, std=4.0)
+        nn.init.normal_(self.up, std=4.0)
 
     def budget(self, alpha: Tensor) -> Tensor:
         """The budget tokens (B, 1, d) of alpha (B,)."""
         share = alpha[:, None, None]
         return share * self.low + (1 - share) * self.up
 
-    def forward(self, x: Tensor, index: int) -> Tensor:
-        """s - theta (B, k) of the gate in front of block `index` in 1..depth-1, on tokens (B, k+2, d)."""
+    def logits(self, x: Tensor, index: int) -> tuple[Tensor, Tensor]:
+        """Of s (B, k) and of theta (B,) at the gate in front of block `index` in 1..depth-1; x (B, k+2, d)."""
         row = index - 1
-        s = torch.sigmoid(x[:, 1:-1] @ self.w[row] + self.b[row])
-        theta = torch.sigmoid(x[:, -1] @ self.v[row] + self.c[row])
-        return s - theta[:, None]
+        s = (x[:, 1:-1] @ self.w[row][:, None]).squeeze(-1) + self.b[row]
+        theta = (x[:, -1] @ self.v[row][:, None]).squeeze(-1) + self.c[row]
+        return s, theta
+
+    def forward(self, x: Tensor, index: int) -> Tensor:
+        """m = relu(s - theta) (B, k) of the gate in front of block `index`, on tokens (B, k+2, d)."""
+        s, theta = self.logits(x, index)
+        return (s.sigmoid() - theta.sigmoid()[:, None]).relu()
 
 
 class Gated(NamedTuple):
@@ -89,19 +95,27 @@ def begin_gated(network: SplitViT, images: Tensor, alpha: Tensor) -> Gated:
 
 def run_gated(network: SplitViT, at: Gated, start: int, stop: int) -> Gated:
     """Blocks [start, stop), each with the gate behind it; the last block of the network has none."""
-    x, m, keys, fractions = at
     for index in range(start, stop):
-        x, _ = network.run(x, index, index + 1, keys=_with_ends(keys))
-        x = x * _with_ends(m).unsqueeze(-1)
-        if index + 1 == network.card.depth:
-            break
-        excess = network.gates(x, index + 1)
-        weights = excess.relu()
-        keys = keys * ((weights > KEPT).float() + (excess - excess.detach()))
-        m = torch.where(keys > 0.5, weights, torch.ones_like(weights))
-        x = x * _with_ends(m).unsqueeze(-1)
-        fractions = (*fractions, keys.mean(dim=1))
-    return Gated(x, m, keys, fractions)
+        at = through_block(network, at, index)
+        if index + 1 < network.card.depth:
+            at = through_gate(network, at, index + 1)
+    return at
+
+
+def through_block(network: SplitViT, at: Gated, index: int) -> Gated:
+    """Block `index`, before the gate behind it."""
+    x, _ = network.run(at.x, index, index + 1, keys=_with_ends(at.keys))
+    return at._replace(x=x * _with_ends(at.m).unsqueeze(-1))
+
+
+def through_gate(network: SplitViT, at: Gated, index: int) -> Gated:
+    """The gate in front of block `index`."""
+    weights = network.gates(at.x, index)
+    s, theta = network.gates.logits(at.x, index)
+    soft = (s - theta[:, None]).sigmoid()
+    keys = at.keys * ((weights > KEPT).float() + (soft - soft.detach()))
+    m = torch.where(keys > 0.5, weights, torch.ones_like(weights))
+    return Gated(at.x * _with_ends(m).unsqueeze(-1), m, keys, (*at.fractions, keys.mean(dim=1)))
 
 
 def with_gates(network: SplitViT, seed: int) -> SplitViT:

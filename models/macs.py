@@ -5,15 +5,25 @@ backend (it counts two operations for each); additions, norms, activations and s
 
     block(T) = 4 d^2 T  (q, k, v, projection) + 2 T^2 d  (attention) + 2 d h T  (MLP)
 
-T counts the CLS token, d is the dim, h the MLP's width. Fewer MACs are not always less time: Profiles keep
-both.
+T counts the CLS token, d is the dim, h the MLP's width. On a device whose gates act T counts the budget token
+too: block 0 sees all n patches, the blocks behind a gate round(keep n), which is what gates are trained to
+leave. Fewer MACs are not always less time: Profiles keep both.
 """
 
 from __future__ import annotations
 
 from .card import ModelCard
 
-__all__ = ["block_macs", "codec_macs", "embed_macs", "exit_macs", "head_macs", "tail_macs", "total_macs"]
+__all__ = [
+    "block_macs",
+    "codec_macs",
+    "embed_macs",
+    "exit_macs",
+    "gate_macs",
+    "head_macs",
+    "tail_macs",
+    "total_macs",
+]
 
 
 def embed_macs(card: ModelCard) -> int:
@@ -44,17 +54,34 @@ def exit_macs(card: ModelCard) -> int:
     return card.dim * state + 2 * state * state + state * card.class_count
 
 
+def gate_macs(card: ModelCard, patches: int) -> int:
+    """One gate on one sample of which `patches` patches are left."""
+    return (patches + 1) * card.dim
+
+
 def codec_macs(card: ModelCard, tokens: int, dims: int) -> int:
     """The bottleneck map of `tokens` tokens on one side; `dims` 0 stands for all."""
     return tokens * card.dim * (dims or card.dim)
 
 
-def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True) -> int:
-    """The device's work up to `cut` on one sample; nothing at cut 0, where the raw input is sent."""
+def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True, keep: float = 1.0) -> int:
+    """The device's work up to `cut` on one sample; nothing at cut 0, where the raw input is sent.
+
+    keep counts for networks with gates: below 1 these drop patches on the way, and leave round(keep n).
+    """
     if cut == 0:
         return 0
     exits = len(card.exits_within(0, cut)) if exits_evaluated else 0
-    return embed_macs(card) + cut * block_macs(card, card.patch_tokens + 1) + exits * exit_macs(card)
+    n = card.patch_tokens
+    if card.gates and keep < 1.0:
+        left = round(keep * n)
+        blocks = block_macs(card, n + 2) + (cut - 1) * block_macs(card, left + 2)
+        blocks += sum(
+            gate_macs(card, n if block == 1 else left) for block in range(1, min(cut + 1, card.depth))
+        )
+    else:
+        blocks = cut * block_macs(card, n + 1)
+    return embed_macs(card) + blocks + exits * exit_macs(card)
 
 
 def tail_macs(card: ModelCard, cut: int, tokens: int, exits_evaluated: bool = True) -> int:

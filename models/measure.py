@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from ..codec.image import decode_image, encode_image
 from ..codec.nested import Quantised
 from ..codec.requests import build_reply, build_request, read_exit_state
-from ..codec.selection import kept_count
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
 from ..protos import splitpoint_pb2 as pb
@@ -98,44 +97,65 @@ class _Tail:
 
 
 def _answers(
-    tail: _Tail, heads: Heads, data: Dataset, grid: Grid, coder: str, batch: int, bar: Progress
-) -> dict[str, np.ndarray]:
-    """The arrays of a Profile that have a grid axis."""
-    card, samples, points = tail.card, len(data), grid.points()
-    shape = (len(points), samples, len(card.exits))
-    found: dict[str, np.ndarray] = {
-        "tail_prediction": np.broadcast_to(prediction(heads.qbar).T.astype(np.uint16), shape).copy(),
-        "tail_margin": np.broadcast_to(heads.margin.T, shape).copy(),
-        "request_bytes": np.empty(shape[:2], np.int32),
-        "tokens": np.empty(len(points), np.int32),
-    }
-    task = bar.add_task(f"{card.name}: tails", total=len(points))
-    images = [encode_image(image) for image in data.images] if 0 in grid.cuts else []
+    found: dict[str, np.ndarray],
+    chosen: Sequence[tuple[int, tuple[int, float, int, int]]],
+    tail: _Tail,
+    heads: Heads,
+    images: Sequence[pb.Image],
+    coder: str,
+    batch: int,
+    tick: Callable[[], None],
+) -> None:
+    """Fill in the chosen grid points of a Profile's arrays, each given by its place and what it is."""
+    card, samples = tail.card, heads.block_s.shape[0]
     quantised: list[Quantised] = []
     quantised_for: tuple[int, float, int] | None = None
-    for g, (cut, keep, dims, bits) in enumerate(points):
-        found["tokens"][g] = 1 + (kept_count(card.patch_tokens, keep) if cut else card.patch_tokens)
+    for g, (cut, keep, dims, bits) in chosen:
+        found["tail_prediction"][g], found["tail_margin"][g] = prediction(heads.qbar).T, heads.margin.T
         if cut and quantised_for != (cut, keep, dims):
             # Codes are nested: one quantisation serves every width.
             quantised_for = (cut, keep, dims)
+            left = 1.0 if heads.gated else keep
             quantised = [
-                tail.codec.quantised(heads.tokens[cut, s], heads.scores[cut, s], cut, keep, dims)[0]
+                tail.codec.quantised(heads.tokens[cut][s], heads.scores[cut][s], cut, left, dims)[0]
                 for s in range(samples)
             ]
+        counts = [len(q.codes) for q in quantised] if cut else [card.patch_tokens + 1] * samples
+        found["tokens"][g] = counts
         first = len(card.exits_within(0, cut))
-        for start in range(0, samples, batch):
-            part = range(start, min(start + batch, samples))
+        for part in _parts(np.array(counts), batch):
             payloads = [
                 tail.codec.message(quantised[s], cut, bits, _CODERS[coder]) if cut else images[s]
                 for s in part
             ]
             rows = tail.answer(cut, payloads, [heads.exit_state(cut, s) for s in part])
-            here = slice(part.start, part.stop)
-            found["request_bytes"][g, here], predictions, margins = rows
-            found["tail_prediction"][g, here, first:] = predictions
-            found["tail_margin"][g, here, first:] = margins
-        bar.advance(task)
-    return found
+            found["request_bytes"][g, part], predictions, margins = rows
+            found["tail_prediction"][g, part, first:] = predictions
+            found["tail_margin"][g, part, first:] = margins
+        tick()
+
+
+def _parts(counts: np.ndarray, batch: int) -> Iterator[np.ndarray]:
+    """Batches of samples, by index, that have as many tokens."""
+    for count in np.unique(counts):
+        here = np.flatnonzero(counts == count)
+        for start in range(0, len(here), batch):
+            yield here[start : start + batch]
+
+
+def _empty(points: int, samples: int, card: ModelCard, keeps: Sequence[float]) -> dict[str, np.ndarray]:
+    """The arrays of a Profile with an axis of grid points or keeps, not yet filled in."""
+    exits = len(card.exits)
+    shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
+        "tail_prediction": ((points, samples, exits), np.uint16),
+        "tail_margin": ((points, samples, exits), np.float32),
+        "request_bytes": ((points, samples), np.int32),
+        "tokens": ((points, samples), np.int32),
+    }
+    if card.gates:
+        shapes["gated_prediction"] = ((len(keeps), samples, exits), np.uint16)
+        shapes["gated_margin"] = ((len(keeps), samples, exits), np.float32)
+    return {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
 
 
 def measure(
@@ -169,9 +189,30 @@ def measure(
         raise DataError(f"the images are {data.images.shape[1:]}, {card.name} takes {expected}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=not progress) as bar:
-        task = bar.add_task(f"{card.name}: heads", total=len(data))
-        heads = measure_heads(network, card, data, lambda: bar.advance(task))
-        answers = _answers(_Tail(network, card, codec), heads, data, grid, coder, batch, bar)
+        # Gates drop patches on the device, so that its own answers depend on keep; 1 is the plain network.
+        keeps = tuple(dict.fromkeys((1.0, *grid.keeps))) if card.gates else (1.0,)
+        task = bar.add_task(f"{card.name}: heads", total=len(data) * len(keeps))
+        images = [encode_image(image) for image in data.images] if 0 in grid.cuts else []
+        points = list(enumerate(grid.points()))
+        found = _empty(len(points), len(data), card, grid.keeps)
+        tails = bar.add_task(f"{card.name}: tails", total=len(points))
+        for keep in keeps:
+            heads = measure_heads(network, card, data, lambda: bar.advance(task), keep)
+            if keep == 1.0:
+                plain = {
+                    "head_prediction": prediction(heads.qbar).T.astype(np.uint16),
+                    "head_margin": heads.margin.T.copy(),
+                    "block_time_s": np.median(heads.block_s, axis=0),
+                    "exit_time_s": np.median(heads.exit_s, axis=0),
+                }
+            chosen = [point for point in points if not card.gates or point[1][1] == keep]
+            tail = _Tail(network, card, codec)
+            _answers(found, chosen, tail, heads, images, coder, batch, lambda: bar.advance(tails))
+            if card.gates and keep in grid.keeps:
+                place = grid.keeps.index(keep)
+                found["gated_prediction"][place] = prediction(heads.qbar).T
+                found["gated_margin"][place] = heads.margin.T
+            del heads  # with all tokens of all samples: not twice in memory
     reply = build_reply(request_id=1, prediction=0, margin=0.0, exit=0, server_s=0.0, load=0.0)
     return Profile(
         card=card,
@@ -181,12 +222,9 @@ def measure(
         grid=grid,
         labels=data.labels,
         images_id=images_id(data),
-        head_prediction=prediction(heads.qbar).T.astype(np.uint16),
-        head_margin=heads.margin.T.copy(),
         reply_bytes=reply.ByteSize(),
-        block_time_s=np.median(heads.block_s, axis=0),
-        exit_time_s=np.median(heads.exit_s, axis=0),
-        **answers,
+        **plain,
+        **found,
     )
 
 

@@ -42,11 +42,13 @@ class Profile:
     images_id        hash of the images and labels that were measured
     coder            "packed" or "ans": the coder of the requests
     tables_crc       of the entropy coder's tables that were used, 0 where planes are packed
-    head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed, batch 1
+    head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed or dropped, batch 1
+    gated_prediction uint16 (K, S, E), gated_margin float32 (K, S, E): the head's at each of the grid's keeps, for
+                     a network whose gates drop patches on the device; None for others. Read them by `head`
     tail_prediction  uint16 (G, S, E), tail_margin float32 (G, S, E): the server's; where an exit lies at or
                      before the cut, the head's
     request_bytes    int32 (G, S), the serialised InferRequest
-    tokens           int32 (G,), tokens that the server gets, CLS included
+    tokens           int32 (G, S), tokens that the server gets, CLS included
     reply_bytes      the serialised InferReply, without a link report
     block_time_s     float64 (depth + 1,): measured seconds of embedding, then of each block, batch 1
     exit_time_s      float64 (E,): measured seconds of each exit, batch 1
@@ -68,6 +70,8 @@ class Profile:
     block_time_s: NDArray[np.float64]
     exit_time_s: NDArray[np.float64]
     tables_crc: int = 0
+    gated_prediction: NDArray[np.uint16] | None = None
+    gated_margin: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -119,6 +123,19 @@ class Profile:
             f"(split {cut}, keep {keep:g}, dims {dims}, bits {bits}) is not on the profile's grid"
         )
 
+    def head(self, keep: float = 1.0) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
+        """Predictions and margins (S, E) of the exits on the device, for a Decision with this keep.
+
+        It matters to networks with gates only. GridError for a keep that was not measured.
+        """
+        if self.gated_prediction is None or self.gated_margin is None or keep == 1.0:
+            return self.head_prediction, self.head_margin
+        if keep not in self.keeps:
+            listed = ", ".join(f"{x:g}" for x in self.keeps)
+            raise GridError(f"keep {keep:g} is not on the profile's grid: {listed}")
+        place = self.keeps.index(keep)
+        return self.gated_prediction[place], self.gated_margin[place]
+
     def require(self, split_name: SplitName, coder: str | None = None) -> None:
         """Raise UsageError unless this Profile is of that split, and was measured with that coder."""
         if self.split_name != split_name:
@@ -155,6 +172,12 @@ class Profile:
         repeated = self._repeated()
         # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
         small = np.uint8 if self.card.class_count <= 256 else np.uint16
+        gated: dict[str, Any] = {}
+        if self.gated_prediction is not None and self.gated_margin is not None:
+            gated = {
+                "gated_prediction": self.gated_prediction.astype(small),
+                "gated_margin": self.gated_margin,
+            }
         try:
             with partial.open("wb") as file:
                 np.savez_compressed(
@@ -169,6 +192,7 @@ class Profile:
                     tokens=self.tokens,
                     block_time_s=self.block_time_s,
                     exit_time_s=self.exit_time_s,
+                    **gated,
                 )
             os.replace(partial, path)
         except OSError as error:
@@ -190,9 +214,11 @@ class Profile:
                 )
             card = ModelCard.model_validate(meta["card"])
             grid = Grid(**{name: tuple(values) for name, values in meta["grid"].items()})
-            head_prediction = arrays["head_prediction"].astype(np.uint16)
             head_margin = arrays["head_margin"]
             shape = (len(grid.points()), *head_margin.shape)
+            # One number a grid point where the network has no gates: all samples send as many.
+            tokens = arrays["tokens"].reshape(shape[0], -1)
+            gated = arrays.get("gated_prediction")
             profile = cls(
                 card=card,
                 split_name=meta["split_name"],
@@ -201,19 +227,24 @@ class Profile:
                 grid=grid,
                 labels=arrays["labels"].astype(np.int64),
                 images_id=meta["images_id"],
-                head_prediction=head_prediction,
+                head_prediction=arrays["head_prediction"].astype(np.uint16),
                 head_margin=head_margin,
                 tail_prediction=arrays["tail_prediction"].astype(np.uint16),
-                tail_margin=np.broadcast_to(head_margin, shape).copy(),
+                tail_margin=np.empty(shape, np.float32),
                 request_bytes=arrays["request_bytes"],
-                tokens=arrays["tokens"],
+                tokens=np.broadcast_to(tokens, shape[:2]).copy(),
                 reply_bytes=int(meta["reply_bytes"]),
                 block_time_s=arrays["block_time_s"],
                 exit_time_s=arrays["exit_time_s"],
+                gated_prediction=None if gated is None else gated.astype(np.uint16),
+                gated_margin=arrays.get("gated_margin"),
             )
-            repeated = np.broadcast_to(profile._repeated(), shape)
-            profile.tail_margin[~repeated] = arrays["tail_margin"]
-            np.copyto(profile.tail_prediction, head_prediction[None], where=repeated)
+            repeated = profile._repeated()
+            profile.tail_margin[~np.broadcast_to(repeated, shape)] = arrays["tail_margin"]
+            for place, (_, keep, *_) in enumerate(grid.points()):
+                prediction, margin = profile.head(keep)
+                np.copyto(profile.tail_prediction[place], prediction, where=repeated[place])
+                np.copyto(profile.tail_margin[place], margin, where=repeated[place])
         except OSError as error:
             raise DataError(f"cannot read the profile {path}: {error.strerror or error}") from error
         except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:

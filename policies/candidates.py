@@ -19,12 +19,14 @@ __all__ = ["best_somewhere", "grid_decisions"]
 def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[Decision]:
     """Every Decision on the Profile's grid, times the given exit margins.
 
-    Cut 0 has no compression to choose, all local neither.
+    Cut 0 has no compression to choose; all local neither, but for how much gates keep on the device.
     """
     depth = profile.card.depth
     decisions = []
     for margin in exit_margins:
         decisions += [Decision(0, exit_margin=margin), Decision(depth, exit_margin=margin)]
+        if profile.card.gates:
+            decisions += [Decision(depth, keep, exit_margin=margin) for keep in profile.keeps if keep != 1.0]
         decisions += [
             Decision(cut, keep, dims, bits, exit_margin=margin)
             for cut, keep, dims, bits in product(

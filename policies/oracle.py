@@ -95,12 +95,13 @@ class Oracle:
     ) -> _Case:
         d = self._tables.deployment
         last_s = observation.time_left_s - d.slack_s
-        head_s = d.block_s[way.cut]
+        block_s = self._tables.times(way.decision.keep)
+        head_s = block_s[way.cut]
         if way.cut > self._tables.first_exit and head_s > last_s:
             return self._stopped(way, sample, last_s)
         if way.local:
             return _Case(way.correct, head_s, d.power.cpu_w * head_s, 0.0)
-        reserve_s = max(0.0, d.block_s[self._tables.first_exit] - head_s)
+        reserve_s = max(0.0, block_s[self._tables.first_exit] - head_s)
         answer_by_s = last_s - reserve_s
         if not observation.link_up or head_s + d.overhead_s >= answer_by_s:
             return self._fallback(way, head_s, 0.0)
@@ -124,18 +125,20 @@ class Oracle:
     def _fallback(self, way: Way, until_s: float, tried_s: float) -> _Case:
         """No reply: the best exit so far answers, after running to the first one if need be."""
         d = self._tables.deployment
-        head_s = d.block_s[max(way.cut, self._tables.first_exit)]
-        reserve_s = head_s - d.block_s[way.cut]
+        block_s = self._tables.times(way.decision.keep)
+        head_s = block_s[max(way.cut, self._tables.first_exit)]
+        reserve_s = head_s - block_s[way.cut]
         energy = energy_j(d.power, head_s, tried_s, 0.0, 0.0)
         return _Case(way.fallback_correct, until_s + reserve_s, energy, tried_s)
 
     def _stopped(self, way: Way, sample: int, last_s: float) -> _Case:
         """The deadline stops the device on its way to the cut: the last exit that it reached answers."""
-        d = self._tables.deployment
-        reached = [cut for cut in self._tables.exits if cut <= way.cut and d.block_s[cut] <= last_s]
+        block_s = self._tables.times(way.decision.keep)
+        reached = [cut for cut in self._tables.exits if cut <= way.cut and block_s[cut] <= last_s]
         cut = reached[-1] if reached else self._tables.first_exit
-        correct = self._tables.head_correct(sample, self._tables.exits.index(cut))
-        return _Case(correct, d.block_s[cut], d.power.cpu_w * d.block_s[cut], 0.0)
+        correct = self._tables.head_correct(sample, self._tables.exits.index(cut), way.decision.keep)
+        power = self._tables.deployment.power
+        return _Case(correct, block_s[cut], power.cpu_w * block_s[cut], 0.0)
 
 
 def _peek(medium: Medium, now_s: float, link: Link, nbytes: int, key: int) -> tuple[float, float] | None:

@@ -13,6 +13,7 @@ from .decision import Decision
 from .deployment import Deployment
 from .outcomes import walk
 from .predicted import server_seconds
+from .service_time import times_at_keep
 
 __all__ = ["OracleTables", "Way"]
 
@@ -64,6 +65,7 @@ class OracleTables:
         self._tokens = np.stack([w.tokens for w in walks]).astype(np.int16)
         self._fallback = np.stack([w.fallback for w in walks]).astype(np.int16)
         self._ways: dict[int, list[Way]] = {}
+        self._times: dict[float, tuple[float, ...]] = {}
 
     def ways(self, sample: int) -> list[Way]:
         """The ways worth looking at: of those that differ in bytes only, the smallest."""
@@ -72,17 +74,23 @@ class OracleTables:
             found = self._ways[sample] = self._find(sample)
         return found
 
-    def head_correct(self, sample: int, exit: int) -> float:
+    def head_correct(self, sample: int, exit: int, keep: float) -> float:
         """How likely the device's exit is right."""
-        return self._correct(sample, int(self._profile.head_prediction[sample, exit]))
+        return self._correct(sample, int(self._profile.head(keep)[0][sample, exit]))
+
+    def times(self, keep: float) -> tuple[float, ...]:
+        """Seconds to every cut on the device at this keep."""
+        if keep not in self._times:
+            self._times[keep] = times_at_keep(self._profile.card, self.deployment.block_s, keep)
+        return self._times[keep]
 
     def _find(self, sample: int) -> list[Way]:
         columns = (self._local, self._cut, self._exit, self._prediction, self._nbytes, self._tokens)
         rows = zip(*(column[:, sample].tolist() for column in columns), strict=True)
-        smallest: dict[tuple[bool, int, int, int], tuple[int, int, int]] = {}
+        smallest: dict[tuple[bool, int, int, int], tuple[int, float, int, int]] = {}
         for index, (local, cut, exit, prediction, nbytes, tokens) in enumerate(rows):
             key = bool(local), cut, exit, prediction
-            row = nbytes, tokens, index
+            row = nbytes, self.times(self._candidates[index].keep)[cut], tokens, index
             if key not in smallest or row < smallest[key]:
                 smallest[key] = row
         card, pace = self._profile.card, self.deployment.server
@@ -96,7 +104,7 @@ class OracleTables:
                 self._correct(sample, prediction),
                 self._correct(sample, int(self._fallback[index, sample])),
             )
-            for (local, cut, exit, prediction), (nbytes, tokens, index) in smallest.items()
+            for (local, cut, exit, prediction), (nbytes, _, tokens, index) in smallest.items()
         ]
 
     def _correct(self, sample: int, prediction: int) -> float:

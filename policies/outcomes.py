@@ -52,8 +52,14 @@ class HeadWalk(NamedTuple):
     local: np.ndarray
 
 
-def walk_head(profile: Profile, split: int, exit_margin: float, offload_slope: float) -> HeadWalk:
-    """The device's exits, in order, on all samples: answer, send, or go on, to `split` at most."""
+def walk_head(
+    profile: Profile, split: int, exit_margin: float, offload_slope: float, keep: float = 1.0
+) -> HeadWalk:
+    """The device's exits, in order, on all samples: answer, send, or go on, to `split` at most.
+
+    keep matters to networks with gates, whose exits on the device see what is left.
+    """
+    _, margins = profile.head(keep)
     card = profile.card
     cut = np.full(len(profile), split)
     local = np.zeros(len(profile), bool)
@@ -63,7 +69,7 @@ def walk_head(profile: Profile, split: int, exit_margin: float, offload_slope: f
         if after > split:
             break
         # Margins are stored as float32; thresholds are compared with in full.
-        margin = profile.head_margin[:, index].astype(float)
+        margin = margins[:, index].astype(float)
         answers = open_ & (exits(margin, exit_margin) | (after == card.depth))
         local |= answers
         cut[answers] = after
@@ -88,12 +94,15 @@ def walk(profile: Profile, decision: Decision) -> Outcomes:
     """Follow `decision` for all samples, link up and no deadline in the way. GridError off the grid."""
     card = profile.card
     samples = np.arange(len(profile))
-    cut, local = walk_head(profile, decision.split, decision.exit_margin, decision.offload_slope)
+    cut, local = walk_head(
+        profile, decision.split, decision.exit_margin, decision.offload_slope, decision.keep
+    )
+    head_prediction, head_margin = profile.head(decision.keep)
     # Exits passed on the device; the last of them is the one that answers there, or the best so far.
     passed = np.searchsorted(card.exits, cut, side="right") - 1
     exit = np.where(local, passed, -1)
-    prediction = profile.head_prediction[samples, np.maximum(exit, 0)].astype(np.int64)
-    margin = profile.head_margin[samples, np.maximum(exit, 0)].astype(float)
+    prediction = head_prediction[samples, np.maximum(exit, 0)].astype(np.int64)
+    margin = head_margin[samples, np.maximum(exit, 0)].astype(float)
     nbytes, tokens = np.zeros(len(samples), int), np.zeros(len(samples), int)
     for place in np.unique(cut[~local]).tolist():
         here = samples[~local & (cut == place)]
@@ -103,7 +112,7 @@ def walk(profile: Profile, decision: Decision) -> Outcomes:
         prediction[here] = profile.tail_prediction[config][here, found]
         margin[here] = margins[np.arange(len(here)), found]
         nbytes[here] = profile.request_bytes[config][here]
-        tokens[here] = profile.tokens[config]
-    fallback = profile.head_prediction[samples, np.maximum(passed, 0)].astype(np.int64)
+        tokens[here] = profile.tokens[config][here]
+    fallback = head_prediction[samples, np.maximum(passed, 0)].astype(np.int64)
     fallback_cut = np.maximum(cut, card.exits[0])
     return Outcomes(local, cut, exit, prediction, margin, nbytes, tokens, fallback, fallback_cut)

@@ -20,7 +20,7 @@ from .decision import Decision
 from .deployment import Deployment
 from .outcomes import walk
 from .rules import energy_j, utility
-from .service_time import Pace, segment_time, segments
+from .service_time import Pace, segment_time, segments, times_at_keep
 
 __all__ = ["PredictedUtility", "Prediction", "server_seconds"]
 
@@ -138,7 +138,7 @@ def _case(
 def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.ndarray:
     """One row for each way that samples take, float64 (ways, 10), columns as in PredictedUtility."""
     card = profile.card
-    block_s = np.array(deployment.block_s)
+    block_s = np.array(times_at_keep(card, deployment.block_s, decision.keep))
     outcomes = walk(profile, decision)
     correct = outcomes.prediction == profile.labels
     fallback = outcomes.fallback == profile.labels
@@ -159,7 +159,7 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
                 block_s[cut],
                 8.0 * wire_bytes(round(nbytes)) if sent else 0.0,
                 8.0 * wire_bytes(profile.reply_bytes) if sent else 0.0,
-                server_seconds(card, cut, exit, int(outcomes.tokens[here][0]), deployment.server)
+                _mean_server_seconds(card, cut, exit, outcomes.tokens[here], deployment.server)
                 if sent
                 else 0.0,
                 fallback[here].mean(),
@@ -168,6 +168,12 @@ def _rows(profile: Profile, decision: Decision, deployment: Deployment) -> np.nd
             )
         )
     return np.array(rows)
+
+
+def _mean_server_seconds(card: ModelCard, cut: int, exit: int, tokens: np.ndarray, pace: Pace) -> float:
+    counts, samples = np.unique(tokens, return_counts=True)
+    seconds = [server_seconds(card, cut, exit, int(count), pace) for count in counts]
+    return float(np.average(seconds, weights=samples))
 
 
 def server_seconds(card: ModelCard, cut: int, exit: int, tokens: int, pace: Pace) -> float:

@@ -12,12 +12,25 @@ from typing import NamedTuple
 from ..models.card import ModelCard
 from ..models.macs import block_macs, embed_macs, exit_macs, head_macs
 
-__all__ = ["Pace", "Segment", "block_times", "next_exit", "segment_time", "segments"]
+__all__ = ["Pace", "Segment", "block_times", "next_exit", "segment_time", "segments", "times_at_keep"]
 
 
 def block_times(card: ModelCard, macs_per_s: float) -> tuple[float, ...]:
     """Seconds on a device from the input to every cut, the exits on the way included; (depth + 1,), the first 0."""
     return (0.0, *(head_macs(card, cut) / macs_per_s for cut in range(1, card.depth + 1)))
+
+
+def times_at_keep(card: ModelCard, block_s: tuple[float, ...], keep: float) -> tuple[float, ...]:
+    """Such times at another keep: gates leave the device less to do, and time goes as the work.
+
+    The same for networks without gates, which choose only when they send.
+    """
+    if keep == 1.0 or not card.gates:
+        return block_s
+    return tuple(
+        seconds * head_macs(card, cut, keep=keep) / max(1, head_macs(card, cut))
+        for cut, seconds in enumerate(block_s)
+    )
 
 
 class Segment(NamedTuple):

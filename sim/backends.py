@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple, Protocol
 
+import numpy as np
+
 from ..channel.link import Link
 from ..codec.refinement import REFINABLE_BYTES, refinement_bytes
 from ..device.effects import Reading, Reply
@@ -31,8 +33,8 @@ class Backend(Protocol):
 
     reply_bytes: int
 
-    def reading(self, sample: int, exit: int) -> Reading:
-        """What the device's exit says of this sample."""
+    def reading(self, sample: int, exit: int, keep: float) -> Reading:
+        """What the device's exit says of this sample; keep is the Decision's, for networks with gates."""
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         """The request that the device would send from this cut."""
@@ -56,20 +58,20 @@ class ProfileBackend:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.reply_bytes = profile.reply_bytes
-        self._head = [
-            [Reading(p, m, e) for e, (p, m) in enumerate(zip(predictions, margins, strict=True))]
-            for predictions, margins in zip(
-                profile.head_prediction.tolist(), profile.head_margin.tolist(), strict=True
-            )
-        ]
+        self._heads: dict[float, list[list[Reading]]] = {}
         self._configs: dict[tuple[int, float, int, int], _Config] = {}
         self._further: dict[tuple[int, int, int], int] = {}
         self._first_exit_after = [
             sum(exit <= cut for exit in profile.card.exits) for cut in range(profile.card.depth + 1)
         ]
 
-    def reading(self, sample: int, exit: int) -> Reading:
-        return self._head[sample][exit]
+    def reading(self, sample: int, exit: int, keep: float) -> Reading:
+        if not self._profile.card.gates:
+            keep = 1.0
+        head = self._heads.get(keep)
+        if head is None:
+            head = self._heads[keep] = _readings(*self._profile.head(keep))
+        return head[sample][exit]
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         key = (cut, decision.keep, decision.dims, decision.bits)
@@ -79,14 +81,14 @@ class ProfileBackend:
         nbytes = config.nbytes[sample]
         if decision.refine_bits and cut:
             nbytes += REFINABLE_BYTES
-        return Upload(nbytes, config.tokens, (config, sample))
+        return Upload(nbytes, config.tokens[sample], (config, sample))
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
         key = (cut, decision.keep, decision.dims, decision.refine_bits)
         config = self._configs.get(key)
         if config is None:
             config = self._configs[key] = _config(self._profile, *key)
-        tokens = config.tokens
+        tokens = config.tokens[sample]
         return Upload(self._further_bytes(tokens, decision), tokens, (config, sample))
 
     def _further_bytes(self, tokens: int, decision: Decision) -> int:
@@ -130,16 +132,21 @@ class _Config(NamedTuple):
     """One grid point's rows as plain lists: the engines' hot path is per request."""
 
     nbytes: list[int]
-    tokens: int
+    tokens: list[int]
     predictions: list[list[int]]
     margins: list[list[float]]
+
+
+def _readings(predictions: np.ndarray, margins: np.ndarray) -> list[list[Reading]]:
+    rows = zip(predictions.tolist(), margins.tolist(), strict=True)
+    return [[Reading(p, m, e) for e, (p, m) in enumerate(zip(*row, strict=True))] for row in rows]
 
 
 def _config(profile: Profile, cut: int, keep: float, dims: int, bits: int) -> _Config:
     index = profile.config(cut, keep, dims, bits)
     return _Config(
         profile.request_bytes[index].tolist(),
-        int(profile.tokens[index]),
+        profile.tokens[index].tolist(),
         profile.tail_prediction[index].tolist(),
         profile.tail_margin[index].tolist(),
     )

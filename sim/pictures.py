@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..codec.selection import kept_tokens
-from ..device.head import advanced, load_head
+from ..device.head import Head, advanced, load_head
 from .inputs import load_inputs
 from .records import Table
 from .report_patches import KeptPatches
@@ -24,20 +26,26 @@ def kept_patches(setup: Setup, tables: dict[str, Table]) -> list[KeptPatches]:
     samples = next(iter(tables.values()))["sample"][:_PICTURES].tolist() if tables else []
     for sample in samples:
         final = advanced(head, data.images[sample], None, setup.card.depth)
-        state = advanced(head, data.images[sample], None, cut)
-        if state.scores is None:
-            continue
         pictures.append(
             KeptPatches(
                 data.images[sample],
                 int(data.labels[sample]),
                 final.prediction,
                 setup.card.classes,
-                {keep: kept_tokens(state.scores, keep) for keep in _KEEPS},
+                {keep: _kept(head, data.images[sample], cut, keep) for keep in _KEEPS},
                 f"sample {sample}, cut after block {cut}",
             )
         )
     return pictures
+
+
+def _kept(head: Head, image: np.ndarray, cut: int, keep: float) -> np.ndarray:
+    """Positions of the patches that are sent from the cut: what gates have left, or else the best-scored."""
+    state = advanced(head, image, None, cut, keep)
+    if state.positions is not None:
+        return state.positions
+    assert state.scores is not None
+    return kept_tokens(state.scores, keep)
 
 
 def _usual_cut(setup: Setup, tables: dict[str, Table]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
@@ -20,8 +20,7 @@ from ..policies.deployment import Deployment
 from ..policies.guard import GuardedPolicy
 from ..policies.inputs import hardest_first, input_samples
 from ..policies.oracle import Sight
-from ..policies.service_time import Pace, block_times
-from ..seeding import generator
+from ..policies.service_time import Pace, block_times, times_at_keep
 from .make_policies import PolicyMaker
 from .policy_config import CustomPolicy, PolicyConfig, StaticPolicy
 from .scenario import Scenario
@@ -103,15 +102,15 @@ class Setup:
 
     def inputs(self, samples: int) -> list[list[int]]:
         """For every device the index of the sample behind each of its requests."""
-        return [
-            input_samples(self.scenario.seed, device, arrivals, samples, share, order)
-            for device, arrivals in enumerate(self.arrivals())
         share = self.scenario.data.hard_share
         if share and samples != len(self.lookup):
             raise DataError(
                 f"data.hard_share needs a profile of the {samples} inputs, not of {len(self.lookup)}"
             )
         order = hardest_first(self.lookup) if share else None
+        return [
+            input_samples(self.scenario.seed, device, arrivals, samples, share, order)
+            for device, arrivals in enumerate(self.arrivals())
         ]
 
     def arrivals(self) -> list[list[float]]:
@@ -142,7 +141,12 @@ class Setup:
         )
         guarded.reset(scenario.seed)
         return Session(
-            Agent(self.card.exits, self.block_s(device), group.slack_s),
+            Agent(
+                self.card.exits,
+                self.block_s(device),
+                group.slack_s,
+                partial(times_at_keep, self.card, self.block_s(device)),
+            ),
             guarded,
             group.power.power(),
             deadline_s=scenario.deadline_s,

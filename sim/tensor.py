@@ -38,15 +38,15 @@ class TensorBackend:
         self._tail = TorchTail(network, card)
         self._card = card
         self.reply_bytes = self._encoder.reply_bytes
-        self._sample = -1
+        self._at = -1, 1.0
         self._state: HeadState
 
-    def reading(self, sample: int, exit: int) -> Reading:
-        state = self._reach(sample, self._card.exits[exit])
+    def reading(self, sample: int, exit: int, keep: float) -> Reading:
+        state = self._reach(sample, self._card.exits[exit], keep)
         return Reading(state.prediction, state.margin, exit)
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
-        state = self._reach(sample, cut) if cut else None
+        state = self._reach(sample, cut, decision.keep) if cut else None
         request, _ = self._encoder.request(
             self._images[sample], state, decision, request_id=1, deadline_s=1.0
         )
@@ -56,7 +56,7 @@ class TensorBackend:
         return Upload(request.ByteSize(), checked.group[1], checked.sample)
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
-        state = self._reach(sample, cut)
+        state = self._reach(sample, cut, decision.keep)
         first, _ = self._encoder.request(self._images[sample], state, decision, request_id=1, deadline_s=1.0)
         request = self._encoder.refinement(state, decision, request_id=1, session=1)
         # What was sent before is the same again: the head runs at batch 1, and codes are nested.
@@ -68,7 +68,7 @@ class TensorBackend:
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         request, _ = self._encoder.request(
             self._images[sample],
-            self._reach(sample, cut),
+            self._reach(sample, cut, decision.keep),
             decision,
             request_id=1,
             deadline_s=1.0,
@@ -89,9 +89,10 @@ class TensorBackend:
             replies.update((row, Reply(*answer)) for row, answer in progress.answers)
         return [replies[row] for row in range(len(uploads))]
 
-    def _reach(self, sample: int, blocks: int) -> HeadState:
+    def _reach(self, sample: int, blocks: int, keep: float) -> HeadState:
         """The device's state after `blocks` blocks, exits on the way read; goes on from where it stood."""
-        fresh = sample != self._sample or self._state.blocks > blocks
-        self._state = advanced(self._head, self._images[sample], None if fresh else self._state, blocks)
-        self._sample = sample
+        at = sample, keep if self._card.gates else 1.0
+        fresh = at != self._at or self._state.blocks > blocks
+        self._state = advanced(self._head, self._images[sample], None if fresh else self._state, blocks, keep)
+        self._at = at
         return self._state

@@ -107,15 +107,16 @@ class VirtualRun:
         generator = device.generator
         assert generator is not None
         agent = device.session.agent
-        block_s, exit_at = agent.block_s, agent.exit_at
+        exit_at = agent.exit_at
         sample = device.samples[device.next - 1]
         try:
             effect = generator.send(result)
             while type(effect) is RunBlocks:
-                start, stop = effect
+                start, stop, keep = effect
+                block_s = agent.times(keep)
                 at_s += block_s[stop] - block_s[start]
                 exit = exit_at.get(stop)
-                found = None if exit is None else self._backend.reading(sample, exit)
+                found = None if exit is None else self._backend.reading(sample, exit, keep)
                 effect = generator.send((at_s, found))
         except StopIteration as stopped:
             finished = device.session.finish(stopped.value)

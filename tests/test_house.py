@@ -35,6 +35,7 @@ WITH_TORCH = {
     "models/deit.py",
     "models/evaluate.py",
     "models/gate_losses.py",
+    "models/gate_start.py",
     "models/gates.py",
     "models/losses.py",
     "models/measure.py",
@@ -45,13 +46,15 @@ WITH_TORCH = {
     "models/train_config.py",
     "models/vit.py",
     "models/finetune.py",
+    "sim/rl_train.py",
+    "sim/rl_warm_start.py",
     "device/torch_head.py",
     "device/export.py",
     "device/onnx_graphs.py",
     "server/tail.py",
 }
 BOARD = [
-    "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "models.profile",
+    "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "policies.trained", "policies.lyapunov", "models.profile",
     "device.agent", "device.session", "device.realtime", "device.onnx_head", "device.encoder", "protos.client", "cli",
 ]  # fmt: skip
 

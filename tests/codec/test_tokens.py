@@ -159,7 +159,7 @@ def test_encoding_65_tokens_of_96_dims_takes_well_under_a_millisecond():
 @pytest.mark.parametrize(
     ("field", "change"),
     [
-        ("tokens", {"tokens": np.zeros((1, DIM), np.float32)}),
+        ("tokens", {"tokens": np.zeros((0, DIM), np.float32)}),
         ("tokens", {"tokens": np.zeros((PATCHES + 1, DIM + 1), np.float32)}),
         ("tokens", {"tokens": np.full((PATCHES + 1, DIM), np.nan, np.float32)}),
         ("scores", {"scores": np.zeros(PATCHES - 1, np.float32)}),

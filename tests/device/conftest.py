@@ -55,8 +55,24 @@ def save_random(path: Path, card: ModelCard, seed: int) -> Path:
         if isinstance(module, torch.nn.BatchNorm2d):
             module.running_mean.normal_(0.0, 0.3)
             module.running_var.uniform_(0.5, 2.0)
+    if card.gates:
+        choose(network)
     save_network(path, network, card, {})
     return path
+
+
+def choose(network: Any) -> None:
+    """Gates of a network with random weights that drop some patches, the fewer the higher alpha is."""
+    import torch
+
+    gates = network.gates
+    with torch.no_grad():
+        gates.w.normal_(0.0, 0.15)
+        gates.b.fill_(0.5)
+        gates.v.normal_(0.0, 0.15)
+        gates.low.normal_(0.0, 0.5)
+        gates.up.normal_(0.0, 0.5)
+        gates.c.fill_(-0.5)
 
 
 @dataclass(frozen=True)

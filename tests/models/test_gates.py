@@ -31,6 +31,8 @@ def _selective(seed: int) -> SplitViT:
         gates.w.normal_(0.0, 0.15)
         gates.b.fill_(0.5)
         gates.v.normal_(0.0, 0.15)
+        gates.low.normal_(0.0, 0.5)
+        gates.up.normal_(0.0, 0.5)
         gates.c.fill_(-0.5)
     return network
 
@@ -42,7 +44,7 @@ def _alone(network: SplitViT, image: torch.Tensor, alpha: float, stop: int) -> P
         return x[0].numpy(), scores[0].numpy()
 
     def gate(index: int, tokens: np.ndarray) -> np.ndarray:
-        return network.gates(torch.from_numpy(tokens)[None], index)[0].relu().numpy()
+        return network.gates(torch.from_numpy(tokens)[None], index)[0].numpy()
 
     tokens = network.embed(image[None])[0].numpy()
     budget = network.gates.budget(torch.tensor([alpha]))[0, 0].numpy()

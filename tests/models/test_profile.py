@@ -121,9 +121,9 @@ def test_exits_before_the_cut_repeat_the_head(profile: Profile) -> None:
 
 
 def test_tokens_and_bytes_follow_the_grid(profile: Profile) -> None:
-    assert profile.tokens[profile.config(0)] == 25
-    assert profile.tokens[profile.config(1, 1.0, 16, 8)] == 25
-    assert profile.tokens[profile.config(1, 0.25, 16, 8)] == 7
+    assert (profile.tokens[profile.config(0)] == 25).all()
+    assert (profile.tokens[profile.config(1, 1.0, 16, 8)] == 25).all()
+    assert (profile.tokens[profile.config(1, 0.25, 16, 8)] == 7).all()
     sizes = [
         profile.request_bytes[profile.config(2, *rest)] for rest in ((1.0, 0, 8), (0.25, 16, 8), (0.25, 5, 3))
     ]
