@@ -49,7 +49,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--equal-epochs", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="start no run after this time")
     for name, value in (
-        ("images", 640), ("evaluation", 4000), ("batch", 32), ("patch", 8), ("dim", 48), ("depth", 4), ("heads", 3),
+        ("images", 320), ("evaluation", 2000), ("batch", 32), ("patch", 8), ("dim", 48), ("depth", 4), ("heads", 3),
         ("cut", 2), ("start-images", 6000), ("start-epochs", 8),
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)

@@ -56,6 +56,11 @@ class Setting:
     start_images: int
     start_epochs: int
 
+    @property
+    def kept_from_start(self) -> int:
+        """Images that the start does not see; one number for all small tasks, so that they share a start."""
+        return max(self.images, 640)
+
     def card(self) -> ModelCard:
         return ModelCard(
             name="cifar10-first-five", image_size=(32, 32), channels=3, classes=CLASSES,
@@ -76,6 +81,7 @@ class Start:
         with np.load(path, allow_pickle=False) as file:
             self._arrays = dict(file)
         shape = (setting.patch, setting.dim, setting.depth, setting.start_images, setting.start_epochs)
+        shape += (setting.kept_from_start,)
         self.model = folder / f"start-{'-'.join(map(str, shape))}.safetensors"
         if not self.model.exists():
             self._train()
@@ -86,8 +92,8 @@ class Start:
         test = load_data("cifar10", "evaluation", data_dir=data_dir)
         order = generator(0, "adc-benchmark-images").permutation(len(train))
         task = order[: setting.images]
-        # The start's images are none of the task's, so that neither half has seen them.
-        rest = order[setting.images :]
+        # The start's images are none of the task's.
+        rest = order[setting.kept_from_start :]
         first = rest[train.labels[rest] < FIRST][: setting.start_images or None]
         shown = generator(0, "adc-benchmark-test").permutation(len(test))[: setting.evaluation or None]
         return {

@@ -30,7 +30,7 @@ class HalfOptimizer:
         shrunk = [p for p in self._parameters if p.ndim > 1]
         rest = [p for p in self._parameters if p.ndim <= 1]
         groups = [{"params": shrunk, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
-        self._adamw = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98))
+        self._adamw = torch.optim.AdamW(groups, lr=peak, betas=(0.9, 0.98), fused=True)
 
     def take(self, step: int) -> None:
         """Clip this half's gradient to norm 1, apply it as step number `step` (from 0), and forget it."""
