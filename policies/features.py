@@ -90,7 +90,7 @@ def feature_rows(
     rate_bps: NDArray[np.float64],
     rate_sigma_db: NDArray[np.float64],
     round_trip_s: NDArray[np.float64],
-    device_queue: NDArray[np.int64],
+    device_queue: NDArray[np.float64],
     server_load: NDArray[np.float64],
     energy_j: NDArray[np.float64],
     time_left_s: NDArray[np.float64],

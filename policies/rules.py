@@ -71,9 +71,9 @@ def tried_s(sent_s: Number, answer_by_s: Number, closed_s: Number) -> Number:
 
     From the sending to `answer_by_s`, or to `closed_s`, when the link was found to be down.
     """
-    if isinstance(sent_s, np.ndarray):
-        return np.maximum(0.0, np.minimum(answer_by_s, closed_s) - sent_s)
-    return max(0.0, min(answer_by_s, closed_s) - sent_s)
+    end_s = np.minimum(answer_by_s, closed_s) if isinstance(closed_s, np.ndarray) else min(answer_by_s, closed_s)
+    tried = end_s - sent_s
+    return np.maximum(0.0, tried) if isinstance(tried, np.ndarray) else max(0.0, tried)
 
 
 def waited_s(sent_s: Number, done_s: Number, uplink_s: Number, downlink_s: Number) -> Number:

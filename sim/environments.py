@@ -15,13 +15,24 @@ import gymnasium
 
 from ..errors import UsageError, did_you_mean
 from ..models.profile import Profile
+from ..policies.decision import NEVER
 from ..policies.environments.config import EnvironmentConfig
 from ..policies.environments.offload import OffloadEnv
+from ..policies.environments.recursive_exit import RecursiveExitEnv
+from ..policies.environments.shared import SharedOffloadEnv
+from ..policies.environments.vector import OffloadVectorEnv
 from ..policies.service_time import Pace
 from .scenario import Scenario, load_scenario
 from .setup import Setup
 
-__all__ = ["environment_config", "make_offload", "register"]
+__all__ = [
+    "environment_config",
+    "make_offload",
+    "make_offload_vector",
+    "make_recursive_exit",
+    "parallel_env",
+    "register",
+]
 
 
 def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> EnvironmentConfig:
@@ -48,29 +59,30 @@ def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> E
     )
 
 
+def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[Scenario, dict[str, Any]]:
+    """The scenario with its top-level fields changed, and those keywords that are fields of EnvironmentConfig."""
+    options = {name: value for name, value in changes.items() if name in _OPTIONS}
+    fields = {name: value for name, value in changes.items() if name not in _OPTIONS}
+    for name in fields:
+        if name not in Scenario.model_fields:
+            known = {*Scenario.model_fields, *_OPTIONS}
+            raise UsageError(f"unknown argument '{name}': {did_you_mean(name, known)}")
+    if isinstance(scenario, Scenario):
+        return Scenario.model_validate(scenario.model_dump() | fields), options
+    return load_scenario(scenario, fields), options
+
+
 def _made(
     scenario: str | Path | Scenario, device: int, changes: dict[str, Any]
 ) -> tuple[EnvironmentConfig, Profile]:
-    """Config and calibration Profile; each keyword is a top-level field of the scenario or one of the config."""
-    options = {name: changes.pop(name) for name in _OPTIONS & changes.keys()}
-    for name in changes:
-        if name not in Scenario.model_fields:
-            raise UsageError(
-                f"unknown argument '{name}': {did_you_mean(name, {*Scenario.model_fields, *_OPTIONS})}"
-            )
-    if isinstance(scenario, Scenario):
-        scenario = Scenario.model_validate(scenario.model_dump() | changes)
-    else:
-        scenario = load_scenario(scenario, changes)
-    return environment_config(scenario, device, **options), Setup(scenario).calibration
+    loaded, options = _loaded(scenario, changes)
+    return environment_config(loaded, device, **options), Setup(loaded).calibration
 
 
-_OPTIONS = {
-    name
-    for name in EnvironmentConfig.model_fields
-    if name
-    in ("episode_requests", "start_spread_s", "keeps", "dims", "bits", "exit_margins", "offload_slopes")
-}
+_OPTIONS = frozenset(
+    ("bits", "dims", "episode_requests", "exit_margins", "keeps", "offload_slopes", "start_spread_s")
+)
+"""Fields of EnvironmentConfig that a scenario does not say."""
 
 
 def make_offload(
@@ -81,11 +93,63 @@ def make_offload(
     return OffloadEnv(config, profile, decisions)
 
 
+def make_offload_vector(
+    num_envs: int = 1,
+    scenario: str | Path | Scenario = "quickstart",
+    *,
+    device: int = 0,
+    decisions: Any = None,
+    link_paths: int = 64,
+    **changes: Any,
+) -> OffloadVectorEnv:
+    """`splitpoint/Offload-v0` for `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")`."""
+    config, profile = _made(scenario, device, changes)
+    return OffloadVectorEnv(config, profile, num_envs, decisions, link_paths)
+
+
+def make_recursive_exit(
+    scenario: str | Path | Scenario = "quickstart",
+    *,
+    device: int = 0,
+    keep: float = 0.25,
+    dims: int = 0,
+    bits: int = 4,
+    server_exit_margin: float = NEVER,
+    **changes: Any,
+) -> RecursiveExitEnv:
+    """`splitpoint/RecursiveExit-v0`; keep, dims and bits are of whatever is sent."""
+    config, profile = _made(scenario, device, changes)
+    return RecursiveExitEnv(
+        config, profile, keep=keep, dims=dims, bits=bits, server_exit_margin=server_exit_margin
+    )
+
+
+def parallel_env(
+    scenario: str | Path | Scenario = "quickstart",
+    *,
+    devices: int | None = None,
+    decisions: Any = None,
+    **changes: Any,
+) -> SharedOffloadEnv:
+    """The PettingZoo environment; as many devices as the scenario has, all like its first one."""
+    loaded, options = _loaded(scenario, changes)
+    config = environment_config(loaded, **options)
+    count = len(loaded.device_groups()) if devices is None else devices
+    return SharedOffloadEnv(config, Setup(loaded).calibration, count, decisions)
+
+
 def register() -> None:
     """Make the ids known to Gymnasium; doing it twice is harmless."""
-    for name, maker in (("Offload-v0", "make_offload"),):
+    for name, maker, vector in (
+        ("Offload-v0", "make_offload", "make_offload_vector"),
+        ("RecursiveExit-v0", "make_recursive_exit", None),
+    ):
         if f"splitpoint/{name}" not in gymnasium.registry:
-            gymnasium.register(f"splitpoint/{name}", entry_point=f"{__name__}:{maker}")
+            gymnasium.register(
+                f"splitpoint/{name}",
+                entry_point=f"{__name__}:{maker}",
+                vector_entry_point=vector and f"{__name__}:{vector}",
+            )
 
 
 register()

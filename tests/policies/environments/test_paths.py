@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from splitpoint.models.profile import Profile
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.environments.config import EnvironmentConfig
 from splitpoint.policies.environments.offload import OffloadEnv
 from splitpoint.policies.environments.path import draw_path
+from splitpoint.policies.environments.recursive_exit import CONTINUE, EXIT, OFFLOAD, RecursiveExitEnv
+from splitpoint.policies.environments.shared import SharedOffloadEnv
 from splitpoint.policies.environments.vector import OffloadVectorEnv
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.environments import environment_config
@@ -60,11 +63,13 @@ def engine_run(scenario: Scenario, decisions: list[Decision], folder: Path) -> d
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_single_environment_and_profile_engine_are_equal_step_by_step(channel: str, tmp_path: Path) -> None:
+def test_single_environment_and_profile_engine_are_equal_step_by_step(
+    profile: Profile, channel: str, tmp_path: Path
+) -> None:
     steps, seed = 80, 7
     scenario = one_device(channel, steps + 1).model_copy(update={"seed": seed})
     config: EnvironmentConfig = environment_config(scenario, episode_requests=steps)
-    env = OffloadEnv(config, Setup(scenario).calibration)
+    env = OffloadEnv(config, profile)
     env.action_space.seed(3)
     actions = [env.action_space.sample() for _ in range(steps)]
     decisions = [env.actions.decisions[env.actions.flat(action)] for action in actions]
@@ -90,11 +95,12 @@ def test_single_environment_and_profile_engine_are_equal_step_by_step(channel: s
 
 
 @pytest.mark.parametrize("channel", CHANNELS)
-def test_vector_environment_and_single_environments_are_equal_step_by_step(channel: str) -> None:
+def test_vector_environment_and_single_environments_are_equal_step_by_step(
+    profile: Profile, channel: str
+) -> None:
     steps, copies = 40, 3
     scenario = one_device(channel, steps)
     config = environment_config(scenario, episode_requests=steps)
-    profile = Setup(scenario).calibration
     singles = [OffloadEnv(config, profile) for _ in range(copies)]
     vector = OffloadVectorEnv(config, profile, copies)
     vector.action_space.seed(5)
@@ -120,3 +126,66 @@ def test_vector_environment_and_single_environments_are_equal_step_by_step(chann
                 assert info[name] == pytest.approx(infos[name][copy], abs=1e-9), (name, step)
             if not ended:
                 assert (info["action_mask"] == infos["action_mask"][copy]).all()
+
+
+def test_one_device_in_the_parallel_environment_is_the_single_environment(profile: Profile) -> None:
+    steps = 60
+    scenario = one_device("outages", steps)
+    config = environment_config(scenario, episode_requests=steps)
+    single, shared = OffloadEnv(config, profile), SharedOffloadEnv(config, profile, devices=1)
+    path = draw_path(config, 11, 0, len(profile))
+    single.reset(options={"path": path})
+    shared.reset(options={"paths": [path]})
+    single.action_space.seed(2)
+    for _ in range(steps):
+        action = single.action_space.sample()
+        observation, reward, _, _, info = single.step(action)
+        observations, rewards, _, truncated, infos = shared.step({"device_0": action})
+        assert rewards["device_0"] == pytest.approx(reward, abs=1e-9)
+        np.testing.assert_allclose(observations["device_0"], observation, atol=1e-6)
+        for name in set(info) - {"action_mask", "reward_parts"}:
+            assert infos["device_0"][name] == pytest.approx(info[name], abs=1e-9), name
+    assert truncated["device_0"]
+
+
+def test_devices_of_the_parallel_environment_wait_for_each_other(profile: Profile) -> None:
+    scenario = one_device("rician", 10)
+    config = environment_config(scenario, episode_requests=10)
+    env = SharedOffloadEnv(config, profile, devices=2)
+    path = draw_path(config, 5, 0, len(profile))
+    env.reset(options={"paths": [path, path]})
+    send = np.array([2, 2, 2, 2, 4, 0])
+    _, _, _, _, infos = env.step(dict.fromkeys(env.agents, send))
+    first, second = (infos[agent] for agent in env.possible_agents)
+    assert not second["degraded"]
+    assert second["latency_s"] >= first["latency_s"] + 0.9 * second["airtime_up_s"] - second["airtime_down_s"]
+
+
+def test_exit_by_exit_is_the_same_as_one_decision_with_the_agents_rules(profile: Profile) -> None:
+    steps = 60
+    scenario = one_device("outages", steps)
+    config = environment_config(scenario, episode_requests=steps)
+    decision = Decision(4, 0.25, 48, 4, exit_margin=0.998, offload_slope=0.0005)
+    whole = OffloadEnv(config, profile, [decision])
+    steps_env = RecursiveExitEnv(config, profile, keep=0.25, dims=48, bits=4, server_exit_margin=0.998)
+    path = draw_path(config, 4, 0, len(profile))
+    whole.reset(options={"path": path})
+    steps_env.reset(options={"path": path})
+    taken = set()
+    for _ in range(steps):
+        _, expected, _, _, whole_info = whole.step(0)
+        while True:
+            margins = steps_env._margins
+            slow = len(margins) > 1 and margins[-1] - margins[-2] < 0.0005
+            action = EXIT if margins[-1] >= 0.998 else OFFLOAD if slow or len(margins) > 1 else CONTINUE
+            taken.add(action)
+            _, reward, _, truncated, info = steps_env.step(action)
+            if "reward" in info:
+                break
+            assert reward == 0.0
+        assert reward == pytest.approx(expected, abs=1e-9)
+        for name in ("cut", "exit", "nbytes", "degraded", "correct", "margin"):
+            assert info[name] == whole_info[name], name
+        assert info["latency_s"] == pytest.approx(whole_info["latency_s"], abs=1e-9)
+    assert truncated
+    assert taken == {EXIT, CONTINUE, OFFLOAD}

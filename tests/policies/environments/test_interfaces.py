@@ -1,0 +1,154 @@
+"""Gymnasium's, Stable-Baselines3's and PettingZoo's own checks, seeds, masks and arguments."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+from pettingzoo.test import parallel_api_test
+from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
+from stable_baselines3.common.env_checker import check_env as sb3_check_env
+
+from splitpoint.errors import GridError, UsageError
+from splitpoint.models.profile import Profile
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.environments.offload import OffloadEnv
+from splitpoint.policies.environments.shared import SharedOffloadEnv
+from splitpoint.sim import environments
+from splitpoint.sim.scenario import load_scenario
+from splitpoint.sim.setup import Setup
+
+from .conftest import config
+
+IDS = [name for name in gymnasium.registry if name.startswith("splitpoint/")]
+
+
+def rollout(env: Any, seed: int, steps: int = 60) -> list[Any]:
+    """Observations and rewards under actions that depend on the seed 0 only."""
+    env.action_space.seed(0)
+    seen: list[Any] = [env.reset(seed=seed)[0]]
+    for _ in range(steps):
+        observation, reward, terminated, truncated, _ = env.step(env.action_space.sample())
+        seen += [observation, reward]
+        if np.any(terminated) or np.any(truncated):
+            seen.append(env.reset()[0])
+    return seen
+
+
+def same(one: list[Any], other: list[Any]) -> bool:
+    return len(one) == len(other) and all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_all_ids_are_registered() -> None:
+    assert {"splitpoint/Offload-v0", "splitpoint/RecursiveExit-v0"} <= set(IDS)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_both_checkers_pass_without_a_warning(name: str) -> None:
+    env = gymnasium.make(name, episode_requests=50).unwrapped
+    check_env(env)
+    sb3_check_env(env)
+
+
+@pytest.mark.parametrize("name", IDS)
+def test_equal_seeds_give_equal_rollouts_and_others_differ(name: str) -> None:
+    env = gymnasium.make(name, episode_requests=20)
+    first = rollout(env, 3)
+    assert same(first, rollout(env, 3))
+    assert not same(first, rollout(env, 4))
+
+
+def test_vector_environment_by_its_id() -> None:
+    env = gymnasium.make_vec(
+        "splitpoint/Offload-v0",
+        6,
+        "vector_entry_point",
+        scenario="quickstart",
+        episode_requests=20,
+        link_paths=3,
+    )
+    first = rollout(env, 3, 30)
+    assert first[0] in env.observation_space
+    assert same(first, rollout(env, 3, 30))
+    assert not same(first, rollout(env, 4, 30))
+    assert (first[1][0] != first[1][1:]).any(), "copies walk paths of their own"
+
+
+def test_vector_environment_resets_all_copies_by_the_step_that_ends_them() -> None:
+    env = gymnasium.make_vec(
+        "splitpoint/Offload-v0", 4, "vector_entry_point", episode_requests=3, link_paths=2
+    )
+    env.reset(seed=0)
+    for step in range(1, 7):
+        observations, _, _, truncated, infos = env.step(env.action_space.sample())
+        assert truncated.all() == (step % 3 == 0)
+        assert ("final_obs" in infos) == (step % 3 == 0)
+        # A new episode knows nothing of its link.
+        assert (observations[:, 0] == 0.0).all() or step % 3
+
+
+def test_parallel_environment_passes_pettingzoos_test(profile: Profile) -> None:
+    parallel_api_test(SharedOffloadEnv(config(), profile, devices=3), num_cycles=50)
+
+
+def test_parallel_environment_repeats_with_its_seed(profile: Profile) -> None:
+    env = environments.parallel_env(episode_requests=10)
+    assert len(env.possible_agents) == 4
+    rewards = []
+    for seed in (1, 1, 2):
+        env.reset(seed=seed)
+        action = np.array([1, 1, 1, 1, 4, 0])
+        rewards.append([env.step(dict.fromkeys(env.agents, action))[1] for _ in range(10)])
+    assert rewards[0] == rewards[1] != rewards[2]
+    assert env.agents == []
+
+
+def test_masks_leave_what_can_be_done(profile: Profile) -> None:
+    env = OffloadEnv(config(), profile)
+    env.reset(seed=0)
+    assert is_masking_supported(env)
+    mask = get_action_masks(env)
+    assert mask.all(), "at the begin there is time for everything"
+    splits = len(env.actions.axes[0])
+    env._solo.link_up = False
+    assert env.action_masks()[:splits].tolist() == [False] * (splits - 1) + [True]
+    env._solo.link_up = True
+    reach_s = 0.01 + 0.005 + env._lookup.block_s[3]
+    env._solo.observation = env._solo.observation._replace(time_left_s=reach_s + 1e-9)
+    assert env.action_masks()[:splits].tolist() == [True] * 4 + [False] * 2 + [True]
+    env._solo.observation = env._solo.observation._replace(time_left_s=reach_s - 1e-9)
+    assert env.action_masks()[:splits].tolist() == [True] * 3 + [False] * 3 + [True]
+
+
+def test_a_list_of_decisions_makes_the_actions_discrete(profile: Profile) -> None:
+    decisions = [Decision(6), Decision(0), Decision(2, 0.25, 48, 4)]
+    env = OffloadEnv(config(), profile, decisions)
+    assert env.action_space == gymnasium.spaces.Discrete(3)
+    env.reset(seed=0)
+    for action, cut in enumerate((6, 0, 2)):
+        assert env.step(action)[4]["cut"] == cut
+    env._solo.link_up = False
+    assert env.action_masks().tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "action", [np.array([7, 0, 0, 0, 0, 0]), np.array([0, 0]), "abc", np.array([-1] * 6)]
+)
+def test_actions_outside_the_space_are_refused(profile: Profile, action: Any) -> None:
+    env = OffloadEnv(config(), profile)
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match="MultiDiscrete"):
+        env.step(action)
+
+
+def test_arguments_are_checked(profile: Profile) -> None:
+    with pytest.raises(UsageError, match="did you mean 'deadline_s'"):
+        environments.make_offload(deadline=0.2)
+    with pytest.raises(GridError, match="keep"):
+        OffloadEnv(config(keeps=(0.9,)), profile)
+    with pytest.raises(UsageError, match="evaluation profile"):
+        OffloadEnv(config(), Setup(load_scenario("quickstart")).evaluation)
+    assert environments.make_offload(deadline_s=0.2).config.deadline_s == 0.2
