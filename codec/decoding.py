@@ -11,7 +11,7 @@ first step.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -23,8 +23,6 @@ from .nested import dequantise
 from .planes import check_planes, unpack_planes
 
 __all__ = ["checked_tokens"]
-
-_MAGNITUDE, _INFINITY = np.uint16(0x7FFF), 0x7C00  # of a float16's bits
 
 
 def checked_tokens(
@@ -76,13 +74,24 @@ def _tokens(
 
 
 def _halves(name: str, data: bytes, count: int, *, signed: bool = True) -> np.ndarray:
+    """Checked float16 values. On one large integer, a lane of 16 bits each: on every request's path, and with so
+    few values most of numpy's time would be the calls."""
     if len(data) != 2 * count:
         raise PayloadError(f"tokens.{name}", f"must have {2 * count} bytes, not {len(data)}")
-    # On the bits: three times as fast as isfinite of float16, and this is on every request's path. A set sign
-    # makes the bits of a negative number larger than those of any that may be here.
-    bits = np.frombuffer(data, "<u2")
-    if np.maximum.reduce(bits & _MAGNITUDE if signed else bits) >= _INFINITY:
-        if signed or (bits & _MAGNITUDE).max() >= _INFINITY:
-            raise PayloadError(f"tokens.{name}", "must be finite")
+    bits = int.from_bytes(data, "little")
+    exponents, one, signs = _lanes(count)
+    # One more on an exponent of all ones, and only on that, reaches the sign's place.
+    if (bits & exponents) + one & signs:
+        raise PayloadError(f"tokens.{name}", "must be finite")
+    if not signed and bits & signs:
         raise PayloadError(f"tokens.{name}", "must not be negative")
-    return bits.view("<f2")
+    return np.frombuffer(data, "<f2")
+
+
+@lru_cache(maxsize=256)
+def _lanes(count: int) -> tuple[int, int, int]:
+    """The exponents' bits of `count` float16, the lowest of each exponent, and the signs."""
+    exponents, one, signs = (
+        int.from_bytes(lane * count, "little") for lane in (b"\x00\x7c", b"\x00\x04", b"\x00\x80")
+    )
+    return exponents, one, signs

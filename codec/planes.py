@@ -16,6 +16,8 @@ from .errors import PayloadError
 
 __all__ = ["check_planes", "pack_planes", "plane_bytes", "plane_matrix", "unpack_planes"]
 
+_WORKING_BYTES = 1 << 17
+
 
 def plane_bytes(count: int) -> int:
     """Bytes of one packed plane of `count` codes."""
@@ -53,10 +55,16 @@ def unpack_planes(planes: Sequence[bytes], count: int) -> np.ndarray:
     check_planes(planes, count)
     bits, size = len(planes), plane_bytes(count)
     # Eight codes at a time in one 64-bit word: doubling never carries into the neighbour. Many times as fast
-    # as packing bits over the planes' axis.
-    words = np.unpackbits(np.frombuffer(b"".join(planes), np.uint8)).view(np.uint64).reshape(bits, size)
-    codes = words[0]
-    for plane in words[1:]:
-        codes += codes
-        codes += plane
+    # as packing bits over the planes' axis. Some planes at a time: the words of all would not fit the cache.
+    together = max(1, _WORKING_BYTES // max(1, 8 * size))
+    codes = None
+    for start in range(0, bits, together):
+        some = np.frombuffer(b"".join(planes[start : start + together]), np.uint8)
+        for plane in np.unpackbits(some).view(np.uint64).reshape(-1, size):
+            if codes is None:
+                codes = plane
+            else:
+                codes += codes
+                codes += plane
+    assert codes is not None
     return codes.view(np.uint8)[:count]

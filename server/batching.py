@@ -34,7 +34,7 @@ __all__ = ["Batcher", "Job"]
 
 logger = logging.getLogger(__name__)
 
-_QUICK_S = 2e-4
+_QUICK_S = 3e-4
 """Waking another thread of a busy interpreter and being woken by it costs about this much."""
 
 _Results = list[tuple["Job", Answer | Rejected]]

@@ -20,6 +20,7 @@ from ..models.card import ModelCard
 from ..protos.options import SERVICE, server_options
 from .config import ServerConfig
 from .health import HEALTH, HealthService
+from .memory import keep_freed_memory
 from .service import InferenceService
 from .work import Tail
 
@@ -113,6 +114,7 @@ def main(config: ServerConfig, engine: Engine | None = None) -> None:
     """`serve` in a process of its own; returns after a drained shutdown."""
     # The compute thread and the event loop share the interpreter: hand it over quickly.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
+    keep_freed_memory()
     engine = engine or load_engine(config.model, config.threads)
     gc.collect()
     gc.freeze()

@@ -46,7 +46,7 @@ class Session:
         self._outgoing: deque[bytes] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._ended = self._hung_up = self._writing = False
+        self._ended = self._hung_up = self._writing = self._admitting = False
         self._reader = self._loop.create_task(self._read())
         self._writer = self._loop.create_task(self._write())
 
@@ -87,12 +87,16 @@ class Session:
         context, admit = self._context, self._service.admit
         # At the end of the stream stands a sentinel that is no bytes.
         while isinstance(data := await context.read(), bytes):
+            # What is answered within `admit` leaves below: the writer need not wake for it.
+            self._admitting = True
             try:
                 job = admit(data, self)
                 if not job.finished:
                     self._jobs.add(job)
             except Rejected as refusal:
                 self._send(error_reply(refusal, request_id_of(data)))
+            finally:
+                self._admitting = False
             if self._outgoing and not self._writing:
                 await self._flush()
             while len(self._jobs) + len(self._outgoing) >= self._max_open:
@@ -124,7 +128,7 @@ class Session:
 
     def _send(self, data: bytes) -> None:
         self._outgoing.append(data)
-        if not self._writing:
+        if not self._writing and not self._admitting:
             self._rouse()
 
     def _rouse(self) -> None:

@@ -38,7 +38,8 @@ class Rejected(RemoteError):  # noqa: N818 - reads as what happened
 
 
 class Checked(NamedTuple):
-    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens.
+    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens, which
+    are decoded when the tail asks for them.
 
     group       (cut, tokens): requests of one group can share a batch
     deadline_s  from the receipt, None where the request names none
@@ -106,12 +107,14 @@ class Validator:
             if kind == "image":
                 return Checked(sample, (0, card.patch_tokens + 1), deadline_s, request.image)
             if kind == "symbols":
+                count = request.symbols.count
                 sample.values = self._codec.symbols.decode(request.symbols, cut)
             else:
-                sample.values = self._codec.decode(request.tokens, cut)
+                count = request.tokens.count
+                sample.values = self._codec.checked(request.tokens, cut)
         except PayloadError as error:
             raise _invalid(f"{error.field}: {error.problem}") from None
-        return Checked(sample, (cut, sample.values.shape[0]), deadline_s, None)
+        return Checked(sample, (cut, count), deadline_s, None)
 
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
         """The samples of a merged batch, one a group."""

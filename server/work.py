@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -11,21 +10,38 @@ import numpy as np
 __all__ = ["Answer", "Progress", "Sample", "Tail"]
 
 
-@dataclass(slots=True)
 class Sample:
     """One validated sample.
 
     cut          blocks executed on the device
-    values       float32 (T, d), CLS first; at cut 0 the image, uint8 (H, W, C)
+    values       float32 (T, d), CLS first; at cut 0 the image, uint8 (H, W, C). Or a function that gives them
+                 and cannot fail: it is called once, when the tail asks for them and so when its batch is formed
     exit_margin  an exit answers when its margin is at least this
     u, logits    exit state on arrival, float32 (exit_state_dim,) and (C,); None where no exit was passed
     """
 
-    cut: int
-    values: np.ndarray
-    exit_margin: float
-    u: np.ndarray | None = None
-    logits: np.ndarray | None = None
+    __slots__ = ("_values", "cut", "exit_margin", "logits", "u")
+
+    def __init__(
+        self,
+        cut: int,
+        values: np.ndarray | Callable[[], np.ndarray],
+        exit_margin: float,
+        u: np.ndarray | None = None,
+        logits: np.ndarray | None = None,
+    ) -> None:
+        self.cut, self._values, self.exit_margin, self.u, self.logits = cut, values, exit_margin, u, logits
+
+    @property
+    def values(self) -> np.ndarray:
+        values = self._values
+        if not isinstance(values, np.ndarray):
+            values = self._values = values()
+        return values
+
+    @values.setter
+    def values(self, values: np.ndarray | Callable[[], np.ndarray]) -> None:
+        self._values = values
 
 
 class Answer(NamedTuple):
