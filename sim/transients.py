@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,9 +39,8 @@ def transients(
     order = np.argsort(columns["arrival_s"], kind="stable")
     arrivals, values = columns["arrival_s"][order], values[order]
     costs = request_costs(columns, budgets)[:, order]
-    ends = [*changes_s[1:], np.inf]
     found = []
-    for change_s, end_s in zip(changes_s, ends, strict=True):
+    for change_s, end_s in pairwise((*changes_s, np.inf)):
         first, last = np.searchsorted(arrivals, (change_s, end_s))
         if last - first < 2 * _WINDOW:
             continue
