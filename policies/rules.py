@@ -6,7 +6,7 @@ Sources: exit rule and slope, recursive early exit (arXiv 2412.19587); virtual q
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -71,15 +71,17 @@ def tried_s(sent_s: Number, answer_by_s: Number, closed_s: Number) -> Number:
 
     From the sending to `answer_by_s`, or to `closed_s`, when the link was found to be down.
     """
-    end_s = np.minimum(answer_by_s, closed_s) if isinstance(closed_s, np.ndarray) else min(answer_by_s, closed_s)
-    tried = end_s - sent_s
-    return np.maximum(0.0, tried) if isinstance(tried, np.ndarray) else max(0.0, tried)
+    both = isinstance(closed_s, np.ndarray)
+    return _positive((np.minimum(answer_by_s, closed_s) if both else min(answer_by_s, closed_s)) - sent_s)
 
 
 def waited_s(sent_s: Number, done_s: Number, uplink_s: Number, downlink_s: Number) -> Number:
     """Seconds between the sending and the reply in which the device was not on the air."""
-    waited = done_s - sent_s - uplink_s - downlink_s
-    return np.maximum(0.0, waited) if isinstance(waited, np.ndarray) else max(0.0, waited)
+    return _positive(done_s - sent_s - uplink_s - downlink_s)
+
+
+def _positive(value: Any) -> Any:
+    return np.maximum(0.0, value) if isinstance(value, np.ndarray) else max(0.0, value)
 
 
 def utility_parts(
@@ -119,5 +121,4 @@ def utility(
 
 def queue_step(backlog: Number, cost: Number, budget: float, step: float) -> Number:
     """Virtual queue after one request: max(0, Z + mu (g - gbar))."""
-    grown = backlog + step * (cost - budget)
-    return np.maximum(0.0, grown) if isinstance(grown, np.ndarray) else max(0.0, grown)
+    return _positive(backlog + step * (cost - budget))

@@ -46,7 +46,7 @@ class LinkBank:
         self._slots_per_s = 1.0 / first.slot_s
         chunks = math.ceil(seconds / first.slot_s / CHUNK)
         path_s = chunks * CHUNK * first.slot_s
-        self.origin_s: Array = np.arange(len(links)) * path_s
+        self.origin_s: Array = np.arange(len(links), dtype=np.float64) * path_s
         # The first once more behind the last, for who runs over the end.
         drawn = [link.slots(chunk) for link in (*links, first) for chunk in range(chunks)]
         bits = np.concatenate([bits for _, bits in drawn])
