@@ -17,6 +17,7 @@ import typer
 
 from .device.split_command import join_halves, split_learning
 from .errors import MissingExtra, SplitpointError, UsageError
+from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
 
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Edge-server split inference with one vision transformer, in simulation and on real boards.",
 )
+app.add_typer(policy_app)
 
 
 class EngineName(StrEnum):
@@ -249,6 +251,32 @@ def train_jscc(
 
     config = _checked(JsccConfig, cuts=tuple(cut or (1,)), steps=steps, seed=seed, accelerator=accelerator)
     print(train_codes(model, config, out, data=data, data_dir=data_dir))
+
+
+@app.command("train-gates")
+def train_gates(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    out: Annotated[Path, typer.Option(help="The file of the network with gates, NAME.safetensors.")],
+    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only.")
+    ] = 0,
+    batch: Annotated[int, typer.Option(min=2)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Give a network a budget token and gates: it drops patches on the device, one network for every keep.
+
+    A run that was killed goes on where it was when started again.
+    """
+    _needs_torch("training gates")
+    from .models.gate_command import train_gates as train
+    from .models.gate_train import GateConfig
+
+    config = _checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator)
+    print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))
 
 
 @app.command()

@@ -26,6 +26,8 @@ from ..policies.policy import Policy
 from ..policies.random_policy import Random
 from ..policies.replay import Replay
 from ..policies.static import Static
+from ..policies.trained import Trained
+from ..policies.trained_file import TrainedNetwork, load_trained
 from .policy_config import (
     BanditPolicy,
     BestStaticPolicy,
@@ -39,6 +41,7 @@ from .policy_config import (
     RandomPolicy,
     ReplayPolicy,
     StaticPolicy,
+    TrainedPolicy,
 )
 from .records import Table, read_requests
 
@@ -50,7 +53,7 @@ __all__ = ["PolicyMaker"]
 _PRICES = (0.0, 0.3, 1.0, 4.0)
 """Prices at which candidates must not be missing: from none to several times the weights of a usual utility."""
 
-_OF_CALIBRATION = ("tables", "neurosurgeon", "confidence")
+_OF_CALIBRATION = ("tables", "neurosurgeon", "confidence", "trained")
 
 
 class PolicyMaker:
@@ -102,6 +105,8 @@ class PolicyMaker:
                 )
             case OraclePolicy():
                 return self._oracle(config, device, sight)
+            case TrainedPolicy():
+                return self._trained(config)
             case CustomPolicy():
                 factory = self._once(("custom", config.path, config.factory), lambda: _factory(config))
                 policy: Policy = factory(setup.deployment(device), setup.calibration, **config.options)
@@ -112,7 +117,7 @@ class PolicyMaker:
         """The policy with what is found by simulation on calibration data written out."""
         if isinstance(config, BestStaticPolicy):
             return StaticPolicy(name=config.name, decision=DecisionConfig.of(self._best_static(config)))
-        if isinstance(config, LyapunovPolicy) and config.prices is None:
+        if isinstance(config, LyapunovPolicy | TrainedPolicy) and config.prices is None:
             return config.model_copy(update={"prices": self._calibrated(config)})
         return config
 
@@ -146,10 +151,10 @@ class PolicyMaker:
         decision: Decision = self._once(("best-static", config), find)
         return decision
 
-    def _calibrated(self, config: LyapunovPolicy) -> tuple[float, ...]:
+    def _calibrated(self, config: LyapunovPolicy | TrainedPolicy) -> tuple[float, ...]:
         from .tuning import calibrated_prices
 
-        key = "prices", config.exit_margins, config.explore_after
+        key = "prices", config.model_copy(update={"name": "", "v": 1.0, "step": 1.0})
         prices: tuple[float, ...] = self._once(key, lambda: calibrated_prices(self._setup, config))
         return prices
 
@@ -168,6 +173,30 @@ class PolicyMaker:
             start=[config.v * price for price in prices] if budgets.active else 0.0,
             explore_after=config.explore_after,
         )
+
+    def _trained(self, config: TrainedPolicy) -> Trained:
+        setup = self._setup
+        network: TrainedNetwork = self._once(("trained", config.path), lambda: load_trained(config.path))
+        card, budgets = network.card, setup.scenario.budgets.budgets()
+        if card.depth != setup.card.depth:
+            raise ConfigError(
+                f"policy '{config.name}': {config.path} was trained for a network of depth {card.depth}, "
+                f"not {setup.card.depth}"
+            )
+        missing = [name for name in card.budgets if name not in budgets.active]
+        if missing:
+            raise ConfigError(
+                f"policy '{config.name}': {config.path} was trained with a budget of {missing[0]}, "
+                "and the scenario has none"
+            )
+        unknown = [name for name in budgets.active if name not in card.budgets]
+        if unknown:
+            raise ConfigError(
+                f"policy '{config.name}': the scenario has a budget of {unknown[0]}, "
+                f"and {config.path} was trained without one"
+            )
+        prices = self._calibrated(config) if config.prices is None else config.prices
+        return Trained(network, budgets, v=config.v, step=config.step, prices=prices)
 
     def _oracle(self, config: OraclePolicy, device: int, sight: Sight | None) -> Oracle:
         setup = self._setup

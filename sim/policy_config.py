@@ -24,6 +24,7 @@ __all__ = [
     "RandomPolicy",
     "ReplayPolicy",
     "StaticPolicy",
+    "TrainedPolicy",
 ]
 
 EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
@@ -154,6 +155,19 @@ class ReplayPolicy(Section):
     policy: str | None = Field(None, description="which policy of that run, where it had several")
 
 
+class TrainedPolicy(Section):
+    """A policy that `splitpoint policy train` made; budgets are kept by virtual queues, as Lyapunov control does."""
+
+    kind: Literal["trained"] = "trained"
+    name: str = "trained"
+    path: Path = Field(description="file that `splitpoint policy train` wrote")
+    v: float = Field(200.0, gt=0, description="weight of utility against backlog")
+    step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
+    prices: tuple[float, ...] | None = Field(
+        None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
+    )
+
+
 class CustomPolicy(Section):
     """A policy of your own: a Python file, and the name in it of a class or function that makes the policy."""
 
@@ -174,6 +188,7 @@ PolicyConfig = Annotated[
     | BanditPolicy
     | OraclePolicy
     | ReplayPolicy
+    | TrainedPolicy
     | CustomPolicy,
     Field(discriminator="kind"),
 ]

@@ -15,7 +15,14 @@ from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.decision import Decision
 from ..policies.greedy import GreedyTables
 from .metrics import device_costs, request_utility
-from .policy_config import DecisionConfig, LyapunovPolicy, OraclePolicy, PolicyConfig, StaticPolicy
+from .policy_config import (
+    DecisionConfig,
+    LyapunovPolicy,
+    OraclePolicy,
+    PolicyConfig,
+    StaticPolicy,
+    TrainedPolicy,
+)
 
 if TYPE_CHECKING:
     from .engines import VirtualEngine
@@ -46,7 +53,7 @@ def best_static(setup: Setup, tables: GreedyTables, requests: int) -> Decision:
     return finalists[int(final.argmax())]
 
 
-def calibrated_prices(setup: Setup, config: LyapunovPolicy) -> tuple[float, ...]:
+def calibrated_prices(setup: Setup, config: LyapunovPolicy | TrainedPolicy) -> tuple[float, ...]:
     """The least constant prices under which the predicted optimum keeps the budgets, on calibration data.
 
     The mean over the devices: which of them a price is for, the seeds of a run say.

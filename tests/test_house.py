@@ -34,8 +34,11 @@ WITH_TORCH = {
     "models/jscc_train.py",
     "models/deit.py",
     "models/evaluate.py",
+    "models/gate_command.py",
+    "models/gate_eval.py",
     "models/gate_losses.py",
     "models/gate_start.py",
+    "models/gate_train.py",
     "models/gates.py",
     "models/losses.py",
     "models/measure.py",
@@ -54,7 +57,8 @@ WITH_TORCH = {
     "server/tail.py",
 }
 BOARD = [
-    "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "policies.trained", "policies.lyapunov", "models.profile",
+    "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "policies.trained", "policies.lyapunov",
+    "models.profile",
     "device.agent", "device.session", "device.realtime", "device.onnx_head", "device.encoder", "protos.client", "cli",
 ]  # fmt: skip
 

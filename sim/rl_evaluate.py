@@ -1,0 +1,122 @@
+"""Policies compared on paired sample paths: all meet the same arrivals, inputs and channel, seed by seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import UsageError
+from .engines import VirtualEngine
+from .metrics import request_utility, summarise
+from .policy_config import OraclePolicy, PolicyConfig, RandomPolicy
+from .scenario import Scenario
+from .setup import Setup
+from .transients import transients
+
+__all__ = ["Evaluation", "evaluate_policies", "interval", "student_95"]
+
+_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 + 2.4 / n beyond."""
+
+_MEANS = (
+    "utility", "accuracy", "latency_p50_s", "latency_p95_s", "uplink_bytes_mean", "airtime_mean_s",
+    "device_energy_mean_j", "local_fraction",
+)  # fmt: skip
+
+
+class Evaluation(NamedTuple):
+    """runs: summaries, runs[policy][seed], with `changes` in them; rows: one line a policy, the best first."""
+
+    runs: dict[str, list[dict[str, Any]]]
+    rows: list[dict[str, Any]]
+
+
+def evaluate_policies(
+    scenario: Scenario,
+    policies: Sequence[PolicyConfig],
+    seeds: Sequence[int],
+    progress: Callable[[], None] | None = None,
+) -> Evaluation:
+    """Run the policies on the evaluation profile under every seed, with random and oracle beside them for the share.
+
+    Raises UsageError for fewer than two seeds.
+    """
+    if len(seeds) < 2:
+        raise UsageError("an interval needs at least two seeds")
+    chosen = {policy.name: policy for policy in policies}
+    chosen.setdefault("random", RandomPolicy())
+    chosen.setdefault("oracle", OraclePolicy())
+    # Tuned once, by calibration data and the scenario's own seed: nothing of it may follow the seeds of evaluation.
+    first = Setup(scenario)
+    tuned = {name: first.tuned(policy) for name, policy in chosen.items()}
+    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in tuned}
+    for seed in seeds:
+        setup = Setup(scenario.model_copy(update={"seed": seed}))
+        engine = VirtualEngine(setup, "profile", progress)
+        weights, budgets = scenario.weights(), scenario.budgets.budgets()
+        for name, policy in tuned.items():
+            columns = engine.run(policy)
+            summary = summarise(name, "profile", scenario.requests, columns, weights, budgets)
+            values = request_utility(columns, weights)
+            runs[name].append(
+                summary | {"changes": transients(columns, values, scenario.changes_s(), budgets)}
+            )
+    return Evaluation(runs, _rows(runs))
+
+
+def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    """(mean, half the 95 % interval of the mean) of one value a seed, by Student's t."""
+    values = np.asarray(values, float)
+    return float(values.mean()), student_95(len(values) - 1) * float(values.std(ddof=1)) / len(values) ** 0.5
+
+
+def student_95(freedom: int) -> float:
+    """The factor of a two-sided 95 % interval."""
+    return _T_95[freedom - 1] if freedom <= len(_T_95) else 1.96 + 2.4 / freedom
+
+
+def _rows(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    utility = {name: np.array([s["utility"] for s in summaries]) for name, summaries in runs.items()}
+    span = utility["oracle"] - utility["random"]
+    rows = []
+    for name, summaries in runs.items():
+        row: dict[str, Any] = {"policy": name}
+        for figure in _MEANS:
+            row[figure], row[f"{figure}_half"] = interval([s[figure] for s in summaries])
+        row["regret"], row["regret_half"] = interval(utility["oracle"] - utility[name])
+        # Of the means: single spans can be small.
+        row["share"] = float((utility[name] - utility["random"]).mean() / span.mean())
+        row["violation"] = {
+            budget: float(np.mean([s["budgets"][budget]["violation"] for s in summaries]))
+            for budget in summaries[0]["budgets"]
+        }
+        row["worst_violation"] = max(
+            (line["violation"] for s in summaries for line in s["budgets"].values()), default=0.0
+        )
+        row["feasible"] = all(s["feasible"] for s in summaries)
+        row["clairvoyant"] = "oracle" in name
+        row["late"], row["degraded"], row["policy_replaced"] = (
+            int(sum(s[figure] for s in summaries)) for figure in ("late", "degraded", "policy_replaced")
+        )
+        row |= _transient(summaries)
+        rows.append(row)
+    rows.sort(key=lambda row: (not row["feasible"], -row["utility"]))
+    return rows
+
+
+def _transient(summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Over all changes of all seeds: median time to recover, how often never, mean loss, what was overspent."""
+    changes = [change for s in summaries for change in s["changes"]]
+    if not changes:
+        return {"recovery_s": None, "not_recovered": 0, "transient_loss": None, "transient_over": {}}
+    times = [change["recovery_s"] for change in changes if change["recovery_s"] is not None]
+    return {
+        "recovery_s": float(np.median(times)) if times else None,
+        "not_recovered": len(changes) - len(times),
+        "transient_loss": float(np.mean([change["loss"] for change in changes])),
+        "transient_over": {
+            name: float(np.mean([change["over"][name] for change in changes])) for name in changes[0]["over"]
+        },
+    }
