@@ -1,14 +1,15 @@
 """How much the real client and server add to gRPC: p50 of a stream Infer over a bare stream echo.
 
 Both servers are processes of their own, this one is the client. The tail answers at once, so what is
-compared is serialisation, validation, CRC, decoding, queueing and correlation. Rounds of the two alternate,
+compared is serialisation, validation, CRC, decoding, queueing and correlation. Short rounds of the two alternate,
 so that a busy machine slows both; a size's figure is the median over the rounds of the ratio of the medians.
 
     echo       a bare grpc.aio stream: bytes up, the same bytes back
     one way    the same, but the reply has the size of an InferReply (not the bar; shown for honesty)
-    infer      ServiceClient.stream().infer against `serve`
+    infer      ServiceClient.stream().infer against `serve`, whose tail asks for the tokens and so has them decoded
+    undecoded  the same with a tail that never looks at its tokens: what the calls alone cost (not the bar)
 
-    python benchmarks/rpc_overhead.py [--rounds 9] [--calls 200]
+    python benchmarks/rpc_overhead.py [--rounds 40] [--calls 50]
 """
 
 from __future__ import annotations
@@ -40,9 +41,14 @@ METHOD = "/bare.Echo/Run"
 
 
 class InstantTail:
-    """Answers 0 with margin 1, at once."""
+    """Answers 0 with margin 1, at once; `decodes`: having asked for the tokens."""
+
+    def __init__(self, decodes: bool = True) -> None:
+        self._decodes = decodes
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Progress]:
+        if self._decodes:
+            assert all(sample.values.size for sample in samples)
         yield Progress(len(samples), 0, [(place, Answer(0, 1.0, 0)) for place in range(len(samples))])
 
 
@@ -54,8 +60,8 @@ def card(tokens: int, dim: int) -> ModelCard:
     )  # fmt: skip
 
 
-def serve_instant(tokens: int, dim: int) -> None:
-    serve_main(ServerConfig(port=0), Engine.of(card(tokens, dim), InstantTail()))
+def serve_instant(tokens: int, dim: int, decodes: bool) -> None:
+    serve_main(ServerConfig(port=0), Engine.of(card(tokens, dim), InstantTail(decodes)))
 
 
 async def serve_echo() -> None:
@@ -104,21 +110,31 @@ async def measure(tokens: int, dim: int, rounds: int, calls: int) -> dict[str, f
     )
     data = request.SerializeToString()
     echo, echo_address = start("echo")
-    real, real_address = start("serve", str(tokens), str(dim))
+    real, real_address = start("serve", str(tokens), str(dim), "1")
+    lazy, lazy_address = start("serve", str(tokens), str(dim), "0")
     try:
-        async with ServiceClient(real_address) as client, grpc.aio.insecure_channel(echo_address) as channel:
-            stream = client.stream()
+        async with (
+            ServiceClient(real_address) as client,
+            ServiceClient(lazy_address) as other,
+            grpc.aio.insecure_channel(echo_address) as channel,
+        ):
+            streams = {"infer": client.stream(), "undecoded": other.stream()}
             bare = {name: channel.stream_stream(f"/bare.Echo/{name}")() for name in ("Run", "OneWay")}
 
             async def echoed(name: str) -> None:
                 await bare[name].write(data)
                 await bare[name].read()
 
-            async def inferred() -> None:
+            async def inferred(name: str) -> None:
                 request.request_id += 1
-                await stream.infer(request, 5.0)
+                await streams[name].infer(request, 5.0)
 
-            ways = {"echo": lambda: echoed("Run"), "one way": lambda: echoed("OneWay"), "infer": inferred}
+            ways = {
+                "echo": lambda: echoed("Run"),
+                "one way": lambda: echoed("OneWay"),
+                "infer": lambda: inferred("infer"),
+                "undecoded": lambda: inferred("undecoded"),
+            }
             found: dict[str, list[float]] = {name: [] for name in ways}
             for way in ways.values():
                 await p50(way, calls)
@@ -129,41 +145,48 @@ async def measure(tokens: int, dim: int, rounds: int, calls: int) -> dict[str, f
             for call in bare.values():
                 call.cancel()
     finally:
-        for process in (echo, real):
+        for process in (echo, real, lazy):
             process.terminate()
             process.wait()
     result = {name: statistics.median(times) for name, times in found.items()}
     for name in ("echo", "one way"):
         ratios = [mine / theirs for mine, theirs in zip(found["infer"], found[name], strict=True)]
         result[f"over {name}"] = statistics.median(ratios)
+    ratios = [mine / theirs for mine, theirs in zip(found["undecoded"], found["echo"], strict=True)]
+    result["undecoded over echo"] = statistics.median(ratios)
     return result | {"bytes": len(data)}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--calls", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--calls", type=int, default=50)
     parser.add_argument("--role", nargs="+")
     arguments = parser.parse_args()
     if arguments.role:
         if arguments.role[0] == "echo":
             asyncio.run(serve_echo())
         else:
-            serve_instant(*map(int, arguments.role[1:]))
+            tokens, dim, decodes = map(int, arguments.role[1:])
+            serve_instant(tokens, dim, bool(decodes))
         return
     print(
         f"{'size':8}{'bytes':>8}{'echo us':>10}{'one way us':>12}{'infer us':>10}{'ratio':>8}{'/one way':>10}"
+        f"{'undecoded us':>14}{'ratio':>8}"
     )
-    worst = 0.0
+    worst = worst_undecoded = 0.0
     for name, (tokens, dim) in SIZES.items():
         row = asyncio.run(measure(tokens, dim, arguments.rounds, arguments.calls))
         worst = max(worst, row["over echo"])
+        worst_undecoded = max(worst_undecoded, row["undecoded over echo"])
         times = [row[way] * 1e6 for way in ("echo", "one way", "infer")]
         print(
             f"{name:8}{row['bytes']:>8.0f}{times[0]:>10.0f}{times[1]:>12.0f}{times[2]:>10.0f}"
             f"{row['over echo']:>8.2f}{row['over one way']:>10.2f}"
+            f"{row['undecoded'] * 1e6:>14.0f}{row['undecoded over echo']:>8.2f}"
         )
-    print(json.dumps({"benchmark": "rpc_overhead", "ratio": round(worst, 3), "bar": 1.3}))
+    found = {"ratio": round(worst, 3), "bar": 1.3, "undecoded_ratio": round(worst_undecoded, 3)}
+    print(json.dumps({"benchmark": "rpc_overhead"} | found))
 
 
 if __name__ == "__main__":
