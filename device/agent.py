@@ -14,6 +14,7 @@ It does no I/O and reads no clock: a driver executes the effects, in virtual tim
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from itertools import pairwise
 from typing import Any
 
 from ..policies.decision import Decision
@@ -50,6 +51,8 @@ class Agent:
         self._stops = [
             (*(e for e in self.exits if e < split), split) if split else () for split in range(self.depth + 1)
         ]
+        # The same for every request of a split and keep, so they are made once.
+        self._steps: dict[tuple[int, float], tuple[RunBlocks, ...]] = {}
 
     def times(self, keep: float) -> tuple[float, ...]:
         """block_s at this keep."""
@@ -59,6 +62,13 @@ class Agent:
         if found is None:
             found = self._times[keep] = tuple(self._at_keep(keep))
         return found
+
+    def _plan(self, split: int, keep: float) -> tuple[RunBlocks, ...]:
+        steps = self._steps.get((split, keep))
+        if steps is None:
+            steps = tuple(RunBlocks(start, stop, keep) for start, stop in pairwise((0, *self._stops[split])))
+            self._steps[split, keep] = steps
+        return steps
 
     def answer(
         self, decision: Decision, now_s: float, due_s: float, link_up: bool
@@ -72,11 +82,12 @@ class Agent:
         cut = 0
         reading: Reading | None = None
         in_time = True
-        for stop in self._stops[decision.split]:
+        for step in self._plan(decision.split, keep):
+            stop = step.stop
             if reading is not None and now_s + block_s[stop] - block_s[cut] > due_s - self.slack_s:
                 in_time = False
                 break
-            now_s, found = yield RunBlocks(cut, stop, keep)
+            now_s, found = yield step
             cut = stop
             if found is None:
                 continue

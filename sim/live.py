@@ -19,7 +19,7 @@ from ..errors import RemoteError
 from .inputs import load_inputs
 from .policy_config import PolicyConfig
 from .processes import Process
-from .records import Ledger, Record, table
+from .records import Record, columns_of, table
 from .sections import Fault
 from .setup import Setup
 
@@ -73,7 +73,7 @@ class LiveEngine:
         """One policy over all requests; `faults` instead of the scenario's, if given."""
         chosen = self.setup.scenario.faults if faults is None else faults
         records = self._loop.run_until_complete(self._run(policy, chosen))
-        return table(Ledger(records), self.labels, self.setup.scenario.deadline_s)
+        return table(columns_of(records), self.labels, self.setup.scenario.deadline_s)
 
     def close(self) -> None:
         """End every process that was started here."""

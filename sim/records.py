@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from array import array
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, get_type_hints
@@ -14,7 +13,7 @@ import numpy as np
 from ..device.session import Finished
 from ..errors import DataError, MissingExtra
 
-__all__ = ["Ledger", "Record", "Table", "read_requests", "record", "table", "write_requests"]
+__all__ = ["DTYPES", "Record", "Table", "columns_of", "read_requests", "record", "table", "write_requests"]
 
 
 class Record(NamedTuple):
@@ -117,41 +116,30 @@ Table = Mapping[str, np.ndarray]
 """Columns of equal length by name."""
 
 
-class Ledger:
-    """Records as they come in, kept as plain doubles: integers up to 2^53 and booleans stay what they are.
-
-    A run of millions of requests would otherwise hold thirty objects for each of them.
-    """
-
-    def __init__(self, records: Iterable[Record] = ()) -> None:
-        self._values = array("d")
-        for row in records:
-            self.add(row)
-
-    def add(self, row: Record) -> None:
-        self._values.extend(row)
-
-    def values(self) -> np.ndarray:
-        """Float64 (requests, fields of a Record), ordered by (device, request)."""
-        rows = np.frombuffer(self._values).reshape(-1, len(Record._fields))
-        return rows[np.lexsort((rows[:, 1], rows[:, 0]))]
-
-
-def table(ledger: Ledger, labels: np.ndarray, deadline_s: float) -> dict[str, np.ndarray]:
-    """A ledger's columns, with what follows from them: label, correct, latency, late."""
-    values = ledger.values()
-    columns: dict[str, np.ndarray] = {
-        name: values[:, place].astype(_DTYPES[kind])
-        for place, (name, kind) in enumerate(get_type_hints(Record).items())
+def columns_of(records: Iterable[Record]) -> dict[str, np.ndarray]:
+    """Records as columns, ordered by (device, request)."""
+    # (device, request) comes first and is unique, so the records themselves sort.
+    ordered = sorted(records)
+    values = zip(*ordered, strict=True) if ordered else [()] * len(DTYPES)
+    return {
+        name: np.array(column, dtype) for (name, dtype), column in zip(DTYPES.items(), values, strict=True)
     }
-    columns["label"] = labels[columns["sample"]] if len(values) else np.empty(0, np.int64)
+
+
+def table(columns: Mapping[str, np.ndarray], labels: np.ndarray, deadline_s: float) -> dict[str, np.ndarray]:
+    """Columns by field of a Record, and what follows from them: label, correct, latency, late."""
+    columns = dict(columns)
+    columns["label"] = labels[columns["sample"]] if len(columns["sample"]) else np.empty(0, np.int64)
     columns["correct"] = columns["label"] == columns["prediction"]
     columns["latency_s"] = columns["done_s"] - columns["arrival_s"]
     columns["late"] = columns["latency_s"] > deadline_s
     return columns
 
 
-_DTYPES: dict[type, type] = {int: np.int64, float: np.float64, bool: np.bool_}
+DTYPES: dict[str, type] = {
+    name: {int: np.int64, float: np.float64, bool: np.bool_}[kind]
+    for name, kind in get_type_hints(Record).items()
+}
 
 
 def write_requests(path: Path, tables: Mapping[str, Table], about: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ..channel.link import Link
 from ..channel.medium import Medium, Transfer
 from ..channel.report import SnrReport
@@ -22,7 +24,7 @@ from ..device.session import Session
 from .air import Air
 from .backends import Backend
 from .call import Call
-from .records import Ledger, record
+from .ledger import Ledger
 from .timeline import Timeline
 from .virtual_server import VirtualServer
 
@@ -46,7 +48,7 @@ class VirtualDevice:
 
 
 class VirtualRun:
-    """One policy's run over all devices. `run()` gives one Record for every request, exactly once.
+    """One policy's run over all devices. `run()` gives the columns of its Records, each request exactly once.
 
     server: makes the server, given the clock, what to call with each reply, and what to call with each
     request that it loses. probe_s: how often a device looks whether a lost link is back.
@@ -76,12 +78,12 @@ class VirtualRun:
         self._progress = progress
         self._ledger = Ledger()
 
-    def run(self) -> Ledger:
+    def run(self) -> dict[str, np.ndarray]:
         for device in self._devices:
             if device.arrivals:
                 self._after(device.arrivals[0], self._serve, device)
         self.timeline.run()
-        return self._ledger
+        return self._ledger.columns()
 
     def _serve(self, now_s: float, device: VirtualDevice) -> None:
         """Answer request after request, until one must wait for the others or none is left."""
@@ -121,7 +123,7 @@ class VirtualRun:
         except StopIteration as stopped:
             finished = device.session.finish(stopped.value)
             device.free_s = finished.answer.done_s
-            self._ledger.add(record(device.index, device.next - 1, sample, finished))
+            self._ledger.add(device.index, device.next - 1, sample, finished)
             if self._progress is not None:
                 self._progress()
             return True

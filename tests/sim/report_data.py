@@ -9,7 +9,7 @@ import numpy as np
 
 from splitpoint.models.card import ModelCard
 from splitpoint.sim.metrics import summarise
-from splitpoint.sim.records import Ledger, Record, Table, table
+from splitpoint.sim.records import Record, Table, columns_of, table
 from splitpoint.sim.scenario import Scenario
 
 CARD = ModelCard(
@@ -36,7 +36,7 @@ def scenario(*policies: str, **changes: Any) -> Scenario:
 def columns(policy: str, count: int, deadline_s: float = 0.2) -> Table:
     """Requests of a policy. "local" never sends; names with "greedy" choose by the rate."""
     draws = np.random.default_rng(zlib.crc32(policy.encode()))
-    found = dict(table(Ledger(), np.empty(0, np.int64), deadline_s))
+    found = dict(table(columns_of([]), np.empty(0, np.int64), deadline_s))
     arrival_s = np.sort(draws.uniform(0.0, 10.0, count))
     rate_bps = draws.uniform(2e5, 2e6, count)
     rate_bps[:1] = np.nan
