@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from ..policies.rules import Power, energy_j, tried_s, waited_s
 from .effects import Answer
 
-__all__ = ["Costs", "Trip", "costs", "joined"]
+__all__ = ["Costs", "Trip", "costs", "joined", "share", "shared_costs"]
 
 
 @dataclass(slots=True)
@@ -70,6 +70,39 @@ def joined(first: Trip, second: Trip, answer: Answer, answer_by_s: float) -> Tri
         known.snr_db,
         known.rate_bps,
         first.channel_uses + second.channel_uses,
+    )
+
+
+def share(whole: Trip, place: int, count: int) -> Trip:
+    """The part of a merged request's trip that one of its `count` samples is charged for: bytes and air time.
+
+    What is left over from dividing the bytes goes to the first places. Delays are everybody's.
+    """
+
+    def part(nbytes: int) -> int:
+        return nbytes // count + (place < nbytes % count)
+
+    return replace(
+        whole,
+        uplink_bytes=part(whole.uplink_bytes),
+        downlink_bytes=part(whole.downlink_bytes),
+        airtime_up_s=whole.airtime_up_s / count,
+        airtime_down_s=whole.airtime_down_s / count,
+    )
+
+
+def shared_costs(
+    answer: Answer, whole: Trip | None, count: int, head_s: float, answer_by_s: float, power: Power
+) -> Costs:
+    """Costs of one of `count` samples that were sent together: its own computing, and its share of the radio's."""
+    if whole is None:
+        return costs(answer, None, head_s, answer_by_s, power)
+    radio = costs(answer, whole, 0.0, answer_by_s, power)
+    return Costs(
+        head_s,
+        radio.airtime_up_s / count,
+        radio.airtime_down_s / count,
+        power.cpu_w * head_s + radio.energy_j / count,
     )
 
 

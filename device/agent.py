@@ -63,6 +63,10 @@ class Agent:
             found = self._times[keep] = tuple(self._at_keep(keep))
         return found
 
+    def stops(self, split: int) -> tuple[int, ...]:
+        """Where the device stands still on its way to `split`: at every exit, and there."""
+        return self._stops[split]
+
     def _plan(self, split: int, keep: float) -> tuple[RunBlocks, ...]:
         steps = self._steps.get((split, keep))
         if steps is None:

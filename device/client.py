@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
@@ -37,7 +38,7 @@ from .connection import agreed_coder
 from .encoder import Encoder
 from .head import Head, calibration_of, codec_of, load_head
 from .pixels import ImageLike, as_pixels
-from .realtime import RealTimeDevice
+from .realtime_batch import BatchDevice
 from .session import Finished, Session
 from .warm_up import measured_block_s
 
@@ -143,7 +144,7 @@ class Client:
         self._waiting = 0
         self._closed = False
         self._service: ServiceClient
-        self._device: RealTimeDevice
+        self._device: BatchDevice
         self._turn: asyncio.Lock
         self._background = Background()
         try:
@@ -159,6 +160,18 @@ class Client:
     async def infer_async(self, image: ImageLike) -> Result:
         """The same for callers that have an event loop."""
         return await asyncio.wrap_future(self._submit(image))
+
+    def infer_batch(self, images: Sequence[ImageLike]) -> list[Result]:
+        """Answer images that belong together, in their order.
+
+        Where the policy's Decision lets them be merged (`merge` below 1), alike ones share one answer of the server;
+        else this is `infer` of each. The deadline counts from the call for all.
+        """
+        if self._closed:
+            raise SplitpointError("this client is closed")
+        arrival_s = self._clock.now()
+        pixels = [as_pixels(image, self.card) for image in images]
+        return self._background.submit(self._answer_batch(pixels, arrival_s)).result()
 
     @property
     def link_up(self) -> bool:
@@ -201,6 +214,13 @@ class Client:
             finished = await self._device.serve(pixels, arrival_s, self._waiting)
         return self._result(finished)
 
+    async def _answer_batch(self, pixels: list[np.ndarray], arrival_s: float) -> list[Result]:
+        self._waiting += len(pixels)
+        async with self._turn:
+            self._waiting -= len(pixels)
+            finished = await self._device.serve_batch(pixels, arrival_s, self._waiting)
+        return [self._result(one) for one in finished]
+
     def _result(self, finished: Finished) -> Result:
         answer, trip = finished.answer, finished.trip
         latency_s = answer.done_s - finished.arrival_s
@@ -221,7 +241,7 @@ class Client:
     async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:
         self._turn = asyncio.Lock()
         self._service = ServiceClient(address, device=device, tls=tls)
-        self._device = RealTimeDevice(
+        self._device = BatchDevice(
             self._session,
             self._head,
             self._encoders["packed"],

@@ -6,7 +6,18 @@ from typing import NamedTuple
 
 from ..policies.decision import Decision
 
-__all__ = ["Answer", "Effect", "Offload", "Reading", "Refine", "Reply", "RunBlocks"]
+__all__ = [
+    "Answer",
+    "BatchEffect",
+    "Effect",
+    "Offload",
+    "OffloadBatch",
+    "Reading",
+    "Refine",
+    "Reply",
+    "RunBatch",
+    "RunBlocks",
+]
 
 
 class Reading(NamedTuple):
@@ -60,7 +71,32 @@ class Refine(NamedTuple):
     session: int
 
 
+class RunBatch(NamedTuple):
+    """Execute blocks start..stop-1 for some requests of a batch, one after the other.
+
+    Sent back: (time, for each member the Reading of the exit after block `stop`, or None where none stands).
+    """
+
+    start: int
+    stop: int
+    keep: float
+    members: tuple[int, ...]
+
+
+class OffloadBatch(NamedTuple):
+    """Merge the members' states at the cut, send them as one request, and wait for the reply until `answer_by_s`.
+
+    Sent back: (time, a Reply for each member, or None where none came in time or the link is down).
+    """
+
+    cut: int
+    decision: Decision
+    answer_by_s: float
+    members: tuple[int, ...]
+
+
 Effect = RunBlocks | Offload | Refine
+BatchEffect = RunBatch | OffloadBatch
 
 
 class Answer(NamedTuple):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
+from ..codec.adc import merge
 from ..codec.image import encode_image
 from ..codec.refinement import build_refinement
 from ..codec.requests import build_reply, build_request, exit_state_message
+from ..codec.selection import kept_count
 from ..codec.tokens import TokenCodec
 from ..errors import UsageError
 from ..models.card import ModelCard
@@ -83,6 +86,36 @@ class Encoder:
         )
         return request, kept
 
+    def merged_request(
+        self, states: Sequence[HeadState], decision: Decision, *, request_id: int, deadline_s: float
+    ) -> tuple[pb.InferRequest, np.ndarray]:
+        """One request for samples that came together, merged by ADC, and the group of each, int64 (B,).
+
+        Clusters are seeded by the request's id. A group's exit state is the mean of its samples', its margin the
+        lowest. UsageError for a network whose gates drop tokens: its samples have different ones.
+        """
+        if any(state.positions is not None for state in states):
+            raise UsageError("Decision.merge: samples of a network with gates cannot be merged")
+        cut, patches = states[0].blocks, self._card.patch_tokens
+        tokens = np.stack([state.tokens for state in states])
+        attention = np.stack([state.scores for state in states if state.scores is not None])
+        # As many tokens as every sample would send alone; the half keeps rounding from taking one.
+        kept = (kept_count(patches, decision.keep) + 1.5) / (patches + 1)
+        merged = merge(tokens, attention, decision.merge, min(1.0, kept), seed=0, key=request_id)
+        exit_state = None
+        if states[0].u is not None:
+            exit_state = _merged_state(states, merged.assignment)
+        request = build_request(
+            model_id=self._card.id,
+            request_id=request_id,
+            cut=cut,
+            deadline_s=deadline_s,
+            exit_margin=decision.exit_margin,
+            payload=self._codec.encode_merged(merged, cut, decision.dims, decision.bits, self._coder),
+            exit_state=exit_state,
+        )
+        return request, merged.assignment
+
     def refinement(
         self, state: HeadState, decision: Decision, *, request_id: int, session: int
     ) -> pb.RefineRequest:
@@ -92,6 +125,18 @@ class Encoder:
         quantised, _ = self._codec.quantised(tokens, scores, cut, keep, decision.dims)
         planes = self._codec.further_planes(quantised, cut, decision.bits, decision.refine_bits, self._coder)
         return build_refinement(model_id=self._card.id, request_id=request_id, session=session, planes=planes)
+
+
+def _merged_state(states: Sequence[HeadState], assignment: np.ndarray) -> pb.ExitState:
+    groups = [np.flatnonzero(assignment == group) for group in range(int(assignment.max()) + 1)]
+    u = np.stack([state.u for state in states if state.u is not None])
+    logits = np.stack([state.logits for state in states if state.logits is not None])
+    return exit_state_message(
+        np.concatenate([u[members].mean(axis=0) for members in groups]),
+        np.concatenate([logits[members].mean(axis=0) for members in groups]),
+        states[0].passed,
+        min(state.margin for state in states),
+    )
 
 
 def _chosen(state: HeadState, decision: Decision) -> tuple[np.ndarray, np.ndarray | None, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
 from typing import Any
 
 import grpc
@@ -16,16 +16,16 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.charges import charged
 from ..protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut
 from .accounting import Trip
-from .effects import Answer, Offload, Reading, Refine, Reply, RunBlocks
+from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
 from .encoder import Encoder
 from .head import Head, HeadState, advanced
 from .session import Finished, Session
 
-__all__ = ["RealTimeDevice"]
+__all__ = ["SHORTEST_S", "RealTimeDevice"]
 
 logger = logging.getLogger(__name__)
 
-_SHORTEST_S = 1e-3
+SHORTEST_S = 1e-3
 """With less time than this left before the fallback, nothing is sent: no server answers so fast."""
 
 _MISFITS = (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.UNIMPLEMENTED)
@@ -86,6 +86,11 @@ class RealTimeDevice:
         self._request_id += 1
         now_s = self.clock.now()
         generator = self.session.begin(now_s, arrival_s, queue)
+        return self.session.finish(await self._drive(generator, image, now_s))
+
+    async def _drive(
+        self, generator: Generator[Effect, Any, Answer], image: np.ndarray, now_s: float
+    ) -> Answer:
         state: HeadState | None = None
         result: Any = None
         try:
@@ -106,7 +111,7 @@ class RealTimeDevice:
                     result = now_s, reply
         except StopIteration as stopped:
             answer: Answer = stopped.value
-        return self.session.finish(answer)
+        return answer
 
     async def close(self) -> None:
         if self._probing is not None:
@@ -155,7 +160,7 @@ class RealTimeDevice:
         trip = Trip(sent_s, nbytes, channel_uses=channel_uses)
         self.session.sent(trip, effect.answer_by_s)
         left_s = effect.answer_by_s - self.clock.now()
-        if left_s < _SHORTEST_S:
+        if left_s < SHORTEST_S:
             return None
         request.deadline_s = left_s
         return await self._replied(self._stream.infer(request, left_s), trip)
@@ -168,11 +173,15 @@ class RealTimeDevice:
         trip = Trip(sent_s, request.ByteSize())
         self.session.sent(trip, effect.answer_by_s)
         left_s = effect.answer_by_s - self.clock.now()
-        if left_s < _SHORTEST_S:
+        if left_s < SHORTEST_S:
             return None
         return await self._replied(self._client.refine(request, left_s), trip)
 
     async def _replied(self, call: Awaitable[pb.InferReply], trip: Trip) -> Reply | None:
+        reply = await self._asked(call, trip)
+        return None if reply is None else Reply(reply.prediction, reply.margin, reply.exit, reply.session)
+
+    async def _asked(self, call: Awaitable[pb.InferReply], trip: Trip) -> pb.InferReply | None:
         """The reply to what is on its way, measured; None where there is none, and why in `last_error`."""
         try:
             reply = await call
@@ -191,7 +200,7 @@ class RealTimeDevice:
         self._last_error = None
         _measure(trip, reply, self.clock.now())
         self.session.replied(self.clock.now())
-        return Reply(reply.prediction, reply.margin, reply.exit, reply.session)
+        return reply
 
     async def _check(self) -> None:
         if not self._admitted and self._admit is not None:

@@ -5,18 +5,20 @@ Both drivers use it, so that what a policy sees and is charged does not depend o
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..policies.decision import Decision
 from ..policies.estimate import LinkEstimate
 from ..policies.guard import GuardedPolicy
 from ..policies.observation import Observation
 from ..policies.policy import Outcome
 from ..policies.rules import Power
-from .accounting import Costs, Trip, costs, joined
+from .accounting import Costs, Trip, costs, joined, share, shared_costs
 from .agent import Agent
-from .effects import Answer, Effect
+from .batch import answer_batch
+from .effects import Answer, BatchEffect, Effect
 
 __all__ = ["Finished", "Session"]
 
@@ -62,6 +64,8 @@ class Session:
         self._trip: Trip | None = None
         self._first: Trip | None = None
         self._observation: Observation
+        self._decision: Decision
+        self.batch = 1
 
     def begin(self, start_s: float, arrival_s: float, queue: int) -> Generator[Effect, Any, Answer]:
         """Decide on the request that arrived at `arrival_s` and start its agent; `queue` wait behind it."""
@@ -82,8 +86,20 @@ class Session:
                 self.link_up,
             )
         )
-        decision = self._policy.decide(self._observation)
+        self._decision = decision = self._policy.decide(self._observation)
         return self.agent.answer(decision, start_s, due_s, self.link_up)
+
+    def begin_batch(
+        self, start_s: float, arrival_s: float, queue: int, count: int
+    ) -> Generator[BatchEffect, Any, list[Answer]] | Generator[Effect, Any, Answer]:
+        """As `begin`, for `count` requests of one arrival, where the Decision lets them be merged; else for the first
+        of them alone. `batch` says how many."""
+        single = self.begin(start_s, arrival_s, queue)
+        decision = self._decision
+        self.batch = count if decision.merge < 1.0 and count > 1 else 1
+        if self.batch == 1:
+            return single
+        return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.link_up)
 
     @property
     def snr_db(self) -> float:
@@ -138,6 +154,35 @@ class Session:
                 self._policy.replaced_last,
             )
         )
+
+    def finish_batch(self, answers: Sequence[Answer]) -> list[Finished]:
+        """As `finish`, for every request of a batch; what was sent is shared by those that it carried."""
+        whole, finished = self._trip, []
+        count, place = sum(answer.offloaded for answer in answers), 0
+        for answer in answers:
+            trip = None
+            if whole is not None and answer.offloaded:
+                trip = share(whole, place, count)
+                place += 1
+            head_s = self.agent.times(answer.decision.keep)[answer.cut]
+            sent = whole if answer.offloaded else None
+            cost = shared_costs(answer, sent, max(1, count), head_s, self._answer_by_s, self._power)
+            self._energy_left_j -= cost.energy_j
+            self._trip = trip
+            if self._policy.learns:
+                self._policy.learn(self._outcome(answer, cost))
+            finished.append(
+                Finished(
+                    self._arrival_s,
+                    self._start_s,
+                    answer,
+                    trip,
+                    cost,
+                    self._observation,
+                    self._policy.replaced_last,
+                )
+            )
+        return finished
 
     def _outcome(self, answer: Answer, cost: Costs) -> Outcome:
         latency_s = answer.done_s - self._arrival_s

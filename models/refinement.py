@@ -52,7 +52,7 @@ def refined_exchange(profile: Profile, cut: int, keep: float, dims: int, rule: R
     further = _further_bytes(profile, cut, keep, dims, rule.bits, rule.refine_bits)
     return Exchange(
         np.where(asked, whole.correct, first.correct),
-        first.nbytes + REFINABLE_BYTES + asked * further,
+        first.nbytes + REFINABLE_BYTES + np.where(asked, further, 0),
         asked,
     )
 

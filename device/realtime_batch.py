@@ -1,0 +1,96 @@
+"""Requests that come together, in real time: several images, at best one message."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..codec.adc import unmerge
+from ..errors import DataError
+from ..protos import splitpoint_pb2 as pb
+from .accounting import Trip
+from .effects import Answer, BatchEffect, OffloadBatch, Reply, RunBatch, RunBlocks
+from .head import HeadState
+from .realtime import SHORTEST_S, RealTimeDevice
+from .session import Finished
+
+__all__ = ["BatchDevice"]
+
+
+class BatchDevice(RealTimeDevice):
+    """A RealTimeDevice that takes batches too. A batch is merged (ADC) where the Decision lets it be."""
+
+    async def serve_batch(
+        self, images: Sequence[np.ndarray], arrival_s: float, queue: int = 0
+    ) -> list[Finished]:
+        """Answer images that came together, each exactly once: merged where the Decision lets them be, else the
+        first alone, and those that follow by further Decisions; `queue` requests wait behind all."""
+        finished: list[Finished] = []
+        while len(finished) < len(images):
+            rest = images[len(finished) :]
+            self._request_id += 1
+            now_s = self.clock.now()
+            behind = queue + len(rest) - 1
+            generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(rest))
+            if self.session.batch == 1:
+                finished.append(self.session.finish(await self._drive(generator, rest[0], now_s)))
+            else:
+                finished += self.session.finish_batch(await self._drive_batch(generator, rest, now_s))
+                self._request_id += len(rest) - 1
+        return finished
+
+    async def _drive_batch(
+        self, generator: Generator[BatchEffect, Any, list[Answer]], images: Sequence[np.ndarray], now_s: float
+    ) -> list[Answer]:
+        states: list[HeadState | None] = [None] * len(images)
+        result: Any = None
+        try:
+            while True:
+                effect = generator.send(result)
+                if type(effect) is RunBatch:
+                    readings = []
+                    for member in effect.members:
+                        run = RunBlocks(effect.start, effect.stop, effect.keep)
+                        states[member], reading = await self._run(images[member], states[member], run, now_s)
+                        readings.append(reading)
+                        # Paced: the next one begins when this one should have ended.
+                        now_s = self.clock.now()
+                    result = now_s, readings
+                else:
+                    assert type(effect) is OffloadBatch
+                    replies = await self._offload_batch(states, effect)
+                    now_s = self.clock.now()
+                    result = now_s, replies
+        except StopIteration as stopped:
+            answers: list[Answer] = stopped.value
+        return answers
+
+    async def _offload_batch(
+        self, states: Sequence[HeadState | None], effect: OffloadBatch
+    ) -> list[Reply] | None:
+        sent_s = self.clock.now()
+        left_s = effect.answer_by_s - sent_s
+        chosen = [state for state in (states[member] for member in effect.members) if state is not None]
+        try:
+            request, groups = self.encoder.merged_request(
+                chosen, effect.decision, request_id=self._request_id, deadline_s=left_s
+            )
+        except DataError as error:
+            self._last_error = error
+            return None
+        trip = Trip(sent_s, request.ByteSize())
+        self.session.sent(trip, effect.answer_by_s)
+        left_s = effect.answer_by_s - self.clock.now()
+        if left_s < SHORTEST_S:
+            return None
+        request.deadline_s = left_s
+        reply = await self._asked(self._stream.infer(request, left_s), trip)
+        return None if reply is None else unmerge(groups, _replies(reply))
+
+
+def _replies(reply: pb.InferReply) -> list[Reply]:
+    """The answers of all groups, in order."""
+    first = Reply(reply.prediction, reply.margin, reply.exit)
+    return [first, *(Reply(group.prediction, group.margin, group.exit) for group in reply.group)]
