@@ -5,10 +5,11 @@
 
 In process. All runs start from the same weights, trained on classes 0 to 4; the task is all ten classes. A budget is
 what `--budget-epochs` uncompressed epochs cost in serialised messages, both directions, labels and indices included;
-a method that sends less takes more steps. Evaluation is uncompressed, on test images. The defaults are a reduced
-version for a few CPU-minutes: fewer images, a smaller network; `results` says so. Every run leaves a JSON file in
-`--out`; runs that are there are not made again, so the command can be stopped and started. Runs at equal epochs, with
-uncompressed activations and with ADC's, show what compression costs where bytes do not count.
+a method that sends less takes more steps, all at one learning rate. Evaluation is uncompressed, on test images. Runs
+at equal epochs, with uncompressed activations and with ADC's, show what compression costs where bytes do not count.
+
+The defaults are a reduced version for a few CPU-minutes: fewer images, a smaller network; the results say so. Every
+run leaves a JSON file in `--out`, and runs that are there are not made again: stop and start as you like.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ from split_learning_runs import Runs, Setting, Start
 
 METHODS = ("adc", "none", "top-k", "random-top-k", "c3-sl", "bottlenet++")
 RATES = (0.1, 0.05, 0.2, 0.5)
+FULL_IMAGES = 10_000
 PAPER_GAP = 0.054  # at rate .1, arXiv 2509.15058
 
 
-def arguments() -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -54,7 +56,7 @@ def arguments() -> argparse.Namespace:
     ):  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--learning-rate", type=float, default=1e-3)
-    return parser.parse_args()
+    return parser
 
 
 def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
@@ -141,6 +143,46 @@ def table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def command(given: argparse.Namespace) -> str:
+    """The command that leads to these results; where data lie is anybody's own."""
+    changed = ""
+    for name, value in vars(given).items():
+        if value != parser().get_default(name) and name not in ("data_dir", "out", "work", "seconds"):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            changed += f" --{name.replace('_', '-')} {shown}"
+    return f"python benchmarks/adc_split_learning.py --data-dir DIR{changed}"
+
+
+def reductions(setting: Setting, found: dict[str, Any]) -> list[str]:
+    """What is less than the whole experiment."""
+    less = []
+    if setting.images < FULL_IMAGES:
+        less.append(f"the task has {setting.images} images instead of {FULL_IMAGES}")
+    if setting.start_images:
+        less.append(
+            f"the start saw {setting.start_images} images of classes 0 to 4 for {setting.start_epochs} epochs"
+        )
+    if setting.evaluation:
+        less.append(f"{setting.evaluation} test images instead of 8000")
+    if setting.dim < 96 or setting.patch > 4:
+        side = 32 // setting.patch
+        less.append(
+            f"the network has {side * side} patch tokens, {setting.depth} blocks of dim {setting.dim}"
+        )
+    few = [
+        f"{row['method']} ({row['seeds']})"
+        for row in found["rows"]
+        if row["rate"] == 0.1 and row["seeds"] < 3
+    ]
+    if few:
+        less.append(f"fewer than three seeds at .1 for {', '.join(dict.fromkeys(few))}")
+    known = {(row["method"], row["rate"]) for row in found["rows"] if row["kind"] == "bytes"}
+    missing = [f"{m} at {rate:g}" for m in METHODS if m != "none" for rate in RATES if (m, rate) not in known]
+    if missing:
+        less.append(f"not run: {', '.join(missing)}")
+    return less
+
+
 def plot(found: dict[str, Any], path: Path) -> None:
     import matplotlib as mpl
 
@@ -176,7 +218,7 @@ def plot(found: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    given, began = arguments(), time.monotonic()
+    given, began = parser().parse_args(), time.monotonic()
     setting = Setting(**{name: getattr(given, name) for name in Setting.__dataclass_fields__})
     shared = asdict(setting) | {"budget_epochs": given.budget_epochs, "equal_epochs": given.equal_epochs}
     key = hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:8]
@@ -200,11 +242,17 @@ def main() -> None:
         )
     results = [json.loads(path.read_text()) for path in sorted(given.out.glob(f"{key}-*.json"))]
     found = summary(results, key)
-    reduced = setting.images < 10_000 or setting.start_images > 0 or setting.evaluation > 0
+    less = reductions(setting, found)
     print(table(found))
-    line = {"benchmark": "adc_split_learning", "reduced": reduced, "setting": shared} | found
+    line = {
+        "benchmark": "adc_split_learning",
+        "command": command(given),
+        "reduced": less,
+        "setting": shared,
+    } | found
     (given.out / "summary.json").write_text(json.dumps(line, indent=1) + "\n")
-    (given.out / "table.md").write_text(table(found) + "\n")
+    note = f"Reduced: {'; '.join(less)}.\n\n" if less else ""
+    (given.out / "table.md").write_text(f"`{command(given)}`\n\n{note}{table(found)}\n")
     plot(found, given.out / "plot.png")
     print(json.dumps(line))
 
