@@ -37,7 +37,7 @@ class _Backend:
         self._sure = sure.tolist()
         self._nbytes = nbytes.tolist()
 
-    def reading(self, sample: int, exit: int) -> Reading:
+    def reading(self, sample: int, exit: int, keep: float) -> Reading:
         return Reading(0, 1.0 if exit or self._sure[sample] else 0.0, exit)
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
