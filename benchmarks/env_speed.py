@@ -5,8 +5,8 @@
 The peer is mobile-env's `mobile-small-central-v0`, installed by pip into a virtual environment of its own in
 `runs/env_speed` (or given as the Python of one). All are made by Gymnasium without its passive checker, take random
 actions and reset when an episode ends; peer, single and vector environment are timed in turn, several times, in CPU
-seconds, all threads together. Ratios are to the peer's speed in the same round, and the figures of the last line the medians
-over the rounds. `vector` has 256 copies.
+seconds, all threads together. Ratios are to the peer's speed in the same round; the last line has the medians over
+the rounds. `vector` has 256 copies.
 """
 
 from __future__ import annotations
