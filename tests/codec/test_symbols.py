@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpoint.codec.errors import PayloadError
@@ -68,10 +68,11 @@ def test_every_token_has_unit_power_at_every_rate(seed: int, rate: float, keep: 
     np.testing.assert_allclose(power, 1.0, atol=2e-3)  # float16
 
 
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), snr_db=st.floats(-20.0, 20.0))
 def test_symbols_are_nested_and_any_prefix_decodes(seed: int, snr_db: float) -> None:
     whole = values_of(message(seed, rate=0.5, snr_db=snr_db))
-    for count in range(1, MOST + 1):
+    for count in (1, 3, MOST):
         payload = message(seed, rate=count / DIM, snr_db=snr_db)
         assert payload.per_token == count
         prefix = whole[:, :count]

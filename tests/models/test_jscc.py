@@ -18,7 +18,7 @@ from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
 from splitpoint.models.jscc_train import JsccConfig, train_code
 from splitpoint.models.recursion import running_logits
-from splitpoint.models.store import built_in_models, codec_arrays, load_network, save_codes
+from splitpoint.models.store import built_in_models, codec_arrays, load_network, resolve, save_codes
 
 from .conftest import tiny_card, tiny_network
 
@@ -225,3 +225,9 @@ def test_code_files_are_no_models() -> None:
 def test_the_configuration_says_what_it_is() -> None:
     assert json.loads(CONFIG.identity("x").removeprefix("x "))["steps"] == 12
     assert CONFIG.identity("x") != CONFIG.identity("y")
+
+
+def test_the_shipped_code_belongs_to_the_shipped_weights() -> None:
+    codec = SymbolCodec(codec_arrays(resolve("clutter")))
+    assert codec.cuts == (1,)
+    assert (codec.layers(1).dim, codec.layers(1).symbols) == (96, 48)
