@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -199,7 +200,7 @@ def measure(
         for keep in keeps:
             heads = measure_heads(network, card, data, lambda: bar.advance(task), keep)
             if keep == 1.0:
-                plain = {
+                plain: dict[str, Any] = {
                     "head_prediction": prediction(heads.qbar).T.astype(np.uint16),
                     "head_margin": heads.margin.T.copy(),
                     "block_time_s": np.median(heads.block_s, axis=0),

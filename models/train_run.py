@@ -24,7 +24,7 @@ from .train_config import TrainConfig
 from .training_data import TrainingData
 from .vit import SplitViT
 
-__all__ = ["TrainRun"]
+__all__ = ["TrainRun", "draw_compression"]
 
 _OTHER_EPOCH = 1 << 20  # one that training never reaches
 
@@ -36,7 +36,7 @@ def _device(accelerator: str) -> torch.device:
     return torch.device("cuda" if use_cuda else "cpu")
 
 
-def _draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any]:
+def draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any]:
     """Cut, keep, dims and bits of one step; small dims and few bits come oftener, they need it."""
     fractions = (1.0, 0.75, 0.5, 0.25, 0.25, 1 / 6)
     return {
@@ -150,7 +150,7 @@ class TrainRun:
             part = slice(step * config.batch, (step + 1) * config.batch)
             x, y = self._input(images[part]), torch.from_numpy(labels[part]).to(self.device)
             if in_mixed:
-                drawn = _draw_compression(draws, self.card)
+                drawn = draw_compression(draws, self.card)
                 bottleneck = self.bottlenecks[drawn["cut"] - 1]
                 loss = mixed_loss(
                     self.network, bottleneck, x, y, margin=config.margin, ce_weight=config.ce_weight, **drawn

@@ -1,0 +1,80 @@
+"""`splitpoint train-gates`: a budget token and gates for a network that exists, in a file of its own."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from .gate_eval import gate_report
+from .gate_train import GateConfig, GateRun
+from .jscc_command import training_views
+from .store import codec_arrays, load_network, resolve, save_network
+
+__all__ = ["train_gates"]
+
+_LINE_EVERY = 20
+_TABLES = ".tables"
+
+
+def train_gates(
+    model: str | Path,
+    config: GateConfig,
+    out: Path,
+    *,
+    data: str = "clutter",
+    data_dir: Path | None = None,
+    threads: int = 1,
+) -> Path:
+    """Train gates for `model` and write the network with them to `out`, NAME.safetensors; returns the path.
+
+    data      named set, parquet file or image folder: its training split, and calibration for the report
+    threads   of torch in this process
+
+    The card takes the file's name, and records the configuration, and for some alphas what is kept and the
+    accuracy on the calibration split. NAME.gates.pt beside it is the checkpoint of a run that was killed. After
+    steps the entropy coder's tables are left out: fit them anew (`splitpoint tables`), as the codes have changed.
+    Raises DataError where nothing can be written, UsageError for the checkpoint of another run.
+    """
+    torch.set_num_threads(threads)
+    network, card = load_network(model)
+    path = resolve(model)
+    codec = {k: v for k, v in codec_arrays(path).items() if k.startswith("codec.")}
+    if config.steps:
+        codec = {k: v for k, v in codec.items() if not k.endswith(_TABLES)}
+    views = training_views(data, card, config.seed, data_dir)
+    checkpoint = out.with_suffix(".gates.pt")
+    run = GateRun(config, network, codec, views, checkpoint)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    began = time.perf_counter()
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(f"gates of {card.name}", total=config.steps or 1)
+
+        def tick(step: int, loss: float) -> None:
+            bar.update(task, completed=step, description=f"gates of {card.name} loss {loss:.3f}")
+            if not console.is_terminal and step % _LINE_EVERY == 0:
+                print(f"step {step}/{config.steps} loss {loss:.3f}", file=sys.stderr, flush=True)
+
+        run.run(tick)
+        bar.update(task, completed=config.steps or 1)
+    seconds = time.perf_counter() - began
+    report = gate_report(run.network, views.held_out)
+    for row in report:
+        print("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr)
+    record = {
+        "config": config.model_dump(exclude={"accelerator"}, mode="json"),
+        "from": card.id,
+        "seconds": round(seconds, 1),
+        "calibration": report,
+    }
+    trained = run.card.model_copy(
+        update={"name": out.stem, "id": "", "training": card.training | {"gates": record}}
+    )
+    save_network(out, run.network, trained, run.codec_arrays(codec))
+    checkpoint.unlink(missing_ok=True)
+    return out
