@@ -260,33 +260,8 @@ def train_gates(
     data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     steps: Annotated[
-        int, typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only.")
-    ] = 0,
-    batch: Annotated[int, typer.Option(min=2)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Give a network a budget token and gates: it drops patches on the device, one network for every keep.
-
-    A run that was killed goes on where it was when started again.
-    """
-    _needs_torch("training gates")
-    from .models.gate_command import train_gates as train
-    from .models.gate_train import GateConfig
-
-    config = _checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator)
-    print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))
-
-
-@app.command("train-gates")
-def train_gates(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    out: Annotated[Path, typer.Option(help="The file of the network with gates, NAME.safetensors.")],
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    steps: Annotated[
-        int, typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only.")
+        int,
+        typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only."),
     ] = 0,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,

@@ -35,10 +35,10 @@ def embed_macs(card: ModelCard) -> int:
     for place, out in enumerate(card.stem_channels):
         height, breadth = height // 2, breadth // 2
         total += height * breadth * 9 * width * out
-        if place == 0:
-            total += card.stem_blocks * 2 * height * breadth * 9 * out * out
+        if card.stem_blocks:
+            total += card.stem_blocks[place] * 2 * height * breadth * 9 * out * out
         width = out
-    return total + card.patch_tokens * 9 * width * card.dim
+    return total + card.patch_tokens * (1 if card.stem_blocks else 9) * width * card.dim
 
 
 def block_macs(card: ModelCard, tokens: int) -> int:
