@@ -21,11 +21,15 @@ class Lookup:
     """Actions are flat indices; cuts are blocks executed on the device.
 
     first      blocks before the first exit
-    block_s    seconds to every cut; passed: last exit at or before a cut, the first where none is
+    times      for every action the seconds to every cut
+    passed     last exit at or before a cut, the first where none is
     """
 
     def __init__(self, tables: Tables, actions: Actions) -> None:
-        self.block_s: list[float] = tables.block_s.tolist()
+        times: list[list[float]] = tables.block_s.tolist()
+        ways: list[int] = tables.way.tolist()
+        self.times = [times[way] for way in ways]
+        self._head_place = [way * tables.samples * len(tables.exits) for way in ways]
         self.passed: list[int] = tables.passed.tolist()
         self.first = tables.exits[0]
         self._stops = [tables.stops[split] for split in actions.splits.tolist()]
@@ -42,6 +46,7 @@ class Lookup:
         self._server_exit = _flat(tables.server_exit)
         self._server_correct = _flat(tables.server_correct)
         self._server_margin = _flat(tables.server_margin)
+        self._service = _flat(tables.service)
         self._server_s: list[list[float]] = tables.server_s.tolist()
 
     def head(self, action: int, sample: int, available_s: float) -> tuple[int, bool, bool]:
@@ -52,14 +57,15 @@ class Lookup:
         """
         plan = self._plan[self._head_row[action] + sample]
         cut, local = plan >> 1, plan & 1 == 1
-        if self.block_s[cut] <= available_s:
+        block_s = self.times[action]
+        if block_s[cut] <= available_s:
             return cut, local, True
         stops = self._stops[action]
         reached = stops[0] if stops else 0
         if cut <= reached:
             return cut, local, True
         for stop in stops:
-            if self.block_s[stop] > available_s:
+            if block_s[stop] > available_s:
                 break
             reached = stop
         return max(reached, stops[0]), False, False
@@ -69,14 +75,14 @@ class Lookup:
         config = self._config[action * self._depth + cut]
         place = config * self._samples + sample
         exit = self._server_exit[self._level[action] + place]
-        return self._nbytes[place], exit, self._server_s[config][exit]
+        return self._nbytes[place], exit, self._server_s[self._service[place]][exit]
 
     def server_answer(self, action: int, cut: int, sample: int) -> tuple[bool, float]:
         """(whether the server's answer is right, its margin)."""
         place = self._level[action] + self._config[action * self._depth + cut] * self._samples + sample
         return self._server_correct[place], self._server_margin[place]
 
-    def head_answer(self, sample: int, exit: int) -> tuple[bool, float]:
+    def head_answer(self, action: int, sample: int, exit: int) -> tuple[bool, float]:
         """The same of an exit on the device."""
-        place = sample * self._exit_count + exit
+        place = self._head_place[action] + sample * self._exit_count + exit
         return self._head_correct[place], self._head_margin[place]

@@ -21,7 +21,9 @@ class LookupRows:
 
     def __init__(self, tables: Tables, actions: Actions) -> None:
         self._tables = tables
-        self.block_s = tables.block_s
+        self.longest_s = float(tables.block_s.max())
+        self._times, self._way = tables.block_s, tables.way
+        self._one_way = len(tables.block_s) == 1
         self.first = tables.exits[0]
         self.passed = tables.passed
         self._samples, self._depth, self._exits = tables.samples, tables.depth, len(tables.exits)
@@ -45,18 +47,26 @@ class LookupRows:
         self._server_exit = tables.server_exit.reshape(-1)
         self._server_correct = tables.server_correct.reshape(-1)
         self._server_margin = tables.server_margin.reshape(-1)
+        self._service = tables.service.reshape(-1).astype(np.int64) * self._exits
         self._server_s = tables.server_s.reshape(-1)
+
+    def seconds(self, action: Ints, cut: Ints | int) -> Array:
+        """Seconds on the device to each cut."""
+        times: Array = self._times[0][cut] if self._one_way else self._times[self._way[action], cut]
+        return times
 
     def head(self, action: Ints, sample: Ints, available_s: Array) -> tuple[Ints, Mask, Mask]:
         """(cut at which the device answers or sends, whether it answers, whether there was time to get there)."""
         place = self._row[action] + sample
         cut, local = self._cut[place], self._local[place]
-        in_time = self.block_s[cut] <= available_s
+        in_time = self.seconds(action, cut) <= available_s
         short = (~in_time).nonzero()[0]
         if len(short):
             split = self._split[action[short]]
             first = self._first_stop[split]
-            reachable = self._is_stop[split] & (self.block_s <= available_s[short, None])
+            reachable = self._is_stop[split] & (
+                self._times[self._way[action[short]]] <= available_s[short, None]
+            )
             reachable[np.arange(len(short)), first] = True
             last = self._depth - reachable[:, ::-1].argmax(axis=1)
             stopped = cut[short] > first
@@ -77,12 +87,14 @@ class LookupRows:
             self._nbytes[place],
             self._bits[place],
             exit,
-            self._server_s[config * self._exits + exit],
+            self._server_s[self._service[place] + exit],
             self._server_correct[answer],
             self._server_margin[answer],
         )
 
-    def head_answer(self, sample: Ints, exit: Ints) -> tuple[Mask, Array]:
+    def head_answer(self, action: Ints, sample: Ints, exit: Ints) -> tuple[Mask, Array]:
         """(whether the device's exit is right, its margin)."""
         place = sample * self._exits + exit
+        if not self._one_way:
+            place = place + self._way[action] * (self._samples * self._exits)
         return self._head_correct[place], self._head_margin[place]

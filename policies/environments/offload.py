@@ -95,7 +95,7 @@ class OffloadEnv(gymnasium.Env[Any, Any]):
         solo, config, lookup = self._solo, self.config, self._lookup
         start_s, due_s, sample = solo.start_s, solo.due_s, solo.sample
         cut, local, in_time = lookup.head(index, sample, due_s - config.slack_s - start_s)
-        block_s, first = lookup.block_s, lookup.first
+        block_s, first = lookup.times[index], lookup.first
         now_s = start_s + block_s[cut]
         exit, replied, offloaded, nbytes = lookup.passed[cut], False, False, 0
         if not local:
@@ -112,7 +112,7 @@ class OffloadEnv(gymnasium.Env[Any, Any]):
             if not local and cut < first:
                 now_s += block_s[first] - block_s[cut]
                 cut = first
-            correct, margin = lookup.head_answer(sample, exit)
+            correct, margin = lookup.head_answer(index, sample, exit)
         result = solo.finish(now_s, block_s[cut], correct, replied)
         info = {
             **result._asdict(),

@@ -96,6 +96,8 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
         ]
         actions = Actions(config, profile, places)
         self._lookup = Lookup(Tables(config, profile, actions), actions)
+        # All have the same keep.
+        self._block_s = self._lookup.times[0]
         self.action_space = spaces.Discrete(3)
         self.features = (*FEATURES, *exit_features(len(self._exits)))
         bounds = np.array([(feature.low, feature.high) for feature in self.features], np.float32).T
@@ -164,29 +166,31 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
 
     def _next_s(self) -> float:
         """Seconds to the next exit."""
-        block_s = self._lookup.block_s
+        block_s = self._block_s
         return block_s[self._exits[self._exit + 1]] - block_s[self._cut]
 
     def _begin(self) -> None:
         """The next request's turn: run to the first exit."""
         self._solo.begin()
         self._exit = 0
-        self._now_s = self._solo.start_s + self._lookup.block_s[self._cut]
-        self._margins = [self._lookup.head_answer(self._solo.sample, 0)[1]]
+        self._now_s = self._solo.start_s + self._block_s[self._cut]
+        self._margins = [self._lookup.head_answer(0, self._solo.sample, 0)[1]]
 
     def _run(self) -> None:
         self._now_s += self._next_s()
         self._exit += 1
-        self._margins.append(self._lookup.head_answer(self._solo.sample, self._exit)[1])
+        self._margins.append(self._lookup.head_answer(0, self._solo.sample, self._exit)[1])
 
     def _answer(
         self, replied: bool, degraded: bool, nbytes: int, server_exit: int = 0
     ) -> tuple[float, dict[str, Any]]:
         lookup, sample = self._lookup, self._solo.sample
         cut, exit = self._cut, server_exit if replied else self._exit
-        found = lookup.server_answer(self._exit, cut, sample) if replied else lookup.head_answer(sample, exit)
+        found = (
+            lookup.server_answer(self._exit, cut, sample) if replied else lookup.head_answer(0, sample, exit)
+        )
         correct, margin = found
-        result = self._solo.finish(self._now_s, lookup.block_s[cut], correct, replied)
+        result = self._solo.finish(self._now_s, self._block_s[cut], correct, replied)
         airtime_s = result.airtime_up_s + result.airtime_down_s
         return result.reward, {
             **result._asdict(),

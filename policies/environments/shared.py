@@ -89,9 +89,6 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
         self.actions = Actions(config, profile, decisions)
         tables = Tables(config, profile, self.actions)
         self._lookup = Lookup(tables, self.actions)
-        self._tokens = np.broadcast_to(
-            profile.tokens.reshape(len(profile.request_bytes), -1), profile.request_bytes.shape
-        )
         self._masks, times = self.actions.masks(tables.reach_s(config))
         self._mask_times: list[float] = times.tolist()
         self.observation_spaces = {agent: feature_space() for agent in self.possible_agents}
@@ -170,7 +167,7 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
     def _head(self, agent: str, index: int) -> _Request:
         """Run the device's part; what it sends is ready at `send_s`."""
         solo, config, lookup = self._solos[agent], self.config, self._lookup
-        block_s, first = lookup.block_s, lookup.first
+        block_s, first = lookup.times[index], lookup.first
         answer_s = solo.due_s - config.slack_s
         cut, local, in_time = lookup.head(index, solo.sample, answer_s - solo.start_s)
         request = _Request(agent, solo, index, cut, solo.start_s + block_s[cut], local=local)
@@ -185,7 +182,7 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
     def _job(self, request: _Request, done_s: float) -> Job:
         solo, decision = request.solo, self.actions.decisions[request.index]
         config = self.profile.config(request.cut, decision.keep, decision.dims, decision.bits)
-        tokens = int(self._tokens[config, solo.sample])
+        tokens = int(self.profile.tokens[config, solo.sample])
         return Job(done_s + solo.half_trip_s, request.cut, tokens, request.exit, request.answer_by_s)
 
     def _carry(self, medium: Medium, messages: list[tuple[_Request, float, int, int]], way: str) -> None:
@@ -205,6 +202,7 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
     def _close(self, request: _Request) -> tuple[float, dict[str, Any]]:
         """The device has its answer, from the server or from itself."""
         solo, lookup, cut = request.solo, self._lookup, request.cut
+        block_s = lookup.times[request.index]
         done_s = request.now_s
         if request.offloaded and request.send_s >= request.answer_by_s:
             done_s = request.send_s
@@ -226,11 +224,11 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
             correct, margin = lookup.server_answer(request.index, cut, solo.sample)
         else:
             if not request.local and cut < lookup.first:
-                done_s += lookup.block_s[lookup.first] - lookup.block_s[cut]
+                done_s += block_s[lookup.first] - block_s[cut]
                 cut = lookup.first
             exit = lookup.passed[cut]
-            correct, margin = lookup.head_answer(solo.sample, exit)
-        result = solo.finish(done_s, lookup.block_s[cut], correct, request.replied)
+            correct, margin = lookup.head_answer(request.index, solo.sample, exit)
+        result = solo.finish(done_s, block_s[cut], correct, request.replied)
         airtime_s = result.airtime_up_s + result.airtime_down_s
         weights = self.config.weights
         return result.reward, {

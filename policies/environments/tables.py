@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ...models.profile import Profile
 from ..outcomes import answering_exits, walk_head
-from ..service_time import Pace, block_times, next_exit, segment_time, segments
+from ..service_time import Pace, block_times, next_exit, segment_time, segments, times_at_keep
 from .actions import Actions
 from .config import EnvironmentConfig
 
@@ -22,15 +22,18 @@ __all__ = ["Tables"]
 class Tables:
     """Arrays over A actions, S samples, E exits, G grid points, H different ways on the device, M exit margins.
 
-    head_row, level   int64 (A,): row of `plan`, index of the exit margin
+    K is the number of keeps, for a network whose gates drop patches on the device; 1 for others.
+
+    head_row, level, way    int64 (A,): row of `plan`, index of the exit margin, index into K
     plan              int8 (H, S): 2 · cut + 1 where an exit on the device answers, else 2 · cut
     config            int32 (A, depth): grid point for each cut
-    head_correct      bool (S, E); head_margin float64 (S, E)
+    head_correct      bool (K, S, E); head_margin float64 (K, S, E)
     nbytes            int32 (G, S), serialised request
     server_exit       int8 (M, G, S), exit that answers on the server
     server_correct    bool (M, G, S); server_margin float32 (M, G, S)
-    server_s          float64 (G, E): seconds that an idle server works up to this exit
-    block_s           float64 (depth + 1,): seconds on the device to each cut
+    service           int32 (G, S), row of `server_s`
+    server_s          float64 (rows, E): seconds that an idle server works up to this exit
+    block_s           float64 (K, depth + 1): seconds on the device to each cut
     passed            int8 (depth + 1,): index of the last exit at or before the cut, the first where none is
     stops             for each split, the cuts at which the agent may stop, ascending
     """
@@ -41,7 +44,6 @@ class Tables:
         self.samples = len(profile)
         self.exits, self.depth = card.exits, card.depth
         self.reply_bytes = profile.reply_bytes
-        self.block_s: NDArray[np.float64] = np.array(block_times(card, config.macs_per_s))
         self.passed: NDArray[np.int8] = np.maximum(
             np.searchsorted(card.exits, np.arange(card.depth + 1), side="right") - 1, 0
         ).astype(np.int8)
@@ -49,28 +51,41 @@ class Tables:
             (*(after for after in card.exits if after < split), split) if split else ()
             for split in range(card.depth + 1)
         ]
-        heads = {(d.split, d.exit_margin, d.offload_slope): 0 for d in decisions}
+        # Without gates a keep chooses only what is sent.
+        keeps = [d.keep if card.gates else 1.0 for d in decisions]
+        ways = {keep: place for place, keep in enumerate(dict.fromkeys(keeps))}
+        self.way = np.array([ways[keep] for keep in keeps])
+        times = block_times(card, config.macs_per_s)
+        self.block_s: NDArray[np.float64] = np.array([times_at_keep(card, times, keep) for keep in ways])
+        heads = {
+            (d.split, d.exit_margin, d.offload_slope, keep): 0
+            for d, keep in zip(decisions, keeps, strict=True)
+        }
         self.plan = np.empty((len(heads), self.samples), np.int8)
         for row, head in enumerate(heads):
             ends = walk_head(profile, *head)
             self.plan[row] = 2 * ends.cut + ends.local
             heads[head] = row
         levels = {margin: i for i, margin in enumerate(dict.fromkeys(d.exit_margin for d in decisions))}
-        self.head_row = np.array([heads[d.split, d.exit_margin, d.offload_slope] for d in decisions])
+        self.head_row = np.array(
+            [
+                heads[d.split, d.exit_margin, d.offload_slope, keep]
+                for d, keep in zip(decisions, keeps, strict=True)
+            ]
+        )
         self.level = np.array([levels[d.exit_margin] for d in decisions])
         self.config = _configs(profile, actions)
         samples, truth = np.arange(self.samples), profile.labels
-        self.head_correct = profile.head_prediction == truth[:, None]
-        self.head_margin = profile.head_margin.astype(float)
+        answers = [profile.head(keep) for keep in ways]
+        self.head_correct = np.array([prediction == truth[:, None] for prediction, _ in answers])
+        self.head_margin = np.array([margin.astype(float) for _, margin in answers])
         self.nbytes = profile.request_bytes
         shape = (len(levels), *profile.request_bytes.shape)
         self.server_exit = np.empty(shape, np.int8)
         self.server_correct = np.empty(shape, bool)
         self.server_margin = np.empty(shape, np.float32)
-        self.server_s = np.zeros((shape[1], len(card.exits)))
-        counts = profile.tokens.reshape(shape[1], -1)[:, 0].tolist()
-        for place, ((cut, *_), tokens) in enumerate(zip(profile.grid.points(), counts, strict=True)):
-            self.server_s[place] = _server_s(profile, cut, tokens, config.server)
+        self.service, self.server_s = _services(profile, config.server)
+        for place, (cut, *_) in enumerate(profile.grid.points()):
             for margin, level in levels.items():
                 exit = answering_exits(profile.tail_margin[place], next_exit(card, cut), margin)
                 self.server_exit[level, place] = exit
@@ -79,9 +94,10 @@ class Tables:
 
     def reach_s(self, config: EnvironmentConfig) -> list[float]:
         """For each cut, the time left at a request's turn beyond which the agent can still send from it."""
-        first_s = float(self.block_s[self.exits[0]])
+        # The quickest way counts: a mask may allow what one keep of several cannot do.
+        block_s = self.block_s.min(axis=0)
         kept_s = config.slack_s + config.overhead_s
-        return [max(block_s, first_s) + kept_s for block_s in self.block_s.tolist()]
+        return (np.maximum(block_s, block_s[self.exits[0]]) + kept_s).tolist()  # type: ignore[no-any-return]
 
 
 def _configs(profile: Profile, actions: Actions) -> NDArray[np.int32]:
@@ -97,6 +113,21 @@ def _configs(profile: Profile, actions: Actions) -> NDArray[np.int32]:
                 known[key] = profile.config(*key)
             configs[row, cut] = known[key]
     return configs
+
+
+def _services(profile: Profile, pace: Pace) -> tuple[NDArray[np.int32], NDArray[np.float64]]:
+    """For every grid point and sample the row of its service times, and the rows: one a cut and number of tokens."""
+    known: dict[tuple[int, int], int] = {}
+    rows: list[NDArray[np.float64]] = []
+    service = np.empty(profile.tokens.shape, np.int32)
+    for place, (cut, *_) in enumerate(profile.grid.points()):
+        counts, inverse = np.unique(profile.tokens[place], return_inverse=True)
+        for tokens in counts.tolist():
+            if (cut, tokens) not in known:
+                known[cut, tokens] = len(rows)
+                rows.append(_server_s(profile, cut, tokens, pace))
+        service[place] = np.array([known[cut, tokens] for tokens in counts.tolist()])[inverse]
+    return service, np.array(rows)
 
 
 def _server_s(profile: Profile, cut: int, tokens: int, pace: Pace) -> NDArray[np.float64]:

@@ -70,7 +70,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         super().reset(seed=seed)
         paths = (options or {}).get("paths")
         if paths is not None:
-            stacked = stack_paths(self.config, paths, float(self._lookup.block_s[-1]))
+            stacked = stack_paths(self.config, paths, self._lookup.longest_s)
         else:
             if seed is not None or self._bank is None:
                 root = int(self.np_random.integers(1 << 31))
@@ -93,11 +93,12 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
     ]:
         index = self.actions.flat_rows(actions)
         many, config, lookup = self._many, self.config, self._lookup
-        block_s, first, sample = lookup.block_s, lookup.first, many.sample
+        first, sample = lookup.first, many.sample
         answer_s = many.due_s - config.slack_s
         cut, local, in_time = lookup.head(index, sample, answer_s - many.start_s)
-        sent_s = many.start_s + block_s[cut]
-        to_first_s = np.maximum(block_s[first] - block_s[cut], 0.0)
+        head_s = lookup.seconds(index, cut)
+        sent_s = many.start_s + head_s
+        to_first_s = np.maximum(lookup.seconds(index, first) - head_s, 0.0)
         answer_by_s = answer_s - to_first_s
         offloaded = ~local & in_time & many.link_up & (answer_by_s > sent_s)
         nbytes, bits, server_exit, server_s, server_correct, server_margin = lookup.server(index, cut, sample)
@@ -107,10 +108,10 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         done_s = trips.done_s + to_first_s * degraded
         cut = np.where(degraded, np.maximum(cut, first), cut)
         head_exit = lookup.passed[cut]
-        head_correct, head_margin = lookup.head_answer(sample, head_exit)
+        head_correct, head_margin = lookup.head_answer(index, sample, head_exit)
         infos = many.finish(
             done_s,
-            block_s[cut],
+            head_s + to_first_s * degraded,
             np.where(replied, server_correct, head_correct),
             trips,
             offloaded & degraded,

@@ -116,7 +116,7 @@ def test_masks_leave_what_can_be_done(profile: Profile) -> None:
     env._solo.link_up = False
     assert env.action_masks()[:splits].tolist() == [False] * (splits - 1) + [True]
     env._solo.link_up = True
-    reach_s = 0.01 + 0.005 + env._lookup.block_s[3]
+    reach_s = 0.01 + 0.005 + env._lookup.times[0][3]
     env._solo.observation = env._solo.observation._replace(time_left_s=reach_s + 1e-9)
     assert env.action_masks()[:splits].tolist() == [True] * 4 + [False] * 2 + [True]
     env._solo.observation = env._solo.observation._replace(time_left_s=reach_s - 1e-9)
