@@ -11,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from ..channel.config import ChannelConfig
 from ..errors import ConfigError, UsageError, did_you_mean
+from ..models.data import NAMED
 from ..policies.rules import UtilityWeights
 from .policy_config import PolicyConfig
 from .scenario_errors import first_problem
@@ -144,13 +145,34 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
     try:
-        data = {"name": path.stem, **_beside(data, path.parent), **(changes or {})}
+        data = {
+            "name": path.stem,
+            **_inputs_beside(_beside(data, path.parent), path.parent),
+            **(changes or {}),
+        }
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     try:
         return Scenario.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {first_problem(error, scenario_schema())}") from None
+
+
+def _inputs_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """An own model and own data are meant from the file's folder too; what is a plain name is a built-in one."""
+
+    def meant(value: Any) -> Any:
+        if not isinstance(value, str) or value in NAMED:
+            return value
+        own = len(Path(value).parts) > 1 or Path(value).suffix or (folder / value).exists()
+        return str(folder / value) if own else value
+
+    found = dict(data)
+    if "model" in found:
+        found["model"] = meant(found["model"])
+    if isinstance(inputs := found.get("data"), dict) and "name" in inputs:
+        found["data"] = inputs | {"name": meant(inputs["name"])}
+    return found
 
 
 def _beside(node: Any, folder: Path, place: str = "") -> Any:

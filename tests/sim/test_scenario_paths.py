@@ -67,3 +67,12 @@ def test_policies_and_profiles_are_meant_from_there_too(elsewhere: Path) -> None
     scenario = load_scenario(_write(elsewhere, policies=policies, profiles={"evaluation": "mine.npz"}))
     assert scenario.policies[0].path == elsewhere / "earlier" / "requests.parquet"
     assert scenario.profiles["evaluation"] == elsewhere / "mine.npz"
+
+
+def test_an_own_model_and_own_data_are_found_from_the_scenarios_folder(elsewhere: Path) -> None:
+    (elsewhere / "photos").mkdir()
+    scenario = load_scenario(_write(elsewhere, model="mine.safetensors", data={"name": "photos"}))
+    assert scenario.model == str(elsewhere / "mine.safetensors")
+    assert scenario.data.name == str(elsewhere / "photos")
+    named = load_scenario(_write(elsewhere, model="clutter", data={"name": "cifar10"}))
+    assert (named.model, named.data.name) == ("clutter", "cifar10")
