@@ -44,10 +44,6 @@ class Actions:
         self, config: EnvironmentConfig, profile: Profile, decisions: Sequence[Decision] | None = None
     ) -> None:
         card = profile.card
-        if card.gates:
-            raise UsageError(
-                f"{card.name} has gates, whose head answers otherwise at every keep: no environment knows that yet"
-            )
         self.depth = card.depth
         if decisions is None:
             # Only splits at which the network was measured; all local needs no measurement.

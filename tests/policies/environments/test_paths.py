@@ -17,6 +17,7 @@ from splitpoint.policies.environments.path import draw_path
 from splitpoint.policies.environments.recursive_exit import CONTINUE, EXIT, OFFLOAD, RecursiveExitEnv
 from splitpoint.policies.environments.shared import SharedOffloadEnv
 from splitpoint.policies.environments.vector import OffloadVectorEnv
+from splitpoint.seeding import generator
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.environments import environment_config
 from splitpoint.sim.metrics import request_utility
@@ -45,28 +46,45 @@ def one_device(channel: str, count: int) -> Scenario:
     changes = {
         "devices": [device],
         "requests": count,
-        "channel": base["channel"] | CHANNELS[channel],
+        "channel": base["channel"] | CHANNELS.get(channel, {}),
         "server": base["server"] | {"base_s": 0.03},
     }
     return Scenario.model_validate(base | changes)
 
 
-def engine_run(scenario: Scenario, decisions: list[Decision], folder: Path) -> dict[str, np.ndarray]:
+def with_gates(profile: Profile) -> Profile:
+    """The profile as if gates dropped patches on the device: heads that depend on the keep, tokens on the sample."""
+    draws = generator(0, "gates")
+    shape = (len(profile.keeps), *profile.head_margin.shape)
+    return replace(
+        profile,
+        card=profile.card.model_copy(update={"gates": True}),
+        gated_prediction=draws.integers(0, 10, shape).astype(np.uint16),
+        gated_margin=(0.99 + 0.01 * draws.random(shape)).astype(np.float32),
+        tokens=np.maximum(1, profile.tokens - draws.integers(0, 3, profile.tokens.shape)).astype(np.int32),
+    )
+
+
+def engine_run(
+    scenario: Scenario, profile: Profile, decisions: list[Decision], folder: Path
+) -> dict[str, np.ndarray]:
     """The requests of the profile engine under given Decisions, with the answers that the environments look up."""
     names = [field.name for field in fields(Decision)]
     table = {name: np.array([getattr(d, name) for d in decisions]) for name in names}
     path = folder / "requests.parquet"
     write_requests(path, {"given": {"device": np.zeros(len(decisions), int), **table}}, {})
     setup = Setup(scenario)
-    setup.__dict__["evaluation"] = replace(setup.calibration, split_name="evaluation")
+    setup.card = profile.card
+    setup.__dict__["evaluation"] = replace(profile, split_name="evaluation")
     return VirtualEngine(setup, "profile").run(ReplayPolicy(path=path))
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("channel", [*CHANNELS, "gates"])
 def test_single_environment_and_profile_engine_are_equal_step_by_step(
     profile: Profile, channel: str, tmp_path: Path
 ) -> None:
     steps, seed = 80, 7
+    profile = with_gates(profile) if channel == "gates" else profile
     scenario = one_device(channel, steps + 1).model_copy(update={"seed": seed})
     config: EnvironmentConfig = environment_config(scenario, episode_requests=steps)
     env = OffloadEnv(config, profile)
@@ -74,7 +92,7 @@ def test_single_environment_and_profile_engine_are_equal_step_by_step(
     actions = [env.action_space.sample() for _ in range(steps)]
     decisions = [env.actions.decisions[env.actions.flat(action)] for action in actions]
     # The last request is only there to be observed.
-    columns = engine_run(scenario, [*decisions, decisions[0]], tmp_path)
+    columns = engine_run(scenario, profile, [*decisions, decisions[0]], tmp_path)
     utility = request_utility(columns, scenario.weights())
     env.reset(seed=seed)
     for step, action in enumerate(actions):
@@ -94,11 +112,12 @@ def test_single_environment_and_profile_engine_are_equal_step_by_step(
     assert columns["degraded"].any()
 
 
-@pytest.mark.parametrize("channel", CHANNELS)
+@pytest.mark.parametrize("channel", [*CHANNELS, "gates"])
 def test_vector_environment_and_single_environments_are_equal_step_by_step(
     profile: Profile, channel: str
 ) -> None:
     steps, copies = 40, 3
+    profile = with_gates(profile) if channel == "gates" else profile
     scenario = one_device(channel, steps)
     config = environment_config(scenario, episode_requests=steps)
     singles = [OffloadEnv(config, profile) for _ in range(copies)]
