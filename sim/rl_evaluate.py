@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -38,9 +38,11 @@ def evaluate_policies(
     policies: Sequence[PolicyConfig],
     seeds: Sequence[int],
     progress: Callable[[], None] | None = None,
+    known: Mapping[str, list[dict[str, Any]]] | None = None,
 ) -> Evaluation:
     """Run the policies on the evaluation profile under every seed, with random and oracle beside them for the share.
 
+    known: summaries of policies that have been run already, under the same scenario and seeds.
     Raises UsageError for fewer than two seeds.
     """
     if len(seeds) < 2:
@@ -50,8 +52,11 @@ def evaluate_policies(
     chosen.setdefault("oracle", OraclePolicy())
     # Tuned once, by calibration data and the scenario's own seed: nothing of it may follow the seeds of evaluation.
     first = Setup(scenario)
-    tuned = {name: first.tuned(policy) for name, policy in chosen.items()}
-    runs: dict[str, list[dict[str, Any]]] = {name: [] for name in tuned}
+    runs: dict[str, list[dict[str, Any]]] = {
+        name: list(summaries) for name, summaries in (known or {}).items()
+    }
+    tuned = {name: first.tuned(policy) for name, policy in chosen.items() if name not in runs}
+    runs |= {name: [] for name in tuned}
     for seed in seeds:
         setup = Setup(scenario.model_copy(update={"seed": seed}))
         engine = VirtualEngine(setup, "profile", progress)

@@ -1,0 +1,135 @@
+"""Every policy in every scenario, on the evaluation profile and on seeds and traces that no policy was tuned on.
+
+    python benchmarks/policies.py --train          # trains what is missing into --policies, then compares
+    python benchmarks/policies.py --scenario driving --traces TRACES.parquet
+
+All policies meet equal sample paths, seed by seed; ± are 95 % intervals over the seeds (Student's t). Share is
+(U - U_random) / (U_oracle - U_random); the oracle is a bound only where requests do not load each other, which they do
+in `cellular` and `overload`. Policies over a budget (worst device, worst seed, by more than 1 %) are marked and ranked
+last. `beats` says of each trained policy over which non-clairvoyant feasible rivals its mean advantage exceeds the paired
+interval. Results go to benchmarks/results/policies.json; what is there of the same scenario and seeds is not run again,
+so that a long benchmark can be done in parts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from splitpoint.sim.policy_config import PolicyConfig, TrainedPolicy
+from splitpoint.sim.rl_evaluate import evaluate_policies, interval
+from splitpoint.sim.scenario import Scenario, load_scenario
+
+SCENARIOS = ("steady", "fading", "driving", "cellular", "outages", "overload", "drift")
+TRAINED = ("steady", "fading", "driving", "outages", "drift")
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--scenario", nargs="*", default=list(SCENARIOS), choices=SCENARIOS)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=1600)
+    parser.add_argument(
+        "--policies", type=Path, default=Path("runs/policies"), help="trained policies, SCENARIO.safetensors"
+    )
+    parser.add_argument("--train", action="store_true", help="train what is missing there")
+    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--traces", type=Path, help="SNR traces of your own for `driving`, parquet or CSV")
+    parser.add_argument("--out", type=Path, default=RESULTS / "policies.json")
+    options = parser.parse_args()
+    options.out.parent.mkdir(exist_ok=True)
+    last = {}
+    for name in options.scenario:
+        found = one(name, options)
+        last[name] = {row["policy"]: round(row["share"], 3) for row in found["rows"]}
+    print(json.dumps(last))
+
+
+def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Run what is missing of one scenario, write it, print its table."""
+    scenario = load_scenario(name, {"requests": options.requests})
+    if options.traces is not None and name == "driving":
+        scenario = on_traces(scenario, options.traces)
+    policies: list[PolicyConfig] = list(scenario.policies)
+    path = options.policies / f"{name}.safetensors"
+    if options.train and name in TRAINED and not path.exists():
+        train(name, path, options.steps)
+    if path.exists():
+        policies.append(TrainedPolicy(name="trained", path=path))
+    # One file a scenario, so that scenarios can be run side by side.
+    out = options.out.with_name(f"{options.out.stem}-{scenario.name}.json")
+    about = {"scenario": scenario.name, "seeds": options.seeds, "requests": options.requests}
+    known = {}
+    if out.exists():
+        before = json.loads(out.read_text("utf-8"))
+        known = before["runs"] if before["about"] == about else {}
+    found = evaluate_policies(scenario, policies, range(options.seeds), known=known)
+    result = {"about": about, "rows": found.rows, "beats": beats(found.runs), "runs": found.runs}
+    out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    show(result)
+    return result
+
+
+def on_traces(scenario: Scenario, path: Path) -> Scenario:
+    """`driving` on recordings of your own, each device on another one, from a time drawn by the seed."""
+    link = scenario.channel.link.model_dump() | {"path": str(path)}
+    channel = scenario.channel.model_dump() | {"link": link}
+    return Scenario.model_validate(
+        scenario.model_dump() | {"channel": channel, "name": f"{scenario.name}-{path.stem}"}
+    )
+
+
+def train(name: str, path: Path, steps: int) -> None:
+    from splitpoint.sim.rl_train import PolicyTraining, train_policy
+
+    begun_s, cpu_s = time.monotonic(), time.process_time()
+    train_policy(load_scenario(name), PolicyTraining(steps=steps), path)
+    print(
+        f"{name}: trained in {time.monotonic() - begun_s:.0f} s, {time.process_time() - cpu_s:.0f} s of processor time"
+    )
+
+
+def beats(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Mean advantage of the trained policy over each rival that is neither clairvoyant nor over budget, paired."""
+    if "trained" not in runs:
+        return {}
+    mine = np.array([s["utility"] for s in runs["trained"]])
+    found = {}
+    for name, summaries in runs.items():
+        if name == "trained" or "oracle" in name or not all(s["feasible"] for s in summaries):
+            continue
+        mean, half = interval(mine - [s["utility"] for s in summaries])
+        found[name] = {"mean": mean, "half": half, "surely": mean > half}
+    return found
+
+
+def show(result: dict[str, Any]) -> None:
+    about = result["about"]
+    print(f"\n{about['scenario']}: {about['seeds']} seeds of {about['requests']} requests")
+    print(
+        f"{'':14}{'utility':>17}{'share':>7}{'acc %':>7}{'p95 ms':>7}{'B':>6}{'mJ':>5}{'over %':>8}{'recov. s':>9}"
+    )
+    for row in result["rows"]:
+        mark = "*" if row["clairvoyant"] else "" if row["feasible"] else "!"
+        recovery = "–" if row["recovery_s"] is None else f"{row['recovery_s']:.1f}"
+        print(
+            f"{row['policy'] + mark:14}{row['utility']:>9.4f} ±{row['utility_half']:.4f}{row['share']:>7.3f}"
+            f"{100 * row['accuracy']:>7.1f}{1e3 * row['latency_p95_s']:>7.0f}{row['uplink_bytes_mean']:>6.0f}"
+            f"{1e3 * row['device_energy_mean_j']:>5.0f}{100 * row['worst_violation']:>8.1f}{recovery:>9}"
+        )
+    for name, line in result["beats"].items():
+        print(
+            f"  trained - {name}: {line['mean']:+.4f} ±{line['half']:.4f}{'' if line['surely'] else ' (not sure)'}"
+        )
+
+
+if __name__ == "__main__":
+    main()
