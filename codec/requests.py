@@ -15,6 +15,7 @@ from .errors import PayloadError
 from .nested import LARGEST
 
 __all__ = [
+    "GROUP_BYTES",
     "ExitReading",
     "build_reply",
     "build_request",
@@ -25,6 +26,10 @@ __all__ = [
     "read_exit_state",
     "round_to_wire",
 ]
+
+
+GROUP_BYTES = pb.InferReply(group=[pb.Reading(prediction=1, margin=1.0, exit=1)]).ByteSize()
+"""What each group of a merged batch after the first adds to a reply."""
 
 
 class ExitReading(NamedTuple):

@@ -25,21 +25,26 @@ class BatchDevice(RealTimeDevice):
     async def serve_batch(
         self, images: Sequence[np.ndarray], arrival_s: float, queue: int = 0
     ) -> list[Finished]:
-        """Answer images that came together, each exactly once: merged where the Decision lets them be, else the
-        first alone, and those that follow by further Decisions; `queue` requests wait behind all."""
+        """Answer images that came together, each exactly once; `queue` requests wait behind them."""
         finished: list[Finished] = []
         while len(finished) < len(images):
-            rest = images[len(finished) :]
-            self._request_id += 1
-            now_s = self.clock.now()
-            behind = queue + len(rest) - 1
-            generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(rest))
-            if self.session.batch == 1:
-                finished.append(self.session.finish(await self._drive(generator, rest[0], now_s)))
-            else:
-                finished += self.session.finish_batch(await self._drive_batch(generator, rest, now_s))
-                self._request_id += len(rest) - 1
+            finished += await self.serve_next(images[len(finished) :], arrival_s, queue)
         return finished
+
+    async def serve_next(
+        self, images: Sequence[np.ndarray], arrival_s: float, queue: int = 0
+    ) -> list[Finished]:
+        """By one Decision, answer all of `images` where it lets them be merged, else the first of them alone."""
+        self._request_id += 1
+        now_s = self.clock.now()
+        behind = queue + len(images) - 1
+        generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(images))
+        if self.session.batch == 1:
+            return [self.session.finish(await self._drive(generator, images[0], now_s))]
+        answers = await self._drive_batch(generator, images, now_s)
+        # Ids count requests, not messages.
+        self._request_id += len(images) - 1
+        return self.session.finish_batch(answers)
 
     async def _drive_batch(
         self, generator: Generator[BatchEffect, Any, list[Answer]], images: Sequence[np.ndarray], now_s: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -38,6 +39,14 @@ class Backend(Protocol):
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         """The request that the device would send from this cut."""
+
+    def upload_merged(
+        self, samples: Sequence[int], cut: int, decision: Decision, request_id: int
+    ) -> tuple[list[Upload], list[int]]:
+        """One request for samples that came together: what serves each group, and the group of each sample.
+
+        The first Upload has the bytes of the whole message.
+        """
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
         """The second message of such a request, which takes it to `decision.refine_bits`; serves the whole."""
@@ -82,6 +91,14 @@ class ProfileBackend:
         if decision.refine_bits and cut:
             nbytes += REFINABLE_BYTES
         return Upload(nbytes, config.tokens[sample], (config, sample))
+
+    def upload_merged(
+        self, samples: Sequence[int], cut: int, decision: Decision, request_id: int
+    ) -> tuple[list[Upload], list[int]]:
+        raise UsageError(
+            f"Decision.merge {decision.merge:g}: what merged samples answer depends on their batch, which no "
+            "profile knows; run engine tensor or live"
+        )
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
         key = (cut, decision.keep, decision.dims, decision.refine_bits)

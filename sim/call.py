@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..channel.link import REFINEMENT_IDS
 from ..device.accounting import Trip
-from ..device.effects import Offload, Refine, Reply
+from ..device.effects import Offload, OffloadBatch, Refine, Reply
 from .backends import Upload
 
 if TYPE_CHECKING:
@@ -33,7 +33,9 @@ class Call:
     received_s: float
     replied_s: float
 
-    def __init__(self, device: VirtualDevice, effect: Offload | Refine, upload: Upload, trip: Trip) -> None:
+    def __init__(
+        self, device: VirtualDevice, effect: Offload | Refine | OffloadBatch, upload: Upload, trip: Trip
+    ) -> None:
         self.device = device
         self.cut = effect.cut
         self.decision = effect.decision

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..channel.config import build_link, build_medium, build_report
+from ..policies.arrivals import Bursts
 from ..policies.oracle import Sight
 from ..policies.service_time import Pace
 from .backends import Backend, ProfileBackend
@@ -17,6 +18,7 @@ from .records import table
 from .setup import Setup
 from .tuning import hindsight_prices
 from .virtual import VirtualDevice, VirtualRun
+from .virtual_batches import BatchRun
 from .virtual_server import VirtualServer
 
 __all__ = ["VirtualEngine"]
@@ -61,7 +63,9 @@ class VirtualEngine:
                 VirtualDevice(index, session, link, report, group.overhead_s, arrivals, inputs[index])
             )
         server: Any = partial(self._server, faults=scenario.faults)
-        run = VirtualRun(
+        # Who comes alone pays nothing for those that come together.
+        bursts = any(isinstance(group.arrivals, Bursts) for group in setup.groups)
+        run = (BatchRun if bursts else VirtualRun)(
             devices,
             self._backend,
             uplink,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..channel.corruption import corrupted
 from ..channel.link import Link
 from ..codec.image import decode_image
@@ -54,6 +56,20 @@ class TensorBackend:
         if checked.image is not None:
             checked.sample.values = decode_image(checked.image, self._images.shape[1:])
         return Upload(request.ByteSize(), checked.group[1], checked.sample)
+
+    def upload_merged(
+        self, samples: Sequence[int], cut: int, decision: Decision, request_id: int
+    ) -> tuple[list[Upload], list[int]]:
+        states = [self._reach(sample, cut, decision.keep) for sample in samples]
+        request, groups = self._encoder.merged_request(
+            states, decision, request_id=request_id, deadline_s=1.0
+        )
+        checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
+        uploads = [
+            Upload(request.ByteSize(), checked.group[1], sample)
+            for sample in (checked.sample, *checked.others)
+        ]
+        return uploads, groups.tolist()
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
         state = self._reach(sample, cut, decision.keep)

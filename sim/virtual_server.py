@@ -92,6 +92,20 @@ class VirtualServer:
             if not self._busy:
                 self._work(now_s)
 
+    def receive_parts(self, now_s: float, parts: Sequence[Call]) -> None:
+        """The groups of one merged request have arrived: all are queued before any is begun."""
+        if self.frozen and self._thawed is not None:
+            self._once_thawed(self.receive_parts, parts)
+        elif not self.reachable:
+            self._lost(now_s, parts[0])
+        elif self.load + len(parts) > self._max_pending:
+            self._replied(now_s, parts[0])
+        else:
+            for part in parts:
+                self._queue.push((part.cut, part.upload.tokens), part)
+            if not self._busy:
+                self._work(now_s)
+
     def _work(self, now_s: float) -> None:
         batch = self._queue.take(self._max_batch, lambda call: call.answer_by_s <= now_s)
         self._busy = bool(batch)

@@ -17,7 +17,7 @@ from ..codec.tokens import TokenCodec
 from ..device.connection import agreed_coder
 from ..device.encoder import Encoder
 from ..device.head import Head, advanced, load_head
-from ..device.realtime import RealTimeDevice
+from ..device.realtime_batch import BatchDevice
 from ..errors import RemoteError, SplitpointError
 from ..models.data import Dataset
 from ..models.store import codec_arrays
@@ -78,18 +78,22 @@ class _Worker:
         setup, index = self._setup, self._index
         session = setup.session(_POLICY.validate_python(command["policy"]), index)
         clock = Clock(command["epoch"])
-        device = RealTimeDevice(
+        device = BatchDevice(
             session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
         )
         arrivals = setup.arrivals()[index]
         samples = setup.inputs(len(self._data))[index]
         records = []
-        for request, (arrival_s, sample) in enumerate(zip(arrivals, samples, strict=True)):
-            await clock.until(arrival_s)
-            behind = bisect_right(arrivals, clock.now()) - request - 1
-            finished = await device.serve(self._data.images[sample], arrival_s, max(0, behind))
-            records.append(record(index, request, sample, finished))
-            _say({"answered": request})
+        while len(records) < len(arrivals):
+            first = len(records)
+            await clock.until(arrivals[first])
+            last = bisect_right(arrivals, arrivals[first], first)
+            behind = max(0, bisect_right(arrivals, clock.now()) - last)
+            together = [self._data.images[sample] for sample in samples[first:last]]
+            for finished in await device.serve_next(together, arrivals[first], behind):
+                request = len(records)
+                records.append(record(index, request, samples[request], finished))
+                _say({"answered": request})
         await device.close()
         return records
 
