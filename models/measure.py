@@ -168,11 +168,13 @@ def measure(
     coder: str = "packed",
     batch: int = 64,
     progress: bool = True,
+    rescored: Callable[[Heads], None] | None = None,
 ) -> Profile:
     """The Profile of a model on `data`, on one torch thread; `data` must fit the model's input.
 
     coder     "packed", or "ans" where the library and the model's tables are there
     progress  shows a bar on stderr
+    rescored  changes the scores by which patches are selected, for comparisons; not for networks with gates
 
     Raises UsageError for an unknown coder or a grid that does not fit, DataError for images that do not.
     """
@@ -199,6 +201,8 @@ def measure(
         tails = bar.add_task(f"{card.name}: tails", total=len(points))
         for keep in keeps:
             heads = measure_heads(network, card, data, lambda: bar.advance(task), keep)
+            if rescored is not None:
+                rescored(heads)
             if keep == 1.0:
                 plain: dict[str, Any] = {
                     "head_prediction": prediction(heads.qbar).T.astype(np.uint16),

@@ -1,0 +1,274 @@
+"""Accuracy against bytes over cut x keep x dims x bits, and the rivals at the accuracy one point below uncompressed.
+
+Local exits are off: every input is sent, and the last exit answers. At most half of the MACs are the device's. Points
+are chosen on the calibration split (the cheapest within the allowed loss, the Pareto front), and reported on the
+evaluation split. Bytes are those of the whole serialised request, its exit state included, images in the same request;
+JPEG is not charged its constant tables.
+
+    splitpoint   the network's own token selection (gates, where it has them) with bottleneck dims and bits
+    top-k        the same network without gates: patches by attention from CLS, same dims and bits
+    random       random patches, same dims and bits
+    unselected   all tokens, same dims and bits
+    webp, jpeg   the image, to the network as it is and to the network fine-tuned on such images
+
+    python benchmarks/rate_accuracy.py --model clutter
+    python benchmarks/rate_accuracy.py --model cifar10 --data-dir DIR
+
+Writes results/rate_accuracy_MODEL.json and .png; the last line is JSON whose `ratio` is the bytes of the best rival
+over ours, at one point below the uncompressed accuracy.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from image_rivals import FORMATS, fine_tuned, measured, training_data
+from rich.console import Console
+from rich.table import Table
+
+from splitpoint.codec.requests import build_request
+from splitpoint.models import macs
+from splitpoint.models.card import ModelCard
+from splitpoint.models.data import Dataset, load_data
+from splitpoint.models.grid import Grid
+from splitpoint.models.measure import measure
+from splitpoint.models.measure_heads import Heads
+from splitpoint.models.profile import Profile
+from splitpoint.models.store import codec_arrays, load_network, resolve, save_network
+from splitpoint.models.vit import SplitViT
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.seeding import generator
+
+RESULTS = Path(__file__).parent / "results"
+ALLOWED_LOSS = 0.01
+
+Row = dict[str, Any]
+
+
+def some(data: Dataset, samples: int, seed: int) -> Dataset:
+    """`samples` of the data at random, or all."""
+    if samples >= len(data):
+        return data
+    places = generator(seed, "rate-accuracy-samples").permutation(len(data))[:samples]
+    return Dataset(data.images[places], data.labels[places], data.classes)
+
+
+def grid_of(card: ModelCard) -> Grid:
+    """Cuts with at most half of the MACs on the device."""
+    half = macs.total_macs(card) / 2
+    cuts = tuple(cut for cut in range(1, card.depth) if macs.head_macs(card, cut, False) <= half)
+    dims = tuple(max(1, card.dim // share) for share in (1, 2, 4, 6, 8, 12))
+    return Grid(cuts, (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), dims, (8, 4, 3, 2))
+
+
+def without_gates(model: str, folder: Path) -> str:
+    """The model's file, or one of the same network without its gates."""
+    network, card = load_network(model)
+    if not card.gates:
+        return model
+    plain = SplitViT(card.model_copy(update={"gates": False, "name": f"{card.name}-ungated", "id": ""}))
+    plain.load_state_dict(network.state_dict(), strict=False)
+    path = folder / f"{card.name}-ungated.safetensors"
+    save_network(path, plain, plain.card, codec_arrays(resolve(model)))
+    return str(path)
+
+
+def at_random(heads: Heads) -> None:
+    """Scores that say nothing."""
+    heads.scores = generator(0, "rate-accuracy-random").random(np.shape(heads.scores), dtype=np.float32)
+
+
+def rows_of(calibration: Profile, evaluation: Profile, unselected: bool | None = None) -> list[Row]:
+    """One row a grid point; `unselected` True or False takes only those that send all tokens, or not."""
+    rows = []
+    for place, (cut, keep, dims, bits) in enumerate(evaluation.grid.points()):
+        if unselected is not None and unselected != (keep == 1.0):
+            continue
+        row: Row = {"cut": cut, "keep": keep, "dims": dims, "bits": bits}
+        for name, profile in (("calibration", calibration), ("evaluation", evaluation)):
+            right = profile.tail_prediction[place, :, -1] == profile.labels
+            row[name] = {
+                "accuracy": float(right.mean()),
+                "bytes": float(profile.request_bytes[place].mean()),
+            }
+        rows.append(row)
+    return rows
+
+
+def front(rows: list[Row]) -> list[Row]:
+    """Rows that no other beats on the calibration split, cheapest first."""
+    best, kept = -1.0, []
+    for row in sorted(rows, key=lambda row: (row["calibration"]["bytes"], -row["calibration"]["accuracy"])):
+        if row["calibration"]["accuracy"] > best:
+            best = row["calibration"]["accuracy"]
+            kept.append(row)
+    return kept
+
+
+def cheapest(rows: list[Row], accuracy: float) -> Row | None:
+    """The row of fewest bytes whose calibration accuracy is at least so much."""
+    fit = [row for row in rows if row["calibration"]["accuracy"] >= accuracy]
+    return min(fit, key=lambda row: row["calibration"]["bytes"]) if fit else None
+
+
+def envelope_bytes(card: ModelCard) -> int:
+    """What a request adds to an image's file."""
+    empty = pb.Image(format=pb.IMAGE_FORMAT_WEBP, data=bytes(200))
+    request = build_request(
+        model_id=card.id, request_id=1, cut=0, deadline_s=1.0, exit_margin=2.0, payload=empty
+    )
+    return request.ByteSize() - 200
+
+
+def image_rows(network: SplitViT, splits: dict[str, Dataset], kind: str) -> list[Row]:
+    found = {name: measured(network, data, kind) for name, data in splits.items()}
+    for rows in found.values():
+        for row in rows:
+            row["bytes"] += envelope_bytes(network.card)
+    return [
+        {"quality": c["quality"], "calibration": c, "evaluation": e}
+        for c, e in zip(found["calibration"], found["evaluation"], strict=True)
+    ]
+
+
+def drawn(methods: dict[str, list[Row]], uncompressed: float, name: str, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 4.5))
+    for method, rows in methods.items():
+        points = [(row["evaluation"]["bytes"], row["evaluation"]["accuracy"]) for row in front(rows)]
+        axes.plot(*zip(*points, strict=True), marker=".", lw=2 if method == "splitpoint" else 1, label=method)
+    axes.axhline(uncompressed, color="grey", lw=0.8, label="uncompressed")
+    axes.axhline(uncompressed - ALLOWED_LOSS, color="grey", lw=0.8, ls=":")
+    axes.set(xscale="log", xlabel="bytes a request", ylabel="accuracy", title=f"{name}, evaluation split")
+    axes.set_ylim(max(0.0, uncompressed - 0.3), uncompressed + 0.02)
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.3)
+    figure.tight_layout()
+    figure.savefig(path, dpi=120)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="clutter")
+    parser.add_argument("--data-dir", type=Path)
+    parser.add_argument("--samples", type=int, default=1000, help="of each split")
+    parser.add_argument(
+        "--tuning", type=int, default=20_000, help="training images that the image rivals see"
+    )
+    parser.add_argument("--work", type=Path, default=Path("runs/rate_accuracy"), help="kept between runs")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    network, card = load_network(options.model)
+    options.work.mkdir(parents=True, exist_ok=True)
+    splits = {
+        split: some(
+            load_data(card.name, split, card=card, data_dir=options.data_dir), options.samples, options.seed
+        )
+        for split in ("calibration", "evaluation")
+    }
+    grid = grid_of(card)
+    coder = (
+        "ans"
+        if all(f"codec.{cut}.tables" in codec_arrays(resolve(options.model)) for cut in grid.cuts)
+        else "packed"
+    )
+
+    def profiles(model: str, rescored: Any = None) -> tuple[Profile, Profile]:
+        calibration, evaluation = (
+            measure(model, splits[split], split, grid=grid, coder=coder, rescored=rescored)
+            for split in ("calibration", "evaluation")
+        )
+        return calibration, evaluation
+
+    plain = without_gates(options.model, options.work)
+    attention = profiles(plain)
+    own = attention if plain == options.model else profiles(options.model)
+    methods = {
+        "splitpoint": rows_of(*own),
+        "top-k": rows_of(*attention),
+        "random": rows_of(*profiles(plain, at_random)),
+        "unselected": rows_of(*attention, unselected=True),
+    }
+    data = training_data(card.name, options.data_dir, options.seed)
+    for kind in FORMATS:
+        methods[kind] = image_rows(network, splits, kind)
+        tuned = fine_tuned(options.model, kind, data, options.work, images=options.tuning, seed=options.seed)
+        methods[f"{kind}, fine-tuned"] = image_rows(tuned, splits, kind)
+
+    uncompressed = {
+        name: float((profile.head_prediction[:, -1] == profile.labels).mean())
+        for name, profile in zip(("calibration", "evaluation"), attention, strict=True)
+    }
+    target = uncompressed["calibration"] - ALLOWED_LOSS
+    chosen = {method: cheapest(rows, target) for method, rows in methods.items()}
+
+    table = Table(
+        title=f"{card.name}: cheapest within {ALLOWED_LOSS:.0%} of uncompressed, {len(splits['evaluation'])} samples"
+    )
+    for column in ("method", "point", "bytes", "accuracy"):
+        table.add_column(column, justify="left" if column in ("method", "point") else "right")
+    for method, row in chosen.items():
+        point = (
+            "none reaches it"
+            if row is None
+            else ", ".join(
+                f"{key} {row[key]:g}" for key in ("cut", "keep", "dims", "bits", "quality") if key in row
+            )
+        )
+        table.add_row(
+            method,
+            point,
+            "" if row is None else f"{row['evaluation']['bytes']:.0f}",
+            "" if row is None else f"{row['evaluation']['accuracy']:.4f}",
+        )
+    table.add_row("uncompressed", "", "", f"{uncompressed['evaluation']:.4f}")
+    Console(width=110).print(table)
+
+    ours = chosen["splitpoint"]
+    rivals = {
+        method: row["evaluation"]["bytes"]
+        for method, row in chosen.items()
+        if row is not None and method != "splitpoint" and not (method == "top-k" and plain == options.model)
+    }
+    best = min(rivals, key=lambda method: rivals[method]) if rivals else None
+    RESULTS.mkdir(exist_ok=True)
+    result = {
+        "command": "python benchmarks/rate_accuracy.py " + " ".join(sys.argv[1:]),
+        "model": card.name,
+        "id": card.id,
+        "coder": coder,
+        "samples": len(splits["evaluation"]),
+        "uncompressed": uncompressed,
+        "chosen": chosen,
+        "fronts": {method: front(rows) for method, rows in methods.items()},
+    }
+    path = RESULTS / f"rate_accuracy_{card.name}"
+    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    drawn(methods, uncompressed["evaluation"], card.name, path.with_suffix(".png"))
+    print(
+        json.dumps(
+            {
+                "model": card.name,
+                "bytes": None if ours is None else ours["evaluation"]["bytes"],
+                "accuracy": None if ours is None else ours["evaluation"]["accuracy"],
+                "best_rival": best,
+                "rival_bytes": None if best is None else rivals[best],
+                "ratio": None if best is None or ours is None else rivals[best] / ours["evaluation"]["bytes"],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
