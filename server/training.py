@@ -51,12 +51,15 @@ class TrainService:
         if self._waiting >= _WAITING:
             raise Rejected(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{self._waiting} training steps are waiting")
         self._waiting += 1
-        try:
-            # A caller who gives up leaves the step to its end: its reply is kept for when the device asks again.
-            work = asyncio.get_running_loop().run_in_executor(self._pool, self.answer, data)
-            return await asyncio.shield(work)
-        finally:
-            self._waiting -= 1
+        work = asyncio.get_running_loop().run_in_executor(self._pool, self.answer, data)
+        work.add_done_callback(self._ended)
+        # A caller who gives up leaves the step to its end: its reply is kept for when the device asks again.
+        return await asyncio.shield(work)
+
+    def _ended(self, work: asyncio.Future[bytes]) -> None:
+        self._waiting -= 1
+        if not work.cancelled():
+            work.exception()  # seen, also where nobody waits any more
 
     def answer(self, data: bytes) -> bytes:
         """`step`, in the calling thread, which must always be the same one. Raises Rejected."""

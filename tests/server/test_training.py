@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 
 import grpc
 import numpy as np
@@ -275,3 +276,28 @@ def test_what_waits_for_the_training_thread_is_bounded(small, service):
     codes = [error.code for error in asyncio.run(main())]
     assert codes.count(grpc.StatusCode.RESOURCE_EXHAUSTED) == 40 - 16
     assert codes.count(grpc.StatusCode.NOT_FOUND) == 16
+
+
+def test_callers_who_give_up_do_not_make_room_before_their_step_is_done(small, service):
+    async def main():
+        request = Device(small, service).request(finish=True).SerializeToString()
+        busy = threading.Event()
+        service._pool.submit(busy.wait)
+        callers = [asyncio.create_task(service.step(request)) for _ in range(16)]
+        await asyncio.sleep(0)
+        for caller in callers:
+            caller.cancel()
+        await asyncio.gather(*callers, return_exceptions=True)
+        with pytest.raises(Rejected, match="16 training steps are waiting"):
+            await service.step(request)
+        busy.set()
+        for _ in range(500):
+            try:
+                await service.step(request)
+            except Rejected as refusal:
+                if refusal.code is grpc.StatusCode.NOT_FOUND:  # it was let in
+                    return
+            await asyncio.sleep(0.01)
+        raise AssertionError("no room was made")
+
+    asyncio.run(main())
