@@ -99,7 +99,7 @@ def make_offload_vector(
     *,
     device: int = 0,
     decisions: Any = None,
-    link_paths: int = 64,
+    link_paths: int = 32,
     **changes: Any,
 ) -> OffloadVectorEnv:
     """`splitpoint/Offload-v0` for `gymnasium.make_vec(..., vectorization_mode="vector_entry_point")`."""

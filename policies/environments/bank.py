@@ -25,7 +25,7 @@ __all__ = ["LinkBank", "lossless_bits"]
 
 Array = NDArray[np.float64]
 
-_FINE = 4
+_FINE = 2
 """Entries of the index to a slot of mean size."""
 
 _STEPS = 2

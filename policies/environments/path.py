@@ -59,8 +59,8 @@ def draw_paths(
     return Paths(
         np.ascontiguousarray(arrivals),
         draws.integers(0, samples, shape),
-        draws.random(shape),
-        draws.random(shape),
+        # Who loses nothing needs no draws for it.
+        *(np.zeros(shape) if bank.lossless else draws.random(shape) for _ in range(2)),
         draws.standard_normal(shape),
         bank,
         draws.integers(0, len(bank), copies),

@@ -97,7 +97,7 @@ class Tables:
         # The quickest way counts: a mask may allow what one keep of several cannot do.
         block_s = self.block_s.min(axis=0)
         kept_s = config.slack_s + config.overhead_s
-        return (np.maximum(block_s, block_s[self.exits[0]]) + kept_s).tolist()  # type: ignore[no-any-return]
+        return (np.maximum(block_s, block_s[self.exits[0]]) + kept_s).tolist()
 
 
 def _configs(profile: Profile, actions: Actions) -> NDArray[np.int32]:

@@ -46,7 +46,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         profile: Profile,
         num_envs: int = 1,
         decisions: Sequence[Decision] | None = None,
-        link_paths: int = 64,
+        link_paths: int = 32,
     ) -> None:
         self.config, self.profile, self.num_envs = config, profile, num_envs
         self.actions = Actions(config, profile, decisions)
