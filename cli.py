@@ -44,6 +44,9 @@ class HeadName(StrEnum):
     onnx = "onnx"
 
 
+_DATA_HELP = "Parquet file, image folder or named set; a built-in model's own set by itself."
+
+
 class SplitName(StrEnum):
     calibration = "calibration"
     evaluation = "evaluation"
@@ -160,7 +163,7 @@ def train(
 @app.command()
 def evaluate(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
+    data: Annotated[str, typer.Option(help=_DATA_HELP)] = "",
     split: Annotated[SplitName, typer.Option(help="Of a named set.")] = SplitName.evaluation,
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     json_: Json = False,
@@ -172,6 +175,7 @@ def evaluate(
     from .models.store import load_network
 
     network, card = load_network(model)
+    data = data or _own_set(model)
     result = evaluate_network(network, card, load_data(data, split.value, card=card, data_dir=data_dir))
     if json_:
         print(json.dumps(result))
@@ -196,20 +200,30 @@ def evaluate(
 def profile(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     split: Annotated[SplitName, typer.Option(help="Which profile, for a named set.")] = SplitName.calibration,
-    data: Annotated[str, typer.Option(help="Parquet file, image folder or named set.")] = "clutter",
+    data: Annotated[str, typer.Option(help=_DATA_HELP)] = "",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     out: Annotated[Path | None, typer.Option(help="Default: beside the model, NAME.SPLIT.npz.")] = None,
     keep: Annotated[list[float] | None, typer.Option(help="Grid of keep; repeat for more.")] = None,
     dims: Annotated[list[int] | None, typer.Option(help="Grid of dims; repeat for more.")] = None,
     bits: Annotated[list[int] | None, typer.Option(help="Grid of bits; repeat for more.")] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
+    samples: Annotated[int | None, typer.Option(min=1, help="The first so many; default all.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
     _needs_torch("measuring a profile")
     from .models.measure import measure_file
 
     path = measure_file(
-        model, split.value, data, data_dir=data_dir, out=out, keeps=keep, dims=dims, bits=bits, coder=coder
+        model,
+        split.value,
+        data or _own_set(model),
+        data_dir=data_dir,
+        out=out,
+        keeps=keep,
+        dims=dims,
+        bits=bits,
+        coder=coder,
+        samples=samples,
     )
     print(path)
 
@@ -410,6 +424,16 @@ def _checked(kind: Any, **values: Any) -> Any:
         problem = error.errors()[0]
         place = "-".join(str(part) for part in problem["loc"])
         raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def _own_set(model: str) -> str:
+    """The named set that a built-in model was trained on."""
+    from .models.data import NAMED
+
+    name = model.split("-")[0]
+    if name not in NAMED:
+        raise UsageError(f"--data: what to run {model} on; a parquet file, an image folder or a named set")
+    return name
 
 
 def _needs_torch(what: str) -> None:

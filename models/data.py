@@ -38,6 +38,10 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def first(self, count: int) -> Dataset:
+        """The first `count` samples, or all."""
+        return Dataset(self.images[:count], self.labels[:count], self.classes)
+
 
 def read_image(
     source: Path | str | bytes,

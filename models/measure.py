@@ -253,11 +253,13 @@ def measure_file(
     dims: Sequence[int] | None = None,
     bits: Sequence[int] | None = None,
     coder: str = "packed",
+    samples: int | None = None,
 ) -> Path:
     """Measure a Profile and save it; returns the path.
 
     out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
+    samples            the first so many of the split; default all
 
     What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured.
     """
@@ -268,5 +270,6 @@ def measure_file(
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
     _check_writable(out)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
+    loaded = loaded.first(samples or len(loaded))
     measure(path, loaded, split_name, grid=grid, coder=coder).save(out)
     return out
