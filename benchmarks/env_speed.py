@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import time
@@ -112,6 +113,8 @@ def main() -> None:
                 "command": "python benchmarks/env_speed.py",
                 "peer": PEER,
                 "copies": COPIES,
+                # Of all processes on the machine: other work takes caches away, and array code feels it most.
+                "load_average": os.getloadavg()[0],
                 "rounds": rounds,
                 "peer_steps_per_s": median(r["peer"] for r in rounds),
                 "single_steps_per_s": median(r["single"] for r in rounds),
