@@ -1,5 +1,6 @@
 """The request: sizes that depend on shape only, a CRC that catches damage, the exit state's float16."""
 
+import struct
 import zlib
 
 import numpy as np
@@ -8,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpoint.codec.errors import PayloadError
+from splitpoint.codec.refinement import REFINABLE_BYTES
 from splitpoint.codec.requests import (
     build_reply,
     build_request,
@@ -18,7 +20,6 @@ from splitpoint.codec.requests import (
     read_exit_state,
     round_to_wire,
 )
-from splitpoint.codec.refinement import REFINABLE_BYTES
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 
@@ -81,13 +82,24 @@ def test_the_groups_of_a_merged_batch_are_in_the_reply():
         (TOKENS, b"abcdefghijkl"),
         (pb.Tokens(offset=b"a", planes=[b"b"], groups=pb.AdcGroups(samples=2, assignment=b"cd")), b"abcd"),
         (pb.Image(format=pb.IMAGE_FORMAT_PNG, data=b"xyz"), b"xyz"),
-        (pb.Symbols(count=1, per_token=1, values=b"1234"), b"1234"),
     ],
 )
 def test_the_crc_is_over_the_bytes_fields_in_field_order(payload, data):
     sent = request(payload=payload)
     assert sent.payload_crc == zlib.crc32(data)
     check_payload_crc(sent)
+
+
+def test_the_crc_of_symbols_is_over_what_noise_does_not_change():
+    sent = request(payload=pb.Symbols(count=3, per_token=2, values=b"1234" * 6, snr_db=-2.5))
+    assert sent.payload_crc == zlib.crc32(struct.pack("<IIf", 3, 2, -2.5))
+    sent.symbols.values = b"4321" * 6
+    check_payload_crc(sent)
+    for name, value in (("count", 2), ("per_token", 3), ("snr_db", 2.5)):
+        damaged = pb.InferRequest.FromString(sent.SerializeToString())
+        setattr(damaged.symbols, name, value)
+        with pytest.raises(PayloadError, match="payload_crc"):
+            check_payload_crc(damaged)
 
 
 def test_the_crc_of_further_planes_is_over_planes_then_tokens():
