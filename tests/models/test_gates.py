@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
 from splitpoint.models.compression import Bottleneck
 from splitpoint.models.gate_losses import budget_loss, gated_loss
 from splitpoint.models.gates import Gated, begin_gated, run_gated, with_gates
+from splitpoint.models.macs import block_macs, embed_macs, exit_macs, gate_macs, head_macs
 from splitpoint.models.pruning import KEPT, Pruned, run_pruned
 from splitpoint.models.vit import SplitViT
 
@@ -226,3 +228,19 @@ def test_states_are_not_changed_in_place() -> None:
     begun = Pruned.begin(np.ones((4, 2), np.float32), np.ones(2, np.float32))
     begun.gated(np.full(3, 0.5, np.float32))
     np.testing.assert_array_equal(begun.tokens, np.ones((5, 2)))
+
+
+def test_the_work_of_a_gated_head_is_that_of_the_tokens_which_are_left() -> None:
+    network = _selective(0)
+    card, n = network.card, network.card.patch_tokens
+    x = torch.randn(1, 9, card.dim)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network.gates(x, 2)
+    assert counter.get_total_flops() // 2 == gate_macs(card, 7)
+    embed, exits = embed_macs(card), exit_macs(card)
+    assert head_macs(card, 1, keep=0.25) == embed + block_macs(card, n + 2) + gate_macs(card, n) + exits
+    left = n // 4
+    third = block_macs(card, left + 2) + gate_macs(card, left)
+    assert head_macs(card, 3, keep=0.25) - head_macs(card, 2, keep=0.25) == third + exits
+    assert head_macs(card, 4, keep=0.25) - head_macs(card, 3, keep=0.25) == block_macs(card, left + 2) + exits
+    assert head_macs(card, 4, keep=1.0) == head_macs(_plain().card, 4, keep=0.25)
