@@ -6,9 +6,9 @@
 All policies meet equal sample paths, seed by seed; ± are 95 % intervals over the seeds (Student's t). Share is
 (U - U_random) / (U_oracle - U_random); the oracle is a bound only where requests do not load each other, which they do
 in `cellular` and `overload`. Policies over a budget (worst device, worst seed, by more than 1 %) are marked and ranked
-last. `beats` says of each trained policy over which non-clairvoyant feasible rivals its mean advantage exceeds the paired
-interval. Results go to benchmarks/results/policies.json; what is there of the same scenario and seeds is not run again,
-so that a long benchmark can be done in parts.
+last. `beats` says over which feasible rivals that are not clairvoyant the trained policy's mean advantage exceeds the
+paired interval. Results go to benchmarks/results/policies-SCENARIO.json; what is there of the same scenario and seeds
+is not run again, so that a long benchmark can be done in parts.
 """
 
 from __future__ import annotations
