@@ -78,9 +78,12 @@ def train_code(
 ) -> JointCode:
     """The code of one cut. `folder` holds its checkpoint, from which a later call goes on; tick(step, loss).
 
-    UsageError for a cut that the network has not, or a checkpoint of another configuration.
+    UsageError for a cut that the network has not, for a network with gates (what gates leave is not what the cached
+    activations are), and for a checkpoint of another configuration.
     """
     card = network.card
+    if card.gates:
+        raise UsageError(f"{card.name} has gates: joint codes are trained for networks without")
     if not 1 <= cut < card.depth:
         raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
     network.eval().requires_grad_(False)

@@ -185,6 +185,8 @@ def test_a_killed_training_goes_on_to_the_same_weights(
 def test_a_cut_that_the_network_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"1\.\.3"):
         train_code(tiny_network(), _Colours(), CONFIG, 4, tmp_path, lambda *_: None)
+    with pytest.raises(UsageError, match="tiny has gates"):
+        train_code(tiny_network(gates=True), _Colours(), CONFIG, 1, tmp_path, lambda *_: None)
 
 
 def test_training_a_dedicated_pair_takes_all_its_symbols(tmp_path: Path) -> None:
