@@ -7,7 +7,7 @@ Same tokens, same dims: the float reference leaves out nothing but the quantisat
 exit answers. Bytes are those of requests and replies, both messages of a refined request included. Widths and threshold
 of the refinement are chosen on the calibration split for the mean bytes that a fixed width costs there; figures are
 of the evaluation split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the
-quickstart scenario with all its contention: the second round trip is in it.
+quickstart scenario with all its contention and a deadline of 2 s: the second round trip is in it.
 
 Writes results/bits_MODEL.json and .png. The last line is JSON: `four_bit_loss` in points (bar: at most 1), `refinement`
 the gain in points over each fixed width at equal bytes.
@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--model", default="clutter")
     parser.add_argument("--data", help="the model's own by default")
     parser.add_argument("--data-dir", type=Path)
-    parser.add_argument("--cut", type=int, default=2)
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.125])
-    parser.add_argument("--dims", type=int, nargs="+", default=[48, 24])
+    parser.add_argument("--cut", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.25])
+    parser.add_argument("--dims", type=int, nargs="+", default=[48, 24, 12])
     parser.add_argument(
         "--work", type=Path, default=Path("runs/bits"), help="measured profiles are kept here"
     )
@@ -69,7 +70,7 @@ def profiles(given: argparse.Namespace, data: dict[str, Dataset]) -> dict[str, P
     """A profile of each split at all widths, measured once."""
     given.work.mkdir(parents=True, exist_ok=True)
     card = load_network(given.model)[1]
-    grid = Grid((given.cut,), tuple(given.keep), tuple(given.dims), WIDTHS)
+    grid = Grid(tuple(given.cut), tuple(given.keep), tuple(given.dims), WIDTHS)
     found = {}
     for split in SPLITS:
         path = given.work / f"{card.name}.{card.id}.{split}.npz"
@@ -147,6 +148,7 @@ def compare(measured: dict[str, Profile], cut: int, keep: float, dims: int) -> l
         gain = refined.correct.astype(float) - fixed.correct
         rows.append(
             {
+                "cut": cut,
                 "keep": keep,
                 "dims": dims,
                 "at_bytes_of_bits": bits,
@@ -167,12 +169,17 @@ def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[
     path = given.work.resolve() / f"{card.name}.{card.id}.evaluation.npz"
     scenario = load_scenario(
         "quickstart",
-        {"model": str(resolve(given.model)), "profiles": {"evaluation": str(path)}, "requests": REQUESTS},
+        {
+            "model": str(resolve(given.model)),
+            "profiles": {"evaluation": str(path)},
+            "requests": REQUESTS,
+            "deadline_s": 2.0,
+        },
     )
     engine = VirtualEngine(Setup(scenario), "profile")
     found = []
     for row in rows:
-        common = {"split": given.cut, "keep": row["keep"], "dims": row["dims"]}
+        common = {"split": row["cut"], "keep": row["keep"], "dims": row["dims"]}
         rule = row["rule"]
         chosen = {
             "fixed": {"bits": row["best_fixed_bits"]},
@@ -180,7 +187,7 @@ def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[
                 "bits": rule["bits"], "refine_bits": rule["refine_bits"], "refine_margin": rule["margin"],
             },
         }  # fmt: skip
-        result: dict[str, Any] = {"keep": row["keep"], "dims": row["dims"], "bits": row["at_bytes_of_bits"]}
+        result: dict[str, Any] = {name: row[name] for name in ("cut", "keep", "dims", "at_bytes_of_bits")}
         for name, decision in chosen.items():
             policy = StaticPolicy(name=name, decision=DecisionConfig(**common, **decision))
             columns = engine.run(policy)
@@ -204,21 +211,29 @@ def draw(path: Path, widths: list[dict[str, Any]], rows: list[dict[str, Any]]) -
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    settings = sorted({(row["keep"], row["dims"]) for row in widths}, reverse=True)
+    settings = list(dict.fromkeys(_setting(row) for row in widths))
     figure, axes = plt.subplots(
         1, len(settings), figsize=(4.2 * len(settings), 3.6), sharey=True, squeeze=False
     )
-    for ax, (keep, dims) in zip(axes[0], settings, strict=True):
-        mine = [row for row in widths if (row["keep"], row["dims"]) == (keep, dims)]
+    for ax, setting in zip(axes[0], settings, strict=True):
+        mine = [row for row in widths if _setting(row) == setting]
         ax.plot([r["bytes"] for r in mine], [100 * r["accuracy"] for r in mine], "o-", label="fixed width")
-        two = [row["refinement"] for row in rows if (row["keep"], row["dims"]) == (keep, dims)]
+        two = [row["refinement"] for row in rows if _setting(row) == setting]
         ax.plot([r["bytes"] for r in two], [100 * r["accuracy"] for r in two], "s--", label="refinement")
         ax.axhline(100 * mine[0]["float_accuracy"], color="grey", lw=1, label="float")
-        ax.set(title=f"keep {keep:g}, dims {dims}", xlabel="bytes a request, both ways")
+        ax.set(title="cut {}, keep {:g}, dims {}".format(*setting), xlabel="bytes a request, both ways")
     axes[0, 0].set_ylabel("accuracy, %")
     axes[0, 0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
+
+
+def _setting(row: dict[str, Any]) -> tuple[int, float, int]:
+    return row["cut"], row["keep"], row["dims"]
+
+
+def _place(row: dict[str, Any]) -> str:
+    return f"cut {row['cut']} keep {row['keep']:<5g} dims {row['dims']:<3}"
 
 
 def main() -> None:
@@ -232,23 +247,26 @@ def main() -> None:
     codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim)
     measured = profiles(given, data)
     widths, rows = [], []
-    for keep in given.keep:
-        for dims in given.dims:
-            reference = float_accuracy(network, codec, data["evaluation"], given.cut, keep, dims)
-            for bits in WIDTHS:
-                found = figures(exchange(measured["evaluation"], given.cut, keep, dims, bits))
-                loss = round(100.0 * (reference - found["accuracy"]), 2)
-                row = {"keep": keep, "dims": dims, "bits": bits, "float_accuracy": round(reference, 4)}
-                widths.append(row | found | {"loss_points": loss})
-                print(
-                    f"keep {keep:<6g} dims {dims:<4} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}"
-                )
-            rows += compare(measured, given.cut, keep, dims)
+    for cut, keep, dims in product(given.cut, given.keep, given.dims):
+        reference = float_accuracy(network, codec, data["evaluation"], cut, keep, dims)
+        for bits in WIDTHS:
+            found = figures(exchange(measured["evaluation"], cut, keep, dims, bits))
+            loss = round(100.0 * (reference - found["accuracy"]), 2)
+            row = {
+                "cut": cut,
+                "keep": keep,
+                "dims": dims,
+                "bits": bits,
+                "float_accuracy": round(reference, 4),
+            }
+            widths.append(row | found | {"loss_points": loss})
+            print(f"{_place(row)} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}")
+        rows += compare(measured, cut, keep, dims)
     for row in rows:
         rule, gain, (low, high) = row["rule"], row["gain_points"], row["interval_points"]
         print(
-            f"keep {row['keep']:<6g} dims {row['dims']:<4} bytes of {row['at_bytes_of_bits']} bits: fixed "
-            f"{row['best_fixed_bits']} {row['fixed']['accuracy']:.4f} at {row['fixed']['bytes']:.0f} B, "
+            f"{_place(row)} bytes of {row['at_bytes_of_bits']} bits: fixed {row['best_fixed_bits']} "
+            f"{row['fixed']['accuracy']:.4f} at {row['fixed']['bytes']:.0f} B, "
             f"{rule['bits']} to {rule['refine_bits']} below {rule['margin']:.2f} "
             f"{row['refinement']['accuracy']:.4f} at {row['refinement']['bytes']:.0f} B: "
             f"{gain:+.2f} points [{low:+.2f}, {high:+.2f}]"
@@ -256,13 +274,12 @@ def main() -> None:
     times = latency(given, rows)
     for row in times:
         print(
-            f"keep {row['keep']:<6g} dims {row['dims']:<4} bytes of {row['bits']} bits: p95 "
+            f"{_place(row)} bytes of {row['at_bytes_of_bits']} bits: p95 "
             f"{row['fixed']['p95_ms']:.1f} ms fixed, {row['refinement']['p95_ms']:.1f} ms refined"
         )
     summary = {
         "benchmark": "bits",
         "model": card.name,
-        "cut": given.cut,
         "four_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 4),
         "two_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 2),
         "refinement": [row["gain_points"] for row in rows],
