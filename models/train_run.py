@@ -11,11 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..codec.entropy import fit_tables
-from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError
 from ..seeding import generator
 from .card import ModelCard
+from .code_tables import code_tables
 from .compression import Bottleneck
 from .losses import backbone_loss, mixed_loss
 from .optimizers import adamw, rate_factor
@@ -185,13 +184,8 @@ class TrainRun:
             for cut, bottleneck in enumerate(self.bottlenecks, start=1)
             for name, value in bottleneck.named_parameters()
         }
-        codec, dim = TokenCodec(arrays), self.card.dim
-        for cut, (tokens, scores) in enumerate(self._activations(96), start=1):
-            samples = [
-                codec.quantised(x, s, cut, keep, dims)[0]
-                for x, s in zip(tokens.cpu().numpy(), scores.cpu().numpy(), strict=True)
-                for keep in (1.0, 0.25)
-                for dims in (dim, max(1, dim // 2), max(1, dim // 4))
-            ]
-            arrays[f"codec.{cut}.tables"] = fit_tables(samples, dim)
-        return arrays
+        activations = (
+            (cut, tokens.cpu().numpy(), scores.cpu().numpy())
+            for cut, (tokens, scores) in enumerate(self._activations(96), start=1)
+        )
+        return arrays | code_tables(arrays, self.card.dim, activations)
