@@ -251,7 +251,9 @@ def main() -> None:
         "setting": shared,
     } | found
     (given.out / "summary.json").write_text(json.dumps(line, indent=1) + "\n")
+    error = 100 * (0.25 / (setting.evaluation or 8000)) ** 0.5
     note = f"Reduced: {'; '.join(less)}.\n\n" if less else ""
+    note += f"The test images alone give one accuracy a standard error of up to {error:.1f} points.\n\n"
     (given.out / "table.md").write_text(f"`{command(given)}`\n\n{note}{table(found)}\n")
     plot(found, given.out / "plot.png")
     print(json.dumps(line))
