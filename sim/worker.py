@@ -83,7 +83,7 @@ class _Worker:
         )
         arrivals = setup.arrivals()[index]
         samples = setup.inputs(len(self._data))[index]
-        records = []
+        records: list[Record] = []
         while len(records) < len(arrivals):
             first = len(records)
             await clock.until(arrivals[first])
