@@ -60,8 +60,10 @@ class HeadState:
 
     @property
     def to_send(self) -> np.ndarray:
-        """CLS and the patches that are left, float32 (k + 1, d): the budget token stays here."""
-        return self.tokens if self.positions is None else self.tokens[:-1]
+        """CLS and the patches that are left, float32 (k + 1, d): budget token and m stay here."""
+        if self.weights is None or self.positions is None:
+            return self.tokens
+        return Pruned(self.tokens, self.weights, self.positions).to_send()
 
     @property
     def margin(self) -> float:

@@ -48,7 +48,7 @@ def gated_loss(
 ) -> Tensor:
     """Loss of one batch: all exits on the device at alpha (B,), and those of the tail behind a cut in 1..depth-1.
 
-    The budget token is not sent; dims and bits are the codec's.
+    Budget token and the last gate's m are not sent; dims and bits are the codec's.
     """
     card = network.card
     total = images.new_zeros(())
@@ -72,7 +72,8 @@ def gated_loss(
     state = u, qbar
     at_end = on_device(at_cut, cut, card.depth)
     u, qbar = state
-    x = bottleneck.reconstruct(quantise(bottleneck.project(at_cut.x[:, :-1], dims), bits))
+    sent = torch.cat([at_cut.x[:, :1], at_cut.x[:, 1:-1] / at_cut.m.unsqueeze(-1)], dim=1)
+    x = bottleneck.reconstruct(quantise(bottleneck.project(sent, dims), bits))
     keys = torch.cat([torch.ones_like(at_cut.keys[:, :1]), at_cut.keys], dim=1)
     start = cut
     for index in card.exits_within(cut, card.depth):

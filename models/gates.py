@@ -11,7 +11,8 @@ Every block but the first has a gate in front; what one gate drops is gone for a
 block would drop is not sent. Our choices, where the papers leave them open:
 
 - Gates are the head's alone. The budget token has done its work at the cut and stays on the device; the tail
-  runs on CLS and the patches that came, as it does without gates, and no byte is spent on the token.
+  runs on CLS and the patches that came, as it does without gates, and no byte is spent on the token. For the
+  same reason patches are sent without the m of the cut's gate, which only chooses.
 - alpha = 1 (keep 1) means no gates at all: the plain network, without a budget token.
 - The kept *fraction* is held to alpha, not the mean of m: that loss is also met with every token kept at
   m = alpha. The count passes its gradient straight through, as if each token counted the sigmoid of the

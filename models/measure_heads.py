@@ -117,6 +117,6 @@ def _gated_blocks(network: SplitViT, x: Tensor, keep: float) -> _Go:
         nonlocal at
         at, scores = run_pruned(at, index, index + 1, network.card.depth, block, gate)
         assert scores is not None
-        return at.tokens[:-1], scores
+        return at.to_send(), scores
 
     return go

@@ -37,6 +37,13 @@ class Pruned(NamedTuple):
         n = len(tokens) - 1
         return cls(np.concatenate([tokens, budget[None]]), np.ones(n, np.float32), np.arange(n))
 
+    def to_send(self) -> np.ndarray:
+        """CLS and the patches that are left, float32 (k + 1, d), with the last gate's m taken out again.
+
+        The tail has no gates, and knows tokens of their own size; a small m would drown in the quantisation.
+        """
+        return np.concatenate([self.tokens[:1], self.tokens[1:-1] / self.weights[:, None]])
+
     def gated(self, weights: np.ndarray) -> Pruned:
         """Behind a gate whose m is `weights` (k,)."""
         kept = weights > KEPT

@@ -92,7 +92,8 @@ def test_what_is_left_is_sent_and_the_budget_token_is_not(gated: Small) -> None:
         np.testing.assert_array_equal(kept, state.positions)
         assert request.tokens.count == len(kept) + 1
         decoded = codec.decode(request.tokens, 2)
-        assert np.abs(decoded - state.tokens[:-1]).max() < 0.05
+        assert np.abs(decoded - state.to_send).max() < 0.05
+        np.testing.assert_allclose(state.to_send[1:] * state.weights[:, None], state.tokens[1:-1], rtol=1e-5)
 
 
 def test_a_gate_that_no_patch_passes_leaves_cls_to_be_sent(tmp_path: Path) -> None:

@@ -193,7 +193,7 @@ def test_the_tail_of_training_sees_what_is_sent() -> None:
             alpha=alpha, cut=3, dims=16, bits=8, margin=0.2, ce_weight=0.5, outer=1.0, inner=1.0,
         )  # fmt: skip
         for row in range(3):
-            sent = torch.from_numpy(_alone(network, images[row], float(alpha[row]), 3).tokens[:-1])
+            sent = torch.from_numpy(_alone(network, images[row], float(alpha[row]), 3).to_send())
             # 8 bits of a token's range, and no budget token
             x, _ = network.run(sent[None], 3, 4)
             torch.testing.assert_close(seen[1][row], x[0, 0], atol=0.05, rtol=0)
