@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from splitpoint.channel.config import ChannelConfig, build_link
 from splitpoint.channel.emulator import reset_emulator
+from splitpoint.channel.link import REFINEMENT_IDS
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
 from splitpoint.protos.options import SERVICE, server_options
@@ -51,6 +52,10 @@ class _Echo:
     async def infer(self, data: bytes, context: Any) -> bytes:
         return self._reply(data)
 
+    async def refine(self, data: bytes, context: Any) -> bytes:
+        request = pb.RefineRequest.FromString(data)
+        return pb.InferReply(request_id=request.request_id, prediction=4, margin=0.9).SerializeToString()
+
     def _reply(self, data: bytes) -> bytes:
         request = pb.InferRequest.FromString(data)
         self.symbols.append(request.symbols.values)
@@ -62,6 +67,7 @@ async def _serve(echo: _Echo, port: int = 0) -> tuple[grpc.aio.Server, int]:
     methods = {
         "InferStream": grpc.stream_stream_rpc_method_handler(echo.stream),
         "Infer": grpc.unary_unary_rpc_method_handler(echo.infer),
+        "Refine": grpc.unary_unary_rpc_method_handler(echo.refine),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     servicer = health_pb2_grpc.HealthServicer()
@@ -98,6 +104,32 @@ async def _emulated(tmp_path: Path, link: dict[str, Any], upstream: int) -> Asyn
         _, errors = await asyncio.to_thread(process.communicate, timeout=10)
     assert process.returncode == 0
     assert "Traceback" not in errors
+
+
+def test_a_refinement_is_carried_as_a_request_is_with_losses_of_its_own(tmp_path: Path) -> None:
+    lossy = {"kind": "constant", "rate_bps": 2e5, "round_trip_s": 0.02, "loss": 0.5}
+    link = build_link(ChannelConfig.model_validate({"links": [lossy]}).link_of(0), 5, 0)
+
+    async def scenario() -> list[tuple[int, float]]:
+        server, port = await _serve(_Echo())
+        rows = []
+        async with _emulated(tmp_path, lossy, port) as (address, _), ServiceClient(address) as client:
+            for number in range(1, 7):
+                request = pb.RefineRequest(request_id=number, planes=[bytes(3000)])
+                reply = await client.refine(request, 20.0)
+                assert reply.prediction == 4
+                assert reply.link.HasField("rate_bps")
+                assert reply.link.uplink_s >= reply.link.airtime_up_s + 0.5 * link.round_trip_s - 1e-9
+                rows.append((request.ByteSize(), reply.link.airtime_up_s))
+        await server.stop(0.0)
+        return rows
+
+    differs = False
+    for number, (nbytes, airtime_s) in enumerate(asyncio.run(scenario()), start=1):
+        own = link.transfer_time(nbytes, 0.0, 2 * (number + REFINEMENT_IDS))
+        assert airtime_s == pytest.approx(own, rel=1e-6)
+        differs |= own != link.transfer_time(nbytes, 0.0, 2 * number)
+    assert differs
 
 
 def test_injected_delay_is_what_the_link_says(tmp_path: Path) -> None:
