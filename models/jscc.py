@@ -80,7 +80,7 @@ class JointCode(nn.Module):
     @torch.no_grad()
     def start_from(self, tokens: Tensor) -> None:
         """Mean and spread of tokens (N, d); the skip starts as their principal axes, the widest first."""
-        x = tokens.double()
+        x = tokens.double().cpu()
         mean, scale = x.mean(dim=0), x.std(dim=0) + 1e-4
         self.mean.copy_(mean.float())
         self.scale.copy_(scale.float())

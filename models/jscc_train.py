@@ -90,13 +90,15 @@ def train_code(
     device = next(network.parameters()).device
     checkpoint, identity = folder / f"cut-{cut}.pt", config.identity(card.id)
     state = _read_checkpoint(checkpoint, identity, device)
-    known = cached_activations(network, data, cut, config.samples)
     most = symbol_count(card.dim, config.symbols)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        code = JointCode(card.dim, most, config.hidden or 2 * card.dim)
+        code = JointCode(card.dim, most, config.hidden or 2 * card.dim).to(device)
+    if state is not None and state["step"] == config.steps:
+        code.load_state_dict(state["code"])
+        return code.eval()
+    known = cached_activations(network, data, cut, config.samples)
     code.start_from(known.tokens[:500].float().reshape(-1, card.dim))
-    code.to(device)
     optimizer = torch.optim.AdamW(
         code.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
