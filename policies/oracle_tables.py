@@ -68,7 +68,7 @@ class OracleTables:
         self._times: dict[float, tuple[float, ...]] = {}
 
     def ways(self, sample: int) -> list[Way]:
-        """The ways worth looking at: of those that differ in bytes only, the smallest."""
+        """The ways worth looking at: none that another one beats in all that counts."""
         found = self._ways.get(sample)
         if found is None:
             found = self._ways[sample] = self._find(sample)
@@ -94,7 +94,7 @@ class OracleTables:
             if key not in smallest or row < smallest[key]:
                 smallest[key] = row
         card, pace = self._profile.card, self.deployment.server
-        return [
+        found = [
             Way(
                 self._candidates[index],
                 local,
@@ -106,6 +106,25 @@ class OracleTables:
             )
             for (local, cut, exit, prediction), (nbytes, _, tokens, index) in smallest.items()
         ]
+        return [way for place, way in enumerate(found) if not self._is_beaten(place, found)]
+
+    def _is_beaten(self, place: int, ways: list[Way]) -> bool:
+        """Whether another way is nowhere worse, and better somewhere or before this one in the list."""
+        way = ways[place]
+        mine = self._merits(way)
+        for index, other in enumerate(ways):
+            if index == place or (other.local, other.cut) != (way.local, way.cut):
+                continue
+            its = self._merits(other)
+            nowhere_worse = all(a >= b for a, b in zip(its, mine, strict=True))
+            if nowhere_worse and (its != mine or index < place):
+                return True
+        return False
+
+    def _merits(self, way: Way) -> tuple[float, ...]:
+        """What may count, for ways of equal place: the more the better."""
+        head_s = self.times(way.decision.keep)
+        return (way.correct, way.fallback_correct, -way.nbytes, -way.server_s, -head_s[way.cut], -head_s[-1])
 
     def _correct(self, sample: int, prediction: int) -> float:
         if self._agree is None or self._differ is None:
