@@ -172,7 +172,7 @@ def reductions(setting: Setting, found: dict[str, Any]) -> list[str]:
     few = [
         f"{row['method']} ({row['seeds']})"
         for row in found["rows"]
-        if row["rate"] == 0.1 and row["seeds"] < 3
+        if row["rate"] in (0.1, 1.0) and row["seeds"] < 3
     ]
     if few:
         less.append(f"fewer than three seeds at .1 for {', '.join(dict.fromkeys(few))}")
