@@ -69,7 +69,7 @@ def fine_tuned(
 ) -> SplitViT:
     """The network after `images` training images of random quality, the loss at its last exit; kept in `folder`."""
     network, card = load_network(name)
-    path = folder / f"{name}.{card.id}.{kind}.{images}.{seed}.pt"
+    path = folder / f"{card.name}.{card.id}.{kind}.{images}.{seed}.pt"
     if path.exists():
         network.load_state_dict(torch.load(path, weights_only=True))
         return network.eval()
@@ -78,7 +78,7 @@ def fine_tuned(
     batch, seen, epoch = 64, 0, 0
     pixels, labels = data.epoch(0)
     at = 0
-    for step in track(range(images // batch), description=f"{name} on {kind}"):
+    for step in track(range(images // batch), description=f"{card.name} on {kind}"):
         if at + batch > len(labels):
             epoch, at = epoch + 1, 0
             pixels, labels = data.epoch(epoch)

@@ -63,8 +63,8 @@ def grid_of(card: ModelCard) -> Grid:
     """Cuts with at most half of the MACs on the device."""
     half = macs.total_macs(card) / 2
     cuts = tuple(cut for cut in range(1, card.depth) if macs.head_macs(card, cut, False) <= half)
-    dims = tuple(max(1, card.dim // share) for share in (1, 2, 4, 6, 8, 12))
-    return Grid(cuts, (1.0, 0.75, 0.5, 0.375, 0.25, 0.1875, 0.125, 0.0625), dims, (8, 4, 3, 2))
+    dims = tuple(max(1, card.dim // share) for share in (1, 2, 4, 8))
+    return Grid(cuts, (1.0, 0.5, 0.25, 0.125, 0.0625), dims, (8, 4, 2))
 
 
 def without_gates(model: str, folder: Path) -> str:
@@ -170,10 +170,11 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     network, card = load_network(options.model)
+    named = card.name.split("-")[0]
     options.work.mkdir(parents=True, exist_ok=True)
     splits = {
         split: some(
-            load_data(card.name, split, card=card, data_dir=options.data_dir), options.samples, options.seed
+            load_data(named, split, card=card, data_dir=options.data_dir), options.samples, options.seed
         )
         for split in ("calibration", "evaluation")
     }
@@ -200,7 +201,7 @@ def main() -> None:
         "random": rows_of(*profiles(plain, at_random)),
         "unselected": rows_of(*attention, unselected=True),
     }
-    data = training_data(card.name, options.data_dir, options.seed)
+    data = training_data(named, options.data_dir, options.seed)
     for kind in FORMATS:
         methods[kind] = image_rows(network, splits, kind)
         tuned = fine_tuned(options.model, kind, data, options.work, images=options.tuning, seed=options.seed)
