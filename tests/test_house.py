@@ -59,8 +59,8 @@ WITH_TORCH = {
     "server/tail.py",
 }
 BOARD = [
-    "codec.tokens", "codec.requests", "codec.image", "channel.config", "policies.greedy", "policies.trained", "policies.lyapunov",
-    "models.profile",
+    "codec.tokens", "codec.requests", "codec.image", "channel.config",
+    "policies.greedy", "policies.trained", "policies.lyapunov", "models.profile",
     "device.agent", "device.session", "device.realtime", "device.onnx_head", "device.encoder", "protos.client", "cli",
 ]  # fmt: skip
 

@@ -56,11 +56,14 @@ def draw_paths(
     shape = config.episode_requests + 1, copies
     begin_s = draws.uniform(0.0, config.start_spread_s, copies)
     arrivals = begin_s + arrival_rows(config.arrivals, draws, copies, shape[0]).T
+    inputs = draws.integers(0, samples, shape)
+    # Who loses nothing needs no draws for it.
+    up, down = (np.zeros(shape) if bank.lossless else draws.random(shape) for _ in range(2))
     return Paths(
         np.ascontiguousarray(arrivals),
-        draws.integers(0, samples, shape),
-        # Who loses nothing needs no draws for it.
-        *(np.zeros(shape) if bank.lossless else draws.random(shape) for _ in range(2)),
+        inputs,
+        up,
+        down,
         draws.standard_normal(shape),
         bank,
         draws.integers(0, len(bank), copies),

@@ -29,7 +29,15 @@ def _counted(run: object) -> int:
     [
         {},
         {"stem": "conv", "patch": 8},
-        {"stem": "conv", "patch": 4, "stem_blocks": (2, 1), "stem_widths": (12, 20), "channels": 1, "mean": (0.5,), "std": (0.5,)},
+        {
+            "stem": "conv",
+            "patch": 4,
+            "stem_blocks": (2, 1),
+            "stem_widths": (12, 20),
+            "channels": 1,
+            "mean": (0.5,),
+            "std": (0.5,),
+        },
         {"exit_kind": "linear", "exit_state_dim": 0, "mlp_ratio": 4.0},
     ],
 )

@@ -3,7 +3,11 @@ import torch
 
 from .conftest import tiny_network
 
-STEMS = [{}, {"stem": "conv", "patch": 8, "stem_blocks": (0, 1, 1)}, {"exit_kind": "linear", "exit_state_dim": 0}]
+STEMS = [
+    {},
+    {"stem": "conv", "patch": 8, "stem_blocks": (0, 1, 1)},
+    {"exit_kind": "linear", "exit_state_dim": 0},
+]
 
 
 @pytest.mark.parametrize("changes", STEMS)
