@@ -132,7 +132,7 @@ class Client:
         self._deadline_s = deadline_s
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
-            GuardedPolicy(chosen, card.depth, card.dim, Decision(card.depth)),
+            GuardedPolicy(chosen, card.depth, card.dim, Decision(card.depth), 0.5 * deadline_s),
             _POWER,
             deadline_s=deadline_s,
             coherence_s=_COHERENCE_S,

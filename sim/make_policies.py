@@ -196,6 +196,8 @@ class PolicyMaker:
                 f"and {config.path} was trained without one"
             )
         prices = self._calibrated(config) if config.prices is None else config.prices
+        if prices and len(prices) != len(card.budgets):
+            raise ConfigError(f"policy '{config.name}': {len(prices)} prices for {len(card.budgets)} budgets")
         return Trained(network, budgets, v=config.v, step=config.step, prices=prices)
 
     def _oracle(self, config: OraclePolicy, device: int, sight: Sight | None) -> Oracle:

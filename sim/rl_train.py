@@ -35,6 +35,7 @@ Algorithm = Literal["ppo", "maskable-ppo", "dqn"]
 
 ENVIRONMENT = "splitpoint/Offload-v0"
 _SPREAD_S = 200.0
+_LINK_PATHS = 128
 _PRICED = list(product((0.0, 1.0), (0.0, 1.0), (0.0, 0.3, 1.0, 4.0)))
 """Of latency, energy and airtime: wider than budgets need, so that there is more to choose from."""
 
@@ -75,7 +76,6 @@ def train_policy(
     training goes on where it was. Raises UsageError for what the algorithm cannot do, DataError for a checkpoint of
     another training.
     """
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
     budgets = scenario.budgets.budgets()
@@ -84,7 +84,8 @@ def train_policy(
     config = environment_config(
         scenario, 0, episode_requests=training.episode_requests, start_spread_s=_SPREAD_S
     )
-    envs = OffloadVectorEnv(config, setup.calibration, training.copies, decisions=decisions)
+    paths = min(_LINK_PATHS, training.copies)
+    envs = OffloadVectorEnv(config, setup.calibration, training.copies, decisions=decisions, link_paths=paths)
     env = TrainingVecEnv(envs, budgets, tuning_seed(training.seed, 1))
     checkpoint = out.with_suffix(".checkpoint.zip")
     model = _model(training, env, log)
@@ -155,7 +156,7 @@ def _model(training: PolicyTraining, env: TrainingVecEnv, log: Path | None) -> B
         )  # fmt: skip
     common |= {
         "n_steps": 32,
-        "batch_size": 2048,
+        "batch_size": 8 * training.copies,
         "n_epochs": 4,
         "gae_lambda": 0.9,
         "ent_coef": 0.001,

@@ -167,13 +167,18 @@ class Setup:
         )
 
 
+_SURROUNDINGS = {"model", "profiles", "devices", "server", "utility", "deadline_s", "budgets"}
+"""Fields that predictions follow from: where training changes one, nothing of them is shared."""
+
+
 class _Tuning(Setup):
     """Looks answers up in the calibration profile, and shares what another Setup has loaded."""
 
     def __init__(self, other: Setup, scenario: Scenario) -> None:
         super().__init__(scenario)
-        self.__dict__["calibration"] = other.calibration
-        self._policies = other._policies.within(self)
+        if not _SURROUNDINGS & other.scenario.training.keys():
+            self.__dict__["calibration"] = other.calibration
+            self._policies = other._policies.within(self)
 
     @property
     def lookup(self) -> Profile:
