@@ -1,0 +1,99 @@
+"""Training: the exported file decides as the trained network does, resumes, and keeps to calibration data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sb3_contrib import MaskablePPO
+from stable_baselines3 import DQN, PPO
+
+from splitpoint.errors import DataError, UsageError
+from splitpoint.policies.trained_file import load_trained
+from splitpoint.sim.policy_config import OraclePolicy, TrainedPolicy
+from splitpoint.sim.rl_evaluate import evaluate_policies, interval
+from splitpoint.sim.rl_train import PolicyTraining, train_policy
+from splitpoint.sim.scenario import Scenario, load_scenario
+
+SMALL: dict[str, Any] = {"copies": 8, "episode_requests": 16, "warm": False, "hidden": (8,)}
+
+
+@pytest.fixture(scope="module")
+def scenario() -> Scenario:
+    return load_scenario("quickstart", {"budgets": {"airtime_s": 0.05}, "requests": 60})
+
+
+@pytest.fixture(scope="module")
+def trained(scenario: Scenario, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("ppo") / "p.safetensors"
+    train_policy(scenario, PolicyTraining(steps=256, **SMALL), out)
+    return out
+
+
+def _scores(out: Path, expected: Any) -> None:
+    """The exported network against what `expected` gives for the same rows."""
+    network = load_trained(out)
+    rows = np.random.default_rng(0).random((5, len(network.card.observation)), np.float32)
+    with torch.no_grad():
+        np.testing.assert_allclose(network(rows), expected(torch.as_tensor(rows)).numpy(), atol=1e-5)
+
+
+def _actor(model: Any) -> Any:
+    return lambda rows: model.policy.action_net(model.policy.mlp_extractor.forward_actor(rows))
+
+
+def test_ppos_file_scores_actions_as_its_network_does(trained: Path) -> None:
+    assert load_trained(trained).card.budgets == ("airtime_s",)
+    _scores(trained, _actor(PPO.load(trained.with_suffix(".checkpoint.zip"), device="cpu")))
+
+
+@pytest.mark.parametrize("algorithm", ["maskable-ppo", "dqn"])
+def test_other_algorithms_files_do_too(algorithm: Any, scenario: Scenario, tmp_path: Path) -> None:
+    out = tmp_path / "p.safetensors"
+    train_policy(scenario, PolicyTraining(algorithm=algorithm, steps=256, **SMALL), out)
+    kind = DQN if algorithm == "dqn" else MaskablePPO
+    model = kind.load(out.with_suffix(".checkpoint.zip"), device="cpu")
+    _scores(out, model.policy.q_net if algorithm == "dqn" else _actor(model))
+
+
+def test_equal_seeds_train_equal_policies_and_a_run_goes_on_where_it_was(
+    trained: Path, scenario: Scenario, tmp_path: Path
+) -> None:
+    out = tmp_path / "p.safetensors"
+    training = PolicyTraining(steps=256, **SMALL)
+    first = train_policy(scenario, training, out)
+    assert out.read_bytes() == trained.read_bytes()
+    longer = train_policy(scenario, training.model_copy(update={"steps": 2 * first.steps}), out)
+    assert longer.steps == 2 * first.steps
+    with pytest.raises(DataError, match="another training"):
+        train_policy(scenario, training.model_copy(update={"seed": 1}), out)
+
+
+def test_a_grid_of_fields_is_no_list_for_dqn(scenario: Scenario, tmp_path: Path) -> None:
+    training = PolicyTraining(algorithm="dqn", choices="grid", **SMALL)
+    with pytest.raises(UsageError, match="pruned"):
+        train_policy(scenario, training, tmp_path / "p.safetensors")
+
+
+def test_evaluation_is_paired_and_ranks(trained: Path, scenario: Scenario) -> None:
+    local = scenario.policy("local")
+    twin = local.model_copy(update={"name": "twin"})
+    policy = TrainedPolicy(path=trained, prices=(0.01,))
+    found = evaluate_policies(scenario, [policy, local, twin, OraclePolicy(prices=((0.0,),) * 4)], [0, 1])
+    rows = {row["policy"]: row for row in found.rows}
+    assert set(rows) == {"trained", "local", "twin", "random", "oracle"}
+    assert rows["local"]["utility"] == rows["twin"]["utility"]
+    assert rows["oracle"]["utility"] == max(row["utility"] for row in found.rows)
+    assert rows["oracle"]["share"] == pytest.approx(1.0)
+    assert rows["random"]["share"] == pytest.approx(0.0)
+    with pytest.raises(UsageError, match="two seeds"):
+        evaluate_policies(scenario, [local], [0])
+
+
+def test_the_interval_is_students() -> None:
+    mean, half = interval([1.0, 2.0, 3.0])
+    assert mean == 2.0
+    assert half == pytest.approx(4.303 / 3**0.5)
