@@ -32,6 +32,8 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@# Once here, and not by each of a run's processes at the same time.
+	$(BIN)/python -m compileall -q *.py channel codec device models policies protos server sim
 	touch $@
 
 clean:
