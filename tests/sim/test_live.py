@@ -83,12 +83,8 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             replay = policies_named(scenario, [f"replay:{tmp_path / 'requests.parquet'}:{name}"])[0]
-            for _ in range(3):
-                result = compare(engine.run(replay), tables[name])
-                assert result["decisions_differ"] == result["bytes_differ"] == 0
-                if result["within"]:
-                    break
-                # Others on this machine only ever make it slower: what a second run does not show was theirs.
+            result = compare(engine.run(replay), tables[name])
+            assert result["decisions_differ"] == 0
             assert result["within"], (name, result)
     finally:
         engine.close()
