@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["A", "margin", "prediction", "running_logits"]
+__all__ = ["A", "margin", "opinion", "prediction", "running_logits"]
 
 A = 0.5
 """Weight of the earlier exits in the running mean."""
@@ -36,6 +36,18 @@ def margin(logits: NDArray[np.floating]) -> NDArray[np.float32]:
     p = e / e.sum(axis=-1, keepdims=True)
     top = np.partition(p, -2, axis=-1)
     return np.asarray(top[..., -1] - top[..., -2], dtype=np.float32)
+
+
+def opinion(logits: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Class probabilities of running logits as they are told to others: float32 (..., C), each a float16 value.
+
+    The logits are rounded to float16 first, as an exit state travels: an opinion is then the same number whether a
+    learner reported it, the device's exit state brought it, or a profile stored it.
+    """
+    limit = float(np.finfo(np.float16).max)
+    q = np.clip(logits, -limit, limit).astype(np.float16).astype(np.float32)
+    e = np.exp(q - q.max(axis=-1, keepdims=True))
+    return np.asarray(e / e.sum(axis=-1, keepdims=True)).astype(np.float16).astype(np.float32)
 
 
 def prediction(logits: NDArray[np.floating]) -> NDArray[np.int64]:
