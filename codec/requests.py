@@ -16,6 +16,7 @@ from .nested import LARGEST
 
 __all__ = [
     "GROUP_BYTES",
+    "QUORUM_BYTES",
     "ExitReading",
     "build_reply",
     "build_request",
@@ -30,6 +31,11 @@ __all__ = [
 
 GROUP_BYTES = pb.InferReply(group=[pb.Reading(prediction=1, margin=1.0, exit=1)]).ByteSize()
 """What each group of a merged batch after the first adds to a reply."""
+
+QUORUM_BYTES = pb.InferReply(
+    quorum=pb.Quorum(votes=1, asked=1, alive=1, macs=1, reason=pb.QUORUM_REASON_QUORUM)
+).ByteSize()
+"""What the account of a quorum adds to a reply."""
 
 
 class ExitReading(NamedTuple):

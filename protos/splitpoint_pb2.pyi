@@ -84,6 +84,36 @@ IMAGE_FORMAT_WEBP: ImageFormat.ValueType  # 2
 IMAGE_FORMAT_JPEG: ImageFormat.ValueType  # 3
 Global___ImageFormat: _TypeAlias = ImageFormat  # noqa: Y015
 
+class _QuorumReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _QuorumReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_QuorumReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    QUORUM_REASON_UNSPECIFIED: _QuorumReason.ValueType  # 0
+    QUORUM_REASON_QUORUM: _QuorumReason.ValueType  # 1
+    """a majority that the test accepted"""
+    QUORUM_REASON_LAST: _QuorumReason.ValueType  # 2
+    """the vote at the last gate"""
+    QUORUM_REASON_SHRUNK: _QuorumReason.ValueType  # 3
+    """too few learners were left to go on"""
+    QUORUM_REASON_DEADLINE: _QuorumReason.ValueType  # 4
+    """what was known when the time was up"""
+
+class QuorumReason(_QuorumReason, metaclass=_QuorumReasonEnumTypeWrapper):
+    """Always set, and small enough for one byte: the size does not vary."""
+
+QUORUM_REASON_UNSPECIFIED: QuorumReason.ValueType  # 0
+QUORUM_REASON_QUORUM: QuorumReason.ValueType  # 1
+"""a majority that the test accepted"""
+QUORUM_REASON_LAST: QuorumReason.ValueType  # 2
+"""the vote at the last gate"""
+QUORUM_REASON_SHRUNK: QuorumReason.ValueType  # 3
+"""too few learners were left to go on"""
+QUORUM_REASON_DEADLINE: QuorumReason.ValueType  # 4
+"""what was known when the time was up"""
+Global___QuorumReason: _TypeAlias = QuorumReason  # noqa: Y015
+
 @_typing.final
 class DescribeRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
@@ -113,6 +143,7 @@ class DescribeReply(_message.Message):
     CODERS_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     TABLES_CRC_FIELD_NUMBER: _builtins.int
+    LEARNERS_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     tables_crc: _builtins.int
     """CRC-32 of the entropy coder's tables, all cuts together; unset without tables. They are no part of the
@@ -126,6 +157,10 @@ class DescribeReply(_message.Message):
     def coders(self) -> _containers.RepeatedScalarFieldContainer[Global___Coder.ValueType]: ...
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def learners(self) -> _containers.RepeatedCompositeFieldContainer[Global___Learner]:
+        """Whose gates RunGates runs here."""
+
     def __init__(
         self,
         *,
@@ -135,16 +170,69 @@ class DescribeReply(_message.Message):
         coders: _abc.Iterable[Global___Coder.ValueType] | None = ...,
         limits: Global___Limits | None = ...,
         tables_crc: _builtins.int | None = ...,
+        learners: _abc.Iterable[Global___Learner] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "limits", b"limits", "model", b"model", "tables_crc", b"tables_crc"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "coders", b"coders", "limits", b"limits", "model", b"model", "payloads", b"payloads", "protocol_version", b"protocol_version", "tables_crc", b"tables_crc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "coders", b"coders", "learners", b"learners", "limits", b"limits", "model", b"model", "payloads", b"payloads", "protocol_version", b"protocol_version", "tables_crc", b"tables_crc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tables_crc: _TypeAlias = _typing.Literal["tables_crc"]  # noqa: Y015
     _WhichOneofArgType__tables_crc: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tables_crc) -> _WhichOneofReturnType__tables_crc | None: ...
 
 Global___DescribeReply: _TypeAlias = DescribeReply  # noqa: Y015
+
+@_typing.final
+class Learner(_message.Message):
+    """A network of a quorum: `gates` exits that all learners have, and a vote at each."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ID_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    GATE_MACS_FIELD_NUMBER: _builtins.int
+    CLASSES_FIELD_NUMBER: _builtins.int
+    IMAGE_HEIGHT_FIELD_NUMBER: _builtins.int
+    IMAGE_WIDTH_FIELD_NUMBER: _builtins.int
+    CHANNELS_FIELD_NUMBER: _builtins.int
+    HEAD_ID_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """hash of the weights, hex"""
+    name: _builtins.str
+    """what RunGatesRequest.learner says"""
+    classes: _builtins.int
+    image_height: _builtins.int
+    image_width: _builtins.int
+    channels: _builtins.int
+    head_id: _builtins.str
+    """set for a tail over a shared head: the model whose tokens it takes,"""
+    cut: _builtins.int
+    """and the cut at which it takes them; 0: it takes images"""
+    @_builtins.property
+    def gate_macs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """of the segment that ends in each gate"""
+
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        name: _builtins.str = ...,
+        gate_macs: _abc.Iterable[_builtins.int] | None = ...,
+        classes: _builtins.int = ...,
+        image_height: _builtins.int = ...,
+        image_width: _builtins.int = ...,
+        channels: _builtins.int = ...,
+        head_id: _builtins.str = ...,
+        cut: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["channels", b"channels", "classes", b"classes", "cut", b"cut", "gate_macs", b"gate_macs", "head_id", b"head_id", "id", b"id", "image_height", b"image_height", "image_width", b"image_width", "name", b"name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Learner: _TypeAlias = Learner  # noqa: Y015
 
 @_typing.final
 class ModelCard(_message.Message):
@@ -513,6 +601,7 @@ class InferReply(_message.Message):
     WANTS_REFINEMENT_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    QUORUM_FIELD_NUMBER: _builtins.int
     LINK_FIELD_NUMBER: _builtins.int
     request_id: _builtins.int
     prediction: _builtins.int
@@ -535,6 +624,10 @@ class InferReply(_message.Message):
         """on streams only; then no prediction"""
 
     @_builtins.property
+    def quorum(self) -> Global___Quorum:
+        """set where learners voted; `exit` is then the gate that decided"""
+
+    @_builtins.property
     def link(self) -> Global___LinkReport:
         """put there by the modem (the emulator), not sent over the air"""
 
@@ -551,11 +644,12 @@ class InferReply(_message.Message):
         wants_refinement: _builtins.bool | None = ...,
         session: _builtins.int | None = ...,
         error: Global___Error | None = ...,
+        quorum: Global___Quorum | None = ...,
         link: Global___LinkReport | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "quorum", b"quorum", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "group", b"group", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit", b"_exit", "_load", b"_load", "_margin", b"_margin", "_prediction", b"_prediction", "_request_id", b"_request_id", "_server_s", b"_server_s", "_session", b"_session", "_wants_refinement", b"_wants_refinement", "error", b"error", "exit", b"exit", "group", b"group", "link", b"link", "load", b"load", "margin", b"margin", "prediction", b"prediction", "quorum", b"quorum", "request_id", b"request_id", "server_s", b"server_s", "session", b"session", "wants_refinement", b"wants_refinement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit: _TypeAlias = _typing.Literal["exit"]  # noqa: Y015
     _WhichOneofArgType__exit: _TypeAlias = _typing.Literal["_exit", b"_exit"]  # noqa: Y015
@@ -591,6 +685,62 @@ class InferReply(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__wants_refinement) -> _WhichOneofReturnType__wants_refinement | None: ...
 
 Global___InferReply: _TypeAlias = InferReply  # noqa: Y015
+
+@_typing.final
+class Quorum(_message.Message):
+    """How learners came to an answer."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VOTES_FIELD_NUMBER: _builtins.int
+    ASKED_FIELD_NUMBER: _builtins.int
+    ALIVE_FIELD_NUMBER: _builtins.int
+    MACS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    votes: _builtins.int
+    """opinions at the gate that decided"""
+    asked: _builtins.int
+    """learners that did any work, the device's own included"""
+    alive: _builtins.int
+    """learners that could vote when the request came"""
+    macs: _builtins.int
+    """of all opinions that were received; the device's own are not counted"""
+    reason: Global___QuorumReason.ValueType
+    def __init__(
+        self,
+        *,
+        votes: _builtins.int | None = ...,
+        asked: _builtins.int | None = ...,
+        alive: _builtins.int | None = ...,
+        macs: _builtins.int | None = ...,
+        reason: Global___QuorumReason.ValueType | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_alive", b"_alive", "_asked", b"_asked", "_macs", b"_macs", "_reason", b"_reason", "_votes", b"_votes", "alive", b"alive", "asked", b"asked", "macs", b"macs", "reason", b"reason", "votes", b"votes"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_alive", b"_alive", "_asked", b"_asked", "_macs", b"_macs", "_reason", b"_reason", "_votes", b"_votes", "alive", b"alive", "asked", b"asked", "macs", b"macs", "reason", b"reason", "votes", b"votes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__alive: _TypeAlias = _typing.Literal["alive"]  # noqa: Y015
+    _WhichOneofArgType__alive: _TypeAlias = _typing.Literal["_alive", b"_alive"]  # noqa: Y015
+    _WhichOneofReturnType__asked: _TypeAlias = _typing.Literal["asked"]  # noqa: Y015
+    _WhichOneofArgType__asked: _TypeAlias = _typing.Literal["_asked", b"_asked"]  # noqa: Y015
+    _WhichOneofReturnType__macs: _TypeAlias = _typing.Literal["macs"]  # noqa: Y015
+    _WhichOneofArgType__macs: _TypeAlias = _typing.Literal["_macs", b"_macs"]  # noqa: Y015
+    _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
+    _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
+    _WhichOneofReturnType__votes: _TypeAlias = _typing.Literal["votes"]  # noqa: Y015
+    _WhichOneofArgType__votes: _TypeAlias = _typing.Literal["_votes", b"_votes"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__alive) -> _WhichOneofReturnType__alive | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__asked) -> _WhichOneofReturnType__asked | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__macs) -> _WhichOneofReturnType__macs | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__votes) -> _WhichOneofReturnType__votes | None: ...
+
+Global___Quorum: _TypeAlias = Quorum  # noqa: Y015
 
 @_typing.final
 class Reading(_message.Message):
@@ -771,6 +921,10 @@ Global___RefineRequest: _TypeAlias = RefineRequest  # noqa: Y015
 
 @_typing.final
 class RunGatesRequest(_message.Message):
+    """Gates first_gate..last_gate of one learner on one input. What earlier gates left is kept here for a short time; the
+    payload comes along all the same, for where it is gone.
+    """
+
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_FIELD_NUMBER: _builtins.int
@@ -778,10 +932,13 @@ class RunGatesRequest(_message.Message):
     FIRST_GATE_FIELD_NUMBER: _builtins.int
     LAST_GATE_FIELD_NUMBER: _builtins.int
     learner: _builtins.str
+    """a name of DescribeReply.learners"""
     first_gate: _builtins.int
     last_gate: _builtins.int
     @_builtins.property
-    def request(self) -> Global___InferRequest: ...
+    def request(self) -> Global___InferRequest:
+        """without exit state; model_id: the tokens' head, or whatever took the image"""
+
     def __init__(
         self,
         *,
@@ -816,6 +973,7 @@ class GateResult(_message.Message):
     macs: _builtins.int
     """executed since the previous gate"""
     server_s: _builtins.float
+    """from receipt, or the previous gate, to this one, queueing included"""
     def __init__(
         self,
         *,

@@ -1,0 +1,119 @@
+"""Configuration of a coordinator, `splitpoint serve --quorum FILE`: who votes, where they are, and when they stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ..errors import ConfigError, did_you_mean
+
+__all__ = ["LearnerPlace", "QuorumConfig", "load_quorum"]
+
+
+class LearnerPlace(BaseModel):
+    """One learner of the quorum, and where it runs.
+
+    model      its name; in this process also a learner's file
+    address    "host:port" of its server; empty: in the coordinator's process
+    on_device  it runs on the devices and votes by the exit state of a request; it is never asked
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    model: str = Field(min_length=1)
+    address: str = ""
+    on_device: bool = False
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if self.on_device and self.address:
+            raise ValueError("a learner on the devices has no address")
+        return self
+
+
+class QuorumConfig(BaseModel):
+    """The learners and the rule they are heard by (SQUAD, arXiv 2601.22711).
+
+    learners    at least one that can be asked; every model once
+    model       the devices' network: whose requests are taken; empty: the learner on the devices, else the first
+    alpha       a quorum ends the request where Welch's p is below this
+    compare     what the majority's probabilities for its class are compared with
+    statistic   "confidence": the majority's mean probability decides instead, at least `confidence`
+    parallel    ask all at once and cancel what is not needed; else one after another
+    order       who is asked first: the one expected to answer soonest, or as listed
+    patience_s  a learner that says nothing for so long is gone for this request, and suspected
+    probe_s     how often a suspected learner's health is asked; it is taken back when it serves
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    learners: tuple[LearnerPlace, ...] = Field(min_length=1)
+    model: str = ""
+    alpha: float = Field(0.05, ge=0.0, le=1.0)
+    compare: Literal["runner_up", "others", "dissenters"] = "runner_up"
+    statistic: Literal["welch", "confidence"] = "welch"
+    confidence: float = Field(0.9, ge=0.0, le=1.0)
+    parallel: bool = False
+    order: Literal["cost", "listed"] = "cost"
+    patience_s: float = Field(0.2, gt=0.0, allow_inf_nan=False)
+    probe_s: float = Field(0.25, gt=0.0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        models = [place.model for place in self.learners]
+        for model in models:
+            if models.count(model) > 1:
+                raise ValueError(f"learners: '{model}' is listed twice; a network has one vote")
+        if sum(place.on_device for place in self.learners) > 1:
+            raise ValueError("learners: at most one runs on the devices")
+        if all(place.on_device for place in self.learners):
+            raise ValueError("learners: at least one must run on a server")
+        if self.model and any(place.on_device and place.model != self.model for place in self.learners):
+            raise ValueError(f"model: the learner on the devices is another than '{self.model}'")
+        return self
+
+    @property
+    def device_model(self) -> str:
+        """Name or file of the network that the devices run."""
+        own = [place.model for place in self.learners if place.on_device]
+        return self.model or (own or [self.learners[0].model])[0]
+
+
+def load_quorum(path: Path | str) -> QuorumConfig:
+    """Read YAML or JSON; files of learners are looked for beside it. ConfigError, in one line, for what is wrong."""
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"cannot read the quorum file {path}: {reason}") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
+    try:
+        config = QuorumConfig.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_first_problem(error)}") from None
+    places = tuple(
+        place if place.address else place.model_copy(update={"model": _beside(place.model, path.parent)})
+        for place in config.learners
+    )
+    return config.model_copy(update={"learners": places, "model": _beside(config.model, path.parent)})
+
+
+def _beside(model: str, folder: Path) -> str:
+    return str(folder / model) if model.endswith(".safetensors") else model
+
+
+def _first_problem(error: ValidationError) -> str:
+    problem = error.errors()[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        kind = LearnerPlace if len(problem["loc"]) > 1 else QuorumConfig
+        return f"unknown key '{where}': {did_you_mean(str(problem['loc'][-1]), kind.model_fields)}"
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
