@@ -19,7 +19,8 @@ class Trip:
     uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
     airtime_*_s: on the air only; server_s: from receipt to reply; load: requests on the server at the reply;
     snr_db, rate_bps: the modem's report that came with the reply; channel_uses: complex symbols sent, which are no
-    bytes.
+    bytes. Where a quorum answered: votes, opinions at the gate that decided; asked, learners that did any work;
+    quorum_macs, the work behind all opinions. Else 0.
     """
 
     sent_s: float
@@ -34,6 +35,9 @@ class Trip:
     snr_db: float = math.nan
     rate_bps: float = math.nan
     channel_uses: int = 0
+    votes: int = 0
+    asked: int = 0
+    quorum_macs: int = 0
 
 
 class Costs(NamedTuple):

@@ -25,9 +25,14 @@ CODERS = {"packed": pb.CODER_PACKED, "ans": pb.CODER_ANS}
 
 
 class Encoder:
-    """Encodes states of one network. coder: "packed" or "ans"; UsageError where ans is not to be had."""
+    """Encodes states of one network. coder: "packed" or "ans"; UsageError where ans is not to be had.
 
-    def __init__(self, card: ModelCard, codec: TokenCodec, coder: str = "packed") -> None:
+    whole_input  send the image from every cut, the exit state beside it: what serves a quorum of other networks
+    """
+
+    def __init__(
+        self, card: ModelCard, codec: TokenCodec, coder: str = "packed", *, whole_input: bool = False
+    ) -> None:
         if coder not in CODERS:
             raise UsageError(f"unknown coder '{coder}': one of {', '.join(sorted(CODERS))}")
         if coder == "ans" and not any(pb.CODER_ANS in codec.coders(cut) for cut in range(1, card.depth)):
@@ -37,6 +42,7 @@ class Encoder:
         self._card = card
         self._codec = codec
         self._coder = CODERS[coder]
+        self._whole_input = whole_input
         reply = build_reply(request_id=1, prediction=0, margin=0.0, exit=0, server_s=0.0, load=0.0)
         self.reply_bytes = reply.ByteSize()
 
@@ -57,7 +63,7 @@ class Encoder:
         """
         payload: pb.Image | pb.Tokens | pb.Symbols
         exit_state = None
-        if state is None or state.blocks == 0:
+        if state is None or state.blocks == 0 or self._whole_input:
             cut, payload, kept = 0, encode_image(image), np.arange(self._card.patch_tokens)
         else:
             cut = state.blocks
@@ -72,8 +78,8 @@ class Encoder:
                 )
             if state.positions is not None:
                 kept = state.positions
-            if state.u is not None and state.logits is not None:
-                exit_state = exit_state_message(state.u, state.logits, state.passed, state.margin)
+        if state is not None and state.u is not None and state.logits is not None:
+            exit_state = exit_state_message(state.u, state.logits, state.passed, state.margin)
         request = build_request(
             model_id=self._card.id,
             request_id=request_id,

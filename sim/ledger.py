@@ -16,7 +16,10 @@ __all__ = ["Ledger"]
 
 _DECIDED = tuple(field.name for field in dataclasses.fields(Decision))
 _UNKNOWN = ("uplink_s", "server_s", "downlink_s")
-_SENT = ("uplink_bytes", "channel_uses", "downlink_bytes", *_UNKNOWN, "airtime_up_s", "airtime_down_s")
+_SENT = (
+    "uplink_bytes", "channel_uses", "downlink_bytes", "votes", "asked", "quorum_macs", *_UNKNOWN,
+    "airtime_up_s", "airtime_down_s",
+)  # fmt: skip
 _EVERY = tuple(name for name in DTYPES if name not in (*_DECIDED, *_SENT))
 
 
@@ -53,7 +56,7 @@ class Ledger:
             self._trips.extend(
                 (
                     self._count, trip.uplink_bytes, trip.channel_uses, 0 if local else trip.downlink_bytes,
-                    trip.uplink_s, trip.server_s, trip.downlink_s, airtime_up_s, airtime_down_s,
+                    trip.votes, trip.asked, trip.quorum_macs, trip.uplink_s, trip.server_s, trip.downlink_s, airtime_up_s, airtime_down_s,
                 )
             )  # fmt: skip
         self._count += 1

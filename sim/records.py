@@ -22,6 +22,7 @@ class Record(NamedTuple):
     queue_s + head_s + ... need not add up to latency_s: codec, RPC and the wait for a lost reply lie between.
     uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
     airtime_*_s: on the air only. NaN where there was no such thing. channel_uses: complex symbols sent, no bytes.
+    votes, asked, quorum_macs: of the quorum that answered (`device.accounting.Trip`), 0 where none did.
     """
 
     device: int
@@ -51,6 +52,9 @@ class Record(NamedTuple):
     uplink_bytes: int
     channel_uses: int
     downlink_bytes: int
+    votes: int
+    asked: int
+    quorum_macs: int
     head_s: float
     uplink_s: float
     server_s: float
@@ -98,6 +102,9 @@ def record(device: int, request: int, sample: int, finished: Finished) -> Record
             0 if trip is None else trip.uplink_bytes,
             0 if trip is None else trip.channel_uses,
             0 if trip is None or answer.local else trip.downlink_bytes,
+            0 if trip is None else trip.votes,
+            0 if trip is None else trip.asked,
+            0 if trip is None else trip.quorum_macs,
             cost.head_s,
             math.nan if trip is None else trip.uplink_s,
             math.nan if trip is None else trip.server_s,
