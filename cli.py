@@ -393,6 +393,7 @@ def device(
 @app.command("device-worker", hidden=True)
 def device_worker(
     scenario: Annotated[Path, typer.Option()],
+    inputs: Annotated[Path, typer.Option()],
     index: Annotated[int, typer.Option(min=0)],
     server: Annotated[str, typer.Option()],
     head: Annotated[HeadName, typer.Option()] = HeadName.auto,
@@ -400,7 +401,7 @@ def device_worker(
     """One device process of a live run."""
     from .sim.worker import work
 
-    work(scenario, index, server, head.value)
+    work(scenario, inputs, index, server, head.value)
 
 
 app.command("join-halves")(join_halves)

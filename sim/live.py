@@ -49,7 +49,8 @@ class LiveEngine:
         head: str = "auto",
     ) -> None:
         self.setup = setup
-        self.labels = load_inputs(setup).labels
+        self._inputs = load_inputs(setup)
+        self.labels = self._inputs.labels
         self._progress = progress
         self._temporary = tempfile.TemporaryDirectory(prefix="splitpoint-") if folder is None else None
         self._folder = Path(self._temporary.name) if self._temporary else folder or Path()
@@ -104,10 +105,13 @@ class LiveEngine:
         )
         await self._emulator.start()
         self._emulator_address = await self._emulator.address()
+        inputs = folder / "inputs.npy"
+        np.save(inputs, self._inputs.images)
         for index in range(len(self.setup.groups)):
             arguments = [
                 "device-worker",
                 *("--scenario", str(folder / "scenario.json")),
+                *("--inputs", str(inputs)),
                 *("--index", str(index)),
                 *("--server", self._emulator_address),
                 *("--head", self._head),
@@ -117,6 +121,7 @@ class LiveEngine:
             await device.start()
         for device in self._devices:
             await device.message(_PATIENCE_S)
+        inputs.unlink()
         self._write_processes()
 
     def _server_process(self, listen: str) -> Process:

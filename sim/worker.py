@@ -10,6 +10,7 @@ from bisect import bisect_right
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pydantic import TypeAdapter
 
 from ..clock import Clock
@@ -19,10 +20,8 @@ from ..device.encoder import Encoder
 from ..device.head import Head, advanced, load_head
 from ..device.realtime_batch import BatchDevice
 from ..errors import RemoteError, SplitpointError
-from ..models.data import Dataset
 from ..models.store import codec_arrays
 from ..protos.client import ServiceClient
-from .inputs import load_inputs
 from .policy_config import PolicyConfig
 from .records import Record, record
 from .scenario import Scenario
@@ -34,26 +33,29 @@ _POLICY: TypeAdapter[Any] = TypeAdapter(PolicyConfig)
 _WARM_UPS = 3
 
 
-def work(scenario: Path, index: int, server: str, head: str) -> None:
-    """Serve one policy after another, as standard input says, until it closes."""
+def work(scenario: Path, inputs: Path, index: int, server: str, head: str) -> None:
+    """Serve one policy after another, as standard input says, until it closes.
+
+    inputs  the runner's images, uint8 (N, H, W, C) as npy: drawing or decoding them is work for one process
+    """
     # Written by the runner from a scenario that is already checked.
     setup = Setup(Scenario.model_validate_json(scenario.read_text(encoding="utf-8")))
-    worker = _Worker(setup, index, head)
+    worker = _Worker(setup, np.load(inputs), index, head)
     asyncio.run(worker.run(server))
 
 
 class _Worker:
-    def __init__(self, setup: Setup, index: int, head: str) -> None:
+    def __init__(self, setup: Setup, images: np.ndarray, index: int, head: str) -> None:
         self._setup = setup
         self._index = index
-        self._data: Dataset = load_inputs(setup)
+        self._images = images
         self._head: Head = load_head(setup.model_path, head)
         card = setup.card
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         self._encoder = Encoder(card, codec, setup.scenario.coder)
         self._tables_crc = codec.tables_crc
         for _ in range(_WARM_UPS):
-            advanced(self._head, self._data.images[0], None, card.depth)
+            advanced(self._head, self._images[0], None, card.depth)
         # Policies read the calibration profile once, before time counts.
         for policy in setup.scenario.policies:
             setup.session(policy, index)
@@ -82,14 +84,14 @@ class _Worker:
             session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
         )
         arrivals = setup.arrivals()[index]
-        samples = setup.inputs(len(self._data))[index]
+        samples = setup.inputs(len(self._images))[index]
         records: list[Record] = []
         while len(records) < len(arrivals):
             first = len(records)
             await clock.until(arrivals[first])
             last = bisect_right(arrivals, arrivals[first], first)
             behind = max(0, bisect_right(arrivals, clock.now()) - last)
-            together = [self._data.images[sample] for sample in samples[first:last]]
+            together = [self._images[sample] for sample in samples[first:last]]
             for finished in await device.serve_next(together, arrivals[first], behind):
                 request = len(records)
                 records.append(record(index, request, samples[request], finished))
