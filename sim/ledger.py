@@ -56,7 +56,8 @@ class Ledger:
             self._trips.extend(
                 (
                     self._count, trip.uplink_bytes, trip.channel_uses, 0 if local else trip.downlink_bytes,
-                    trip.votes, trip.asked, trip.quorum_macs, trip.uplink_s, trip.server_s, trip.downlink_s, airtime_up_s, airtime_down_s,
+                    trip.votes, trip.asked, trip.quorum_macs, trip.uplink_s, trip.server_s, trip.downlink_s,
+                    airtime_up_s, airtime_down_s,
                 )
             )  # fmt: skip
         self._count += 1
