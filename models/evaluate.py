@@ -10,6 +10,8 @@ import torch
 
 from . import macs
 from .card import ModelCard
+from .conv import SplitConv
+from .conv_card import ConvCard
 from .data import Dataset
 from .preprocess import normalise
 from .recursion import margin, prediction, running_logits
@@ -19,7 +21,9 @@ __all__ = ["evaluate", "exit_logits"]
 
 
 @torch.inference_mode()
-def exit_logits(network: SplitViT, card: ModelCard, data: Dataset, batch: int = 64) -> np.ndarray:
+def exit_logits(
+    network: SplitViT | SplitConv, card: ModelCard | ConvCard, data: Dataset, batch: int = 64
+) -> np.ndarray:
     """Running logits qbar at every exit, float32 (N, E, C), computed where the network is."""
     device = next(network.parameters()).device
     parts = []

@@ -21,13 +21,15 @@ _State = tuple[Tensor, Tensor | None, Tensor | None]
 __all__ = ["backbone_loss", "exit_loss", "mixed_loss"]
 
 
-def exit_loss(qbar: Tensor, labels: Tensor, margin: float, ce_weight: float) -> Tensor:
-    """Mean loss of one exit over a batch; qbar (B, C), labels (B,)."""
+def exit_loss(
+    qbar: Tensor, labels: Tensor, margin: float, ce_weight: float, smoothing: float = 0.0
+) -> Tensor:
+    """Mean loss of one exit over a batch; qbar (B, C), labels (B,), which the cross-entropy smooths."""
     p = qbar.softmax(dim=-1)
     own = p.gather(1, labels.unsqueeze(1)).squeeze(1)
     other = p.scatter(1, labels.unsqueeze(1), -1.0).amax(dim=1)
     hinge = functional.relu(margin - (own - other)).mean()
-    return hinge + ce_weight * functional.cross_entropy(qbar, labels)
+    return hinge + ce_weight * functional.cross_entropy(qbar, labels, label_smoothing=smoothing)
 
 
 def backbone_loss(

@@ -17,18 +17,24 @@ from .card import ModelCard, has_card, read_card, read_metadata
 from .joint_file import JOINT, joint_path, read_joint, save_joint
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from .vit import SplitViT
 
 __all__ = [
     "built_in_models",
     "codec_arrays",
+    "fill",
+    "float16_weights",
     "load_network",
     "model_id",
     "network_id",
+    "read_tensors",
     "resolve",
     "save_codes",
     "save_network",
     "save_tables",
+    "write_tensors",
 ]
 
 _WEIGHTS = Path(__file__).parent / "weights"
@@ -72,7 +78,8 @@ def network_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
     return model_id({k: v for k, v in tensors.items() if not k.startswith((_CODEC, JOINT, "gates."))})
 
 
-def _read(path: Path) -> dict[str, NDArray[np.generic]]:
+def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:
+    """All arrays of a safetensors file, as they are stored. DataError if it cannot be read."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -87,7 +94,7 @@ def codec_arrays(path: Path | str) -> dict[str, NDArray[np.generic]]:
 
     Floats are widened to float32. DataError where code tables do not have the CRC that the file names.
     """
-    tensors = _read(Path(path))
+    tensors = read_tensors(Path(path))
     arrays = {k: v for k, v in tensors.items() if k.startswith((_CODEC, JOINT))}
     beside = joint_path(Path(path))
     if beside.is_file():
@@ -105,18 +112,36 @@ def save_network(
 
     The file is written beside its place and renamed, so that a reader never sees half of it.
     """
-    tensors: dict[str, NDArray[np.generic]] = {}
-    for name, value in network.state_dict().items():
-        if not name.endswith("num_batches_tracked"):
-            # The file format keeps bytes as they lie, and a convolution's may lie channels last.
-            tensors[name] = np.ascontiguousarray(value.detach().cpu().float().numpy().astype(np.float16))
+    tensors = float16_weights(network)
     for name, array in codec.items():
         if not name.startswith(_CODEC):
             raise UsageError(f"codec array '{name}' must be named {_CODEC}*")
         tensors[name] = array.astype(np.float16) if np.issubdtype(array.dtype, np.floating) else array
     card = card.model_copy(update={"id": model_id(tensors)})
-    _write(Path(path), tensors, {"card": card.model_dump_json()})
+    write_tensors(Path(path), tensors, {"card": card.model_dump_json()})
     return card
+
+
+def float16_weights(network: nn.Module) -> dict[str, NDArray[np.generic]]:
+    """What a model file keeps of a network: float16, without torch's own counters."""
+    tensors: dict[str, NDArray[np.generic]] = {}
+    for name, value in network.state_dict().items():
+        if not name.endswith("num_batches_tracked"):
+            # The file format keeps bytes as they lie, and a convolution's may lie channels last.
+            tensors[name] = np.ascontiguousarray(value.detach().cpu().float().numpy().astype(np.float16))
+    return tensors
+
+
+def fill(network: nn.Module, arrays: Mapping[str, NDArray[np.generic]], path: Path) -> None:
+    """Put a file's arrays into the network that its card describes. DataError, naming the first, if one misfits."""
+    import torch
+
+    weights = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
+    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    for name in sorted(wanted.keys() | weights.keys()):
+        if name not in weights or name not in wanted or weights[name].shape != wanted[name].shape:
+            raise DataError(f"{path}: tensor '{name}' does not fit the card")
+    network.load_state_dict(weights, strict=False)
 
 
 def save_tables(
@@ -128,9 +153,9 @@ def save_tables(
     """
     if wrong := [name for name in tables if not is_table(name)]:
         raise UsageError(f"'{wrong[0]}' is no code table: they are named {_CODEC}CUT.tables")
-    kept = {name: value for name, value in _read(Path(path)).items() if not is_table(name)}
+    kept = {name: value for name, value in read_tensors(Path(path)).items() if not is_table(name)}
     out = Path(out or path)
-    _write(out, {**kept, **tables}, read_metadata(path))
+    write_tensors(out, {**kept, **tables}, read_metadata(path))
     return out
 
 
@@ -139,11 +164,14 @@ def save_codes(
 ) -> Path:
     """Write joint codes (`jscc.{cut}.*`) beside a model file, whose id stays as it is; returns their path."""
     beside = joint_path(Path(path))
-    save_joint(beside, network_id(_read(Path(path))), arrays, training)
+    save_joint(beside, network_id(read_tensors(Path(path))), arrays, training)
     return beside
 
 
-def _write(path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]) -> None:
+def write_tensors(
+    path: Path, tensors: Mapping[str, NDArray[np.generic]], metadata: Mapping[str, str]
+) -> None:
+    """Write a safetensors file, whole or not at all. DataError if it cannot be written."""
     from safetensors.numpy import save_file
 
     known = {name: text for name, text in metadata.items() if name != _TABLES_CRC}
@@ -167,8 +195,6 @@ def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:
 
     A safetensors file without a card is read as anybody's ViT (`deit.load_vit`). DataError if it is broken.
     """
-    import torch
-
     from .vit import SplitViT
 
     path = resolve(name_or_path)
@@ -177,16 +203,9 @@ def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:
 
         return load_vit(path)
     card = read_card(path)
-    arrays = _read(path)
+    arrays = read_tensors(path)
     if model_id(arrays) != card.id:
         raise DataError(f"{path}: the weights do not match the card's id {card.id}")
     network = SplitViT(card)
-    weights = {
-        k: torch.from_numpy(v.astype(np.float32)) for k, v in arrays.items() if not k.startswith(_CODEC)
-    }
-    wanted = {k: v for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
-    for name in sorted(wanted.keys() | weights.keys()):
-        if name not in weights or name not in wanted or weights[name].shape != wanted[name].shape:
-            raise DataError(f"{path}: tensor '{name}' does not fit the card")
-    network.load_state_dict(weights, strict=False)
+    fill(network, {k: v for k, v in arrays.items() if not k.startswith(_CODEC)}, path)
     return network.eval(), card

@@ -10,7 +10,7 @@ from ..errors import UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
 
-__all__ = ["NETWORKS", "TrainConfig", "network_config"]
+__all__ = ["NETWORKS", "TrainConfig", "named_inputs", "network_config"]
 
 
 class TrainConfig(BaseModel):
@@ -115,6 +115,13 @@ _INPUTS: dict[str, dict[str, Any]] = {
         "patch": 4,
     },
 }
+
+
+def named_inputs(name: str) -> dict[str, Any]:
+    """What every network for a named data set takes and tells apart: sizes, classes, mean and std."""
+    wanted = ("image_size", "channels", "classes", "mean", "std")
+    return {field: _INPUTS[name][field] for field in wanted}
+
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "clutter": {},

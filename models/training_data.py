@@ -89,10 +89,13 @@ def _holed(images: NDArray[np.uint8], rng: np.random.Generator, side: int) -> ND
 
 
 class StoredData:
-    """Every stored training image once an epoch: moved and flipped, toned, with a square cut out."""
+    """Every stored training image once an epoch: moved and flipped, toned, with a square cut out.
 
-    def __init__(self, seed: int, load: Callable[[str], Dataset]) -> None:
-        self.seed = seed
+    light  moved and flipped only, for trainings of so few epochs that nothing is learnt by heart
+    """
+
+    def __init__(self, seed: int, load: Callable[[str], Dataset], *, light: bool = False) -> None:
+        self.seed, self.light = seed, light
         self._train, self.held_out, self.evaluation = (
             load(split) for split in ("train", "calibration", "evaluation")
         )
@@ -102,8 +105,8 @@ class StoredData:
         order = rng.permutation(len(self._train))
         images = self._train.images[order]
         side = min(images.shape[1:3])
-        views = [
-            _holed(_toned(_cropped(part, rng, side // 8), rng), rng, side // 4)
-            for part in np.array_split(images, max(1, len(images) // 500))
-        ]
+        views = []
+        for part in np.array_split(images, max(1, len(images) // 500)):
+            moved = _cropped(part, rng, side // 8)
+            views.append(moved if self.light else _holed(_toned(moved, rng), rng, side // 4))
         return np.concatenate(views), self._train.labels[order]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from .card import ModelCard
 from .gates import Gates
 
-__all__ = ["SplitViT", "StemBlock"]
+__all__ = ["RecursiveExit", "SplitViT", "StemBlock"]
 
 
 class StemBlock(nn.Module):
@@ -109,18 +109,21 @@ class _Block(nn.Module):
         return x + self.mlp(self.norm2(x)), scores
 
 
-class _RecursiveExit(nn.Module):
-    """v = e(norm(CLS)), u = phi([v; u_prev]), q = p(u). `phi` is shared by all exits and passed in."""
+class RecursiveExit(nn.Module):
+    """v = e(norm(h)), u = phi([v; u_prev]), q = p(u); h (B, dim) is the CLS token or a pooled map.
 
-    def __init__(self, card: ModelCard) -> None:
+    `phi` is shared by all exits and passed in.
+    """
+
+    def __init__(self, dim: int, state_dim: int, classes: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(card.dim, eps=1e-6)
-        self.e = nn.Linear(card.dim, card.exit_state_dim)
+        self.norm = nn.LayerNorm(dim, eps=1e-6)
+        self.e = nn.Linear(dim, state_dim)
         self.act = nn.GELU()
-        self.p = nn.Linear(card.exit_state_dim, card.class_count)
+        self.p = nn.Linear(state_dim, classes)
 
-    def forward(self, cls: Tensor, u: Tensor, phi: nn.Module) -> tuple[Tensor, Tensor]:
-        v = self.act(self.e(self.norm(cls)))
+    def forward(self, h: Tensor, u: Tensor, phi: nn.Module) -> tuple[Tensor, Tensor]:
+        v = self.act(self.e(self.norm(h)))
         u = self.act(phi(torch.cat([v, u], dim=-1)))
         return self.p(u), u
 
@@ -166,7 +169,8 @@ class SplitViT(nn.Module):
         self.blocks = nn.ModuleList(_Block(card) for _ in range(card.depth))
         recursive = card.exit_kind == "recursive"
         self.exits = nn.ModuleList(
-            _RecursiveExit(card) if recursive else _LinearExit(card) for _ in card.exits
+            RecursiveExit(card.dim, card.exit_state_dim, card.class_count) if recursive else _LinearExit(card)
+            for _ in card.exits
         )
         if recursive:
             self.phi = nn.Linear(2 * card.exit_state_dim, card.exit_state_dim)

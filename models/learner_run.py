@@ -1,0 +1,150 @@
+"""One learner's training in progress: network, optimiser, epoch; how an epoch is run, and how it is checkpointed.
+
+    joint     all exits from the start
+    mixed     the last exit alone, then all exits together with the backbone (arXiv 2407.14320); one rise and fall
+              of the rate over both, since a pool's trainings are short
+    disjoint  the last exit alone, then all exits on the frozen backbone, whose norms stand still too
+
+The loss of an exit is `losses.exit_loss` on its running logits (arXiv 2412.19587).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from ..errors import DataError, UsageError
+from .card import ModelCard
+from .conv import SplitConv
+from .losses import exit_loss
+from .optimizers import adamw, rate_factor, sgd
+from .pool_config import LearnerConfig
+from .preprocess import normalise
+from .recursion import A
+from .training_data import TrainingData
+from .vit import SplitViT
+
+__all__ = ["LearnerRun", "build_network", "last_logits"]
+
+_WARM_PART = 5
+
+
+def build_network(config: LearnerConfig) -> SplitConv | SplitViT:
+    """The learner's network in its first state, which follows from the configuration's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        card = config.card
+        return SplitViT(card) if isinstance(card, ModelCard) else SplitConv(card)
+
+
+class LearnerRun:
+    """State of one training. `checkpoint` is the file that `resume` reads and `save` writes."""
+
+    def __init__(self, config: LearnerConfig, data: TrainingData, checkpoint: Path) -> None:
+        self.config, self.data, self.checkpoint = config, data, checkpoint
+        self.network = build_network(config).train()
+        # Convolutions are half again as fast with the channels last.
+        convolutions = self.network.patch_embed if isinstance(self.network, SplitViT) else self.network
+        convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.epoch = 0
+        self.seconds = 0.0
+        if config.optimizer == "sgd":
+            self.optimizer: torch.optim.Optimizer = sgd(self.network, config.rate, config.weight_decay)
+        else:
+            self.optimizer = adamw(self.network, [], config.rate, config.weight_decay)
+
+    def save(self) -> None:
+        """Write the checkpoint, whole or not at all."""
+        state = {
+            "config": self.config.identity(),
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        partial = self.checkpoint.with_suffix(".part")
+        torch.save(state, partial)
+        os.replace(partial, self.checkpoint)
+
+    def resume(self) -> bool:
+        """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
+        if not self.checkpoint.exists():
+            return False
+        try:
+            state = torch.load(self.checkpoint, weights_only=True)
+        except Exception as error:  # torch raises half a dozen kinds here
+            raise DataError(f"cannot read {self.checkpoint}; remove it to train anew") from error
+        if state["config"] != self.config.identity():
+            raise UsageError(
+                f"{self.checkpoint} is of another configuration: give another --out or remove it"
+            )
+        self.epoch, self.seconds = state["epoch"], state["seconds"]
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        return True
+
+    def _rate(self, step: int, steps: int) -> float:
+        """The rate of step `step` of the `steps` of this epoch."""
+        first, last = 0, self.config.epochs
+        if self.config.regime == "disjoint":
+            backbone = self.config.backbone_epochs()
+            first, last = (backbone, last) if self.epoch >= backbone else (0, backbone)
+        done = (self.epoch - first) * steps + step
+        return self.config.rate * rate_factor(done, (last - first) * steps, _WARM_PART)
+
+    def _freeze(self, frozen: bool) -> None:
+        for name, part in self.network.named_children():
+            if name not in ("exits", "phi"):
+                part.requires_grad_(not frozen).train(not frozen)
+        if isinstance(self.network, SplitViT):
+            for parameter in (self.network.cls_token, self.network.pos_embed):
+                parameter.requires_grad_(not frozen)
+
+    def _loss(self, images: Tensor, labels: Tensor, backbone_only: bool) -> Tensor:
+        config = self.config
+        if backbone_only:
+            q = last_logits(self.network, images)
+            return functional.cross_entropy(q, labels, label_smoothing=config.label_smoothing)
+        total, qbar = images.new_zeros(()), None
+        for q in self.network(images):
+            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            total = total + exit_loss(qbar, labels, config.margin, config.ce_weight, config.label_smoothing)
+        return total
+
+    def one_epoch(self, tick: Callable[[], None]) -> float:
+        """Train one epoch, calling `tick` after every step; returns the mean loss."""
+        config = self.config
+        backbone_only = self.epoch < config.backbone_epochs()
+        self._freeze(config.regime == "disjoint" and not backbone_only)
+        images, labels = self.data.epoch(self.epoch)
+        steps = len(images) // config.batch
+        total = 0.0
+        for step in range(steps):
+            part = slice(step * config.batch, (step + 1) * config.batch)
+            x = torch.from_numpy(normalise(images[part], config.card))
+            loss = self._loss(x, torch.from_numpy(labels[part]), backbone_only)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._rate(step, steps)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            total += loss.item()
+            tick()
+        self.epoch += 1
+        return total / max(1, steps)
+
+
+def last_logits(network: SplitConv | SplitViT, images: Tensor) -> Tensor:
+    """Logits (B, classes) of the last exit by itself, from an empty state."""
+    x, last = network.embed(images), len(network.card.exits) - 1
+    if isinstance(network, SplitViT):
+        x, _ = network.run(x, 0, network.card.depth)
+    else:
+        x = network.run(x, 0, len(network.stages))
+    return network.exit(x, last)[0]

@@ -1,0 +1,142 @@
+"""Training of a pool: small early-exit learners, one after the other, from which QUEST picks ensembles (`quest`).
+
+Each learner has its own seed, and with it its own first weights, augmentation and share of the training samples.
+A learner that is done is not trained again; one that was interrupted goes on from its last epoch to the same
+weights.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from ..errors import DataError, UsageError, did_you_mean
+from ..seeding import generator
+from .data import Dataset, load_data
+from .evaluate import exit_logits
+from .learner_file import read_learner_card, save_learner
+from .learner_run import LearnerRun
+from .pool_config import LearnerConfig, pool_configs
+from .recursion import prediction
+from .training_data import StoredData, TrainingData
+
+__all__ = ["learner_data", "train_learner", "train_pool"]
+
+
+def _accuracies(run: LearnerRun, data: Dataset) -> list[float]:
+    run.network.eval()
+    right = prediction(exit_logits(run.network, run.config.card, data, batch=250)) == data.labels[:, None]
+    run.network.train()
+    return [round(float(value), 4) for value in right.mean(axis=0)]
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def learner_data(config: LearnerConfig, load: Callable[[str], Dataset]) -> StoredData:
+    """The splits as one learner sees them: of the training samples the share that its seed draws."""
+
+    def shared(split: str) -> Dataset:
+        data = load(split)
+        if split != "train" or config.share == 1.0:
+            return data
+        order = generator(config.seed, "learner-samples").permutation(len(data))
+        kept = order[: max(1, round(config.share * len(data)))]
+        return Dataset(data.images[kept], data.labels[kept], data.classes)
+
+    return StoredData(config.seed, shared, light=True)
+
+
+def train_learner(config: LearnerConfig, data: TrainingData, out: Path, command: str) -> Path:
+    """Train one learner and write out/NAME.safetensors; returns its path.
+
+    out/NAME.checkpoint.pt is written after each epoch and removed at the end. A finished file of the same
+    configuration is left as it is; UsageError for one, or for a checkpoint, of another configuration, DataError
+    where nothing can be written. The card records the configuration, `command`, the seconds of training and the
+    accuracy at every gate on the evaluation split.
+    """
+    path = out / f"{config.name}.safetensors"
+    if path.is_file():
+        if read_learner_card(path).training.get("identity") != config.identity():
+            raise UsageError(f"{path} is of another configuration: give another --out or remove it")
+        _say(f"{config.name}: done before")
+        return path
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt")
+    if run.resume():
+        _say(f"{config.name}: going on after epoch {run.epoch}")
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task(config.name, total=config.epochs, completed=run.epoch)
+        while run.epoch < config.epochs:
+            began = time.perf_counter()
+            loss = run.one_epoch(lambda: None)
+            run.seconds += time.perf_counter() - began
+            run.save()
+            shown = " ".join(f"{value:.3f}" for value in _accuracies(run, data.held_out))
+            said = f"{config.name} epoch {run.epoch}/{config.epochs} loss {loss:.3f} accuracy {shown}"
+            bar.update(task, completed=run.epoch, description=said)
+            if not console.is_terminal:  # a log file gets lines instead of a bar
+                _say(said)
+    record: dict[str, object] = {
+        "command": command,
+        "identity": config.identity(),
+        "config": config.model_dump(exclude={"card"}, mode="json"),
+        "seconds": round(run.seconds, 1),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "evaluation_accuracy": _accuracies(run, data.evaluation),
+    }
+    save_learner(path, run.network, config.card.model_copy(update={"training": record}))
+    run.checkpoint.unlink(missing_ok=True)
+    return path
+
+
+def train_pool(
+    pool: str,
+    out: Path,
+    data_dir: Path | None = None,
+    *,
+    seed: int = 0,
+    learners: int = 0,
+    only: Sequence[str] = (),
+    threads: int = 0,
+    **changes: object,
+) -> list[Path]:
+    """Train a pool's learners, or the first `learners`, or `only` those named; returns their files.
+
+    changes  fields of `LearnerConfig`: epochs, regime. Several processes may train other learners of one pool into
+             one folder.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    configs = pool_configs(pool, seed, **changes)[: learners or None]
+    known = [config.name for config in configs]
+    for name in only:
+        if name not in known:
+            raise UsageError(f"unknown learner '{name}'; {did_you_mean(name, known)}")
+    loaded: dict[str, Dataset] = {}
+
+    def load(split: str) -> Dataset:
+        if split not in loaded:
+            loaded[split] = load_data(pool, split, data_dir=data_dir)
+        return loaded[split]
+
+    short = "".join(f" --{name} {value}" for name, value in changes.items())
+    command = f"splitpoint train-pool {pool} --seed {seed}{short}"
+    return [
+        train_learner(config, learner_data(config, load), out, command)
+        for config in configs
+        if not only or config.name in only
+    ]
