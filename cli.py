@@ -17,7 +17,7 @@ import typer
 
 from .device.split_command import join_halves, split_learning
 from .errors import MissingExtra, SplitpointError, UsageError
-from .models.pool_command import train_pool
+from .models.pool_command import profile_pool, train_pool
 from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
@@ -406,6 +406,7 @@ def device_worker(
 
 
 app.command("join-halves")(join_halves)
+app.command("profile-pool")(profile_pool)
 app.command("train-pool")(train_pool)
 app.command("split-learning", hidden=True)(split_learning)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,9 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import MissingExtra
+from ..errors import DataError, MissingExtra
 
-__all__ = ["train_pool"]
+__all__ = ["profile_pool", "train_pool"]
 
 
 class RegimeName(StrEnum):
@@ -60,3 +61,57 @@ def train_pool(
         pool, out, data_dir, seed=seed, learners=learners, only=only or (), threads=threads, **changes
     ):
         print(path)
+
+
+def profile_pool(
+    pool: Annotated[str, typer.Argument(help="Which pool: cifar10.")] = "cifar10",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    folder: Annotated[Path, typer.Option(help="Where train-pool put the learners.")] = Path("runs/pool"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the two profiles and the ensembles; --folder by itself.")
+    ] = None,
+    with_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="MODEL", help="Another learner beside the pool's, such as the device's."
+        ),
+    ] = None,
+    samples: Annotated[int, typer.Option(min=0, help="Only the first so many of a split; 0: all.")] = 0,
+    batch: Annotated[int, typer.Option(min=1, help="1: bit for bit what a server answers.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
+) -> None:
+    """Measure a pool's profiles on the calibration and the evaluation split, and let QUEST pick ensembles of 3 and 5.
+
+    QUEST reads the calibration profile, and picks among the pool's own learners.
+    """
+    _need_torch("measuring a pool")
+    import torch
+
+    from .data import load_data
+    from .learner import load_learner
+    from .pool_config import pool_configs
+    from .pool_measure import measure_pool
+    from .quest import write_ensembles
+
+    torch.set_num_threads(threads)
+    files = [folder / f"{config.name}.safetensors" for config in pool_configs(pool)]
+    own = [load_learner(path) for path in files if path.is_file()]
+    if not own:
+        raise DataError(
+            f"there are no learners of the pool {pool} in {folder}: splitpoint train-pool makes them"
+        )
+    learners = own + [load_learner(name) for name in with_ or ()]
+    names = [one.name for one in own]
+    out = out or folder
+    for split in ("calibration", "evaluation"):
+        data = load_data(pool, split, data_dir=data_dir)
+        data = data.first(samples) if samples else data
+        profile = measure_pool(
+            learners, split, data, batch=batch, say=lambda text: print(text, file=sys.stderr)
+        )
+        profile.save(out / f"pool.{split}.npz")
+        print(out / f"pool.{split}.npz")
+        if split == "calibration":
+            sizes = [size for size in (3, 5) if size <= len(own)]
+            write_ensembles(out / "pool.ensemble.json", profile, sizes, names)
+            print(out / "pool.ensemble.json")
