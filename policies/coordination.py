@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .quorum import QuorumRule, Reason, Standing, Verdict, accepts, judged, standing
+from .quorum import QuorumRule, Reason, Standing, Verdict, accepts, outcome, standing
 
 __all__ = ["Ask", "Effect", "Event", "Gone", "Opinion", "Wait", "coordinate"]
 
@@ -116,16 +116,9 @@ class _Votes:
         return self.verdict(gate, self.unasked(gate) + said, reason)
 
     def verdict(self, gate: int, opinions: list[NDArray[np.float32]], reason: Reason) -> Verdict:
-        heard = judged(np.stack(opinions))
-        return Verdict(
-            int(heard.prediction[0]),
-            float(heard.margin[0]),
-            gate,
-            len(opinions),
-            len(self.asked) + len(self.early),
-            reason,
-            self.macs,
-        )
+        prediction, margin = outcome(np.stack(opinions))
+        asked = len(self.asked) + len(self.early)
+        return Verdict(prediction, margin, gate, len(opinions), asked, reason, self.macs)
 
 
 def coordinate(
@@ -157,11 +150,11 @@ def coordinate(
             continue
         tally = votes.tally(gate)
         while tally.standing == "open":
-            learner = tally.pending
-            if learner is not None and votes.asked.get(learner, 0) <= gate:
-                first = votes.asked.get(learner, 0)
-                votes.asked[learner] = gate + 1
-                yield Ask(learner, first, gate)
+            missing = tally.pending
+            if missing is not None and votes.asked.get(missing, 0) <= gate:
+                first = votes.asked.get(missing, 0)
+                votes.asked[missing] = gate + 1
+                yield Ask(missing, first, gate)
             event = yield Wait()
             if event is None:
                 return votes.at_hand("deadline")

@@ -25,7 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .welch import welch_moments
 
-__all__ = ["Evidence", "QuorumRule", "Verdict", "accepts", "evidence", "judged", "last_vote", "standing"]
+__all__ = ["Evidence", "QuorumRule", "Verdict", "accepts", "evidence", "last_vote", "outcome", "standing"]
 
 _VARIANCE_FLOOR = 1e-4
 
@@ -102,28 +102,29 @@ def standing(predictions: Sequence[int], alive: int) -> Standing:
 
 def accepts(rule: QuorumRule, probabilities: NDArray[np.floating]) -> bool:
     """Whether a quorum with these opinions (n, C) ends the request."""
-    return bool(judged(probabilities, rule.compare).accepted(rule)[0])
+    return bool(evidence(*_alone(probabilities), rule.compare).accepted(rule)[0])
 
 
 def last_vote(probabilities: NDArray[np.floating]) -> int:
     """The class that most of the opinions (n, C) name, n >= 1; ties by mean probability, then the lower class."""
-    return int(judged(probabilities).prediction[0])
+    return outcome(probabilities)[0]
 
 
-def judged(probabilities: NDArray[np.floating], compare: str = "runner_up") -> Evidence:
-    """The evidence of one case: opinions (n, C), all counted; arrays of length 1."""
-    opinions = np.asarray(probabilities)[:, None, :]
-    return evidence(opinions, np.ones(opinions.shape[:2], dtype=bool), compare)
+def outcome(probabilities: NDArray[np.floating]) -> tuple[int, float]:
+    """The last vote on opinions (n, C), and top1 - top2 of their mean probabilities."""
+    prediction, margin = _vote(*_alone(probabilities))
+    return int(prediction[0]), float(margin[0])
 
 
-def evidence(
-    probabilities: NDArray[np.floating], counted: NDArray[np.bool_], compare: str = "runner_up"
-) -> Evidence:
-    """Evidence in S cases at once: opinions (n, S, C), and which of them are counted (n, S), at least one a case.
+def _alone(probabilities: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    opinions = np.asarray(probabilities, dtype=np.float64)[:, None, :]
+    return opinions, np.ones(opinions.shape[:2], dtype=bool)
 
-    Sums run over the learners in their order, so that one case alone gives the same numbers.
-    """
-    opinions = np.asarray(probabilities, dtype=np.float64)
+
+def _vote(
+    opinions: NDArray[np.float64], counted: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Prediction and margin in S cases: opinions (n, S, C), counted (n, S)."""
     n, cases, classes = opinions.shape
     votes = opinions.argmax(axis=-1)
     ballots = np.zeros((cases, classes))
@@ -134,10 +135,20 @@ def evidence(
         sums += np.where(counted[learner][:, None], opinions[learner], 0.0)
     prediction = np.where(ballots == ballots.max(axis=-1, keepdims=True), sums, -1.0).argmax(axis=-1)
     means = np.sort(sums, axis=-1) / counted.sum(axis=0)[:, None]
-    margin = means[:, -1] - means[:, -2] if classes > 1 else np.ones(cases)
+    return prediction, means[:, -1] - means[:, -2] if classes > 1 else np.ones(cases)
 
-    majority = counted & (votes == prediction)
-    own = opinions[:, rows, prediction]
+
+def evidence(
+    probabilities: NDArray[np.floating], counted: NDArray[np.bool_], compare: str = "runner_up"
+) -> Evidence:
+    """Evidence in S cases at once: opinions (n, S, C), and which of them are counted (n, S), at least one a case.
+
+    Sums run over the learners in their order, so that one case alone gives the same numbers.
+    """
+    opinions = np.asarray(probabilities, dtype=np.float64)
+    prediction, margin = _vote(opinions, counted)
+    majority = counted & (opinions.argmax(axis=-1) == prediction)
+    own = opinions[:, np.arange(opinions.shape[1]), prediction]
     size, mean, variance = _moments(own, majority)
     rivals, members = _rivals(opinions, prediction, own, majority, counted, compare)
     other_size, other_mean, other_variance = _moments(rivals, members)

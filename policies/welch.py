@@ -10,7 +10,7 @@ I is the regularised incomplete beta function, by its continued fraction. A boar
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,6 +23,7 @@ Alternative = Literal["two-sided", "greater"]
 _TINY = 1e-300
 _CLOSE = 1e-15
 _TERMS = 20_000
+_FEW = 16
 
 Array = NDArray[np.float64]
 
@@ -58,14 +59,15 @@ def welch_moments(
 ) -> tuple[Array, Array]:
     """(t, p) from means, unbiased variances and sizes (at least 2), arrays of one shape (...)."""
     difference = np.asarray(mean_a, dtype=np.float64) - np.asarray(mean_b, dtype=np.float64)
-    share_a = np.asarray(var_a, dtype=np.float64) / n_a
-    share_b = np.asarray(var_b, dtype=np.float64) / n_b
+    size_a, size_b = np.asarray(n_a, dtype=np.float64), np.asarray(n_b, dtype=np.float64)
+    share_a = np.asarray(var_a, dtype=np.float64) / size_a
+    share_b = np.asarray(var_b, dtype=np.float64) / size_b
     squared = share_a + share_b
     with np.errstate(divide="ignore", invalid="ignore"):
         t = difference / np.sqrt(squared)
         # Shares of the sum, so that tiny variances do not underflow when squared.
         part_a, part_b = share_a / squared, share_b / squared
-        df = 1.0 / (part_a**2 / (np.asarray(n_a) - 1) + part_b**2 / (np.asarray(n_b) - 1))
+        df = 1.0 / (part_a**2 / (size_a - 1) + part_b**2 / (size_b - 1))
     constant = squared == 0.0
     both = _both_tails(t, np.where(constant, 1.0, df))
     if alternative == "two-sided":
@@ -111,6 +113,9 @@ def _lgamma(values: Array) -> Array:
 
 def _fraction(x: Array, a: Array, b: Array) -> Array:
     """The continued fraction of the incomplete beta function, flat arrays (N,)."""
+    if x.size < _FEW:
+        each = zip(x.tolist(), a.tolist(), b.tolist(), strict=True)
+        return np.array([_one_fraction(*case) for case in each], dtype=np.float64)
     out = np.ones_like(x)
     live = np.flatnonzero(~np.isnan(x))
     x, a, b = x[live], a[live], b[live]
@@ -118,23 +123,55 @@ def _fraction(x: Array, a: Array, b: Array) -> Array:
     d = 1.0 / _kept(1.0 - (a + b) * x / (a + 1.0))
     h = d
     for m in range(1, _TERMS):
-        even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
+        even, odd = _terms(m, x, a, b)
         d = 1.0 / _kept(1.0 + even * d)
         c = _kept(1.0 + even / c)
         h = h * d * c
-        odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
         d = 1.0 / _kept(1.0 + odd * d)
         c = _kept(1.0 + odd / c)
         step = d * c
         h = h * step
-        running = np.abs(step - 1.0) > _CLOSE
-        if not running.all():
-            out[live[~running]] = h[~running]
-            live, x, a, b, c, d, h = (v[running] for v in (live, x, a, b, c, d, h))
+        done = np.abs(step - 1.0) <= _CLOSE
+        if done.any():
+            out[live[done]] = h[done]
+            live = live[~done]
+            x, a, b, c, d, h = (values[~done] for values in (x, a, b, c, d, h))
         if not live.size:
             break
     out[live] = h
     return out
+
+
+def _one_fraction(x: float, a: float, b: float) -> float:
+    """The same steps on Python's floats, which are many times faster than arrays of one value."""
+    if math.isnan(x):
+        return 1.0
+    c = 1.0
+    d = 1.0 / _kept_one(1.0 - (a + b) * x / (a + 1.0))
+    h = d
+    for m in range(1, _TERMS):
+        even, odd = _terms(m, x, a, b)
+        d = 1.0 / _kept_one(1.0 + even * d)
+        c = _kept_one(1.0 + even / c)
+        h = h * d * c
+        d = 1.0 / _kept_one(1.0 + odd * d)
+        c = _kept_one(1.0 + odd / c)
+        step = d * c
+        h = h * step
+        if abs(step - 1.0) <= _CLOSE:
+            break
+    return h
+
+
+def _terms(m: int, x: Any, a: Any, b: Any) -> tuple[Any, Any]:
+    """Coefficients 2m and 2m + 1 of the fraction."""
+    even = m * (b - m) * x / ((a + 2 * m - 1.0) * (a + 2 * m))
+    odd = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0))
+    return even, odd
+
+
+def _kept_one(value: float) -> float:
+    return _TINY if abs(value) < _TINY else value
 
 
 def _kept(values: Array) -> Array:

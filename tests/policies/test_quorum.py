@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from splitpoint.policies.quorum import QuorumRule, accepts, evidence, judged, last_vote, standing
+from splitpoint.policies.quorum import Evidence, QuorumRule, accepts, evidence, last_vote, standing
 from splitpoint.seeding import generator
 
 
@@ -18,6 +18,10 @@ def noise(cases: int, learners: int, classes: int = 10, *, seed: int = 0) -> np.
     logits = generator(seed, "noise-votes").normal(size=(cases, learners, classes))
     odds = np.exp(logits)
     return odds / odds.sum(axis=-1, keepdims=True)
+
+
+def judged(said: np.ndarray, compare: str = "runner_up") -> Evidence:
+    return evidence(said[:, None], np.ones((len(said), 1), dtype=bool), compare)
 
 
 @pytest.mark.parametrize(
