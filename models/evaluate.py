@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import macs
 from .card import ModelCard
-from .conv import SplitConv
 from .conv_card import ConvCard
 from .data import Dataset
 from .preprocess import normalise
@@ -21,10 +21,11 @@ __all__ = ["evaluate", "exit_logits"]
 
 
 @torch.inference_mode()
-def exit_logits(
-    network: SplitViT | SplitConv, card: ModelCard | ConvCard, data: Dataset, batch: int = 64
-) -> np.ndarray:
-    """Running logits qbar at every exit, float32 (N, E, C), computed where the network is."""
+def exit_logits(network: nn.Module, card: ModelCard | ConvCard, data: Dataset, batch: int = 64) -> np.ndarray:
+    """Running logits qbar at every exit, float32 (N, E, C), computed where the network is.
+
+    network  images to the raw logits of every exit: a SplitViT, a SplitConv, or a tail with its head
+    """
     device = next(network.parameters()).device
     parts = []
     for start in range(0, len(data), batch):

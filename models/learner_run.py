@@ -14,18 +14,22 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
 from ..errors import DataError, UsageError
 from .card import ModelCard
 from .conv import SplitConv
+from .conv_card import ConvCard
 from .losses import exit_loss
 from .optimizers import adamw, rate_factor, sgd
 from .pool_config import LearnerConfig
 from .preprocess import normalise
 from .recursion import A
+from .shared_head import Behind, SharedHead
 from .training_data import TrainingData
 from .vit import SplitViT
 
@@ -43,10 +47,15 @@ def build_network(config: LearnerConfig) -> SplitConv | SplitViT:
 
 
 class LearnerRun:
-    """State of one training. `checkpoint` is the file that `resume` reads and `save` writes."""
+    """State of one training. `checkpoint` is the file that `resume` reads and `save` writes.
 
-    def __init__(self, config: LearnerConfig, data: TrainingData, checkpoint: Path) -> None:
-        self.config, self.data, self.checkpoint = config, data, checkpoint
+    head  of a tail over a shared head: makes images into what the learner starts from
+    """
+
+    def __init__(
+        self, config: LearnerConfig, data: TrainingData, checkpoint: Path, head: SharedHead | None = None
+    ) -> None:
+        self.config, self.data, self.checkpoint, self.head = config, data, checkpoint, head
         self.network = build_network(config).train()
         # Convolutions are half again as fast with the channels last.
         convolutions = self.network.patch_embed if isinstance(self.network, SplitViT) else self.network
@@ -88,6 +97,26 @@ class LearnerRun:
         self.optimizer.load_state_dict(state["optimizer"])
         return True
 
+    @property
+    def whole(self) -> SplitConv | SplitViT | Behind:
+        """The network from images to logits, with the shared head before it if there is one."""
+        if self.head is None or isinstance(self.network, SplitViT):
+            return self.network
+        return Behind(self.head, self.network)
+
+    @property
+    def input_card(self) -> ConvCard | ModelCard:
+        """The card that says how images are normalised."""
+        return self.config.card if self.head is None else self.head.card
+
+    def _input(self, images: NDArray[np.uint8]) -> Tensor:
+        x = torch.from_numpy(normalise(images, self.input_card))
+        if self.head is not None:
+            return self.head(x)
+        if isinstance(self.network, SplitConv) and self.epoch < self.config.small_share * self.config.epochs:
+            return functional.interpolate(x, scale_factor=0.75, mode="area")
+        return x
+
     def _rate(self, step: int, steps: int) -> float:
         """The rate of step `step` of the `steps` of this epoch."""
         first, last = 0, self.config.epochs
@@ -126,7 +155,7 @@ class LearnerRun:
         total = 0.0
         for step in range(steps):
             part = slice(step * config.batch, (step + 1) * config.batch)
-            x = torch.from_numpy(normalise(images[part], config.card))
+            x = self._input(images[part])
             loss = self._loss(x, torch.from_numpy(labels[part]), backbone_only)
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)

@@ -24,6 +24,8 @@ from .learner_file import read_learner_card, save_learner
 from .learner_run import LearnerRun
 from .pool_config import LearnerConfig, pool_configs
 from .recursion import prediction
+from .shared_head import SharedHead, tail_configs
+from .store import load_network
 from .training_data import StoredData, TrainingData
 
 __all__ = ["learner_data", "train_learner", "train_pool"]
@@ -31,7 +33,7 @@ __all__ = ["learner_data", "train_learner", "train_pool"]
 
 def _accuracies(run: LearnerRun, data: Dataset) -> list[float]:
     run.network.eval()
-    right = prediction(exit_logits(run.network, run.config.card, data, batch=250)) == data.labels[:, None]
+    right = prediction(exit_logits(run.whole, run.input_card, data, batch=250)) == data.labels[:, None]
     run.network.train()
     return [round(float(value), 4) for value in right.mean(axis=0)]
 
@@ -54,7 +56,9 @@ def learner_data(config: LearnerConfig, load: Callable[[str], Dataset]) -> Store
     return StoredData(config.seed, shared, light=True)
 
 
-def train_learner(config: LearnerConfig, data: TrainingData, out: Path, command: str) -> Path:
+def train_learner(
+    config: LearnerConfig, data: TrainingData, out: Path, command: str, head: SharedHead | None = None
+) -> Path:
     """Train one learner and write out/NAME.safetensors; returns its path.
 
     out/NAME.checkpoint.pt is written after each epoch and removed at the end. A finished file of the same
@@ -72,7 +76,7 @@ def train_learner(config: LearnerConfig, data: TrainingData, out: Path, command:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {out}: {error.strerror}") from error
-    run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt")
+    run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt", head)
     if run.resume():
         _say(f"{config.name}: going on after epoch {run.epoch}")
     console = Console(stderr=True)
@@ -112,16 +116,22 @@ def train_pool(
     learners: int = 0,
     only: Sequence[str] = (),
     threads: int = 0,
+    head: str = "",
+    cut: int = 0,
     **changes: object,
 ) -> list[Path]:
     """Train a pool's learners, or the first `learners`, or `only` those named; returns their files.
 
-    changes  fields of `LearnerConfig`: epochs, regime. Several processes may train other learners of one pool into
-             one folder.
+    pool     named pool; with `head` the named data set that the tails are trained on
+    head     model that tails are trained behind, on its tokens after block `cut` (`shared_head`), instead of a pool
+    changes  fields of `LearnerConfig`: epochs, regime
+    Several processes may train other learners of one pool into one folder.
     """
     if threads:
         torch.set_num_threads(threads)
-    configs = pool_configs(pool, seed, **changes)[: learners or None]
+    shared = SharedHead(load_network(head)[0], cut) if head else None
+    configs = tail_configs(shared, seed, **changes) if shared else pool_configs(pool, seed, **changes)
+    configs = configs[: learners or None]
     known = [config.name for config in configs]
     for name in only:
         if name not in known:
@@ -130,13 +140,15 @@ def train_pool(
 
     def load(split: str) -> Dataset:
         if split not in loaded:
-            loaded[split] = load_data(pool, split, data_dir=data_dir)
+            card = shared.card if shared else None
+            loaded[split] = load_data(pool, split, card=card, data_dir=data_dir)
         return loaded[split]
 
     short = "".join(f" --{name} {value}" for name, value in changes.items())
-    command = f"splitpoint train-pool {pool} --seed {seed}{short}"
+    behind = f" --head {Path(head).name} --cut {cut}" if head else ""
+    command = f"splitpoint train-pool {pool} --seed {seed}{behind}{short}"
     return [
-        train_learner(config, learner_data(config, load), out, command)
+        train_learner(config, learner_data(config, load), out, command, shared)
         for config in configs
         if not only or config.name in only
     ]

@@ -27,7 +27,9 @@ def _need_torch(what: str) -> None:
 
 
 def train_pool(
-    pool: Annotated[str, typer.Argument(help="Which pool: cifar10.")] = "cifar10",
+    pool: Annotated[
+        str, typer.Argument(help="Which pool: cifar10. With --head the named data set.")
+    ] = "cifar10",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the learners' files and checkpoints.")] = Path(
         "runs/pool"
@@ -42,6 +44,11 @@ def train_pool(
     regime: Annotated[
         RegimeName | None, typer.Option(help="How backbone and exits are trained; mixed by itself.")
     ] = None,
+    head: Annotated[
+        str,
+        typer.Option(metavar="MODEL", help="Tails over this model's head instead, which share its tokens."),
+    ] = "",
+    cut: Annotated[int, typer.Option(min=1, help="With --head: its blocks that the tails share.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads of torch; 0: its own number.")] = 1,
 ) -> None:
     """Train a pool of small early-exit learners, one after the other.
@@ -58,7 +65,16 @@ def train_pool(
     if regime is not None:
         changes["regime"] = regime.value
     for path in train(
-        pool, out, data_dir, seed=seed, learners=learners, only=only or (), threads=threads, **changes
+        pool,
+        out,
+        data_dir,
+        seed=seed,
+        learners=learners,
+        only=only or (),
+        threads=threads,
+        head=head,
+        cut=cut,
+        **changes,
     ):
         print(path)
 

@@ -56,11 +56,13 @@ WITH_TORCH = {
     "models/learner_run.py",
     "models/pool.py",
     "models/pool_measure.py",
+    "models/shared_head.py",
     "sim/rl_train.py",
     "sim/rl_warm_start.py",
     "device/torch_head.py",
     "device/export.py",
     "device/onnx_graphs.py",
+    "server/learner.py",
     "server/tail.py",
 }
 BOARD = [
