@@ -37,8 +37,11 @@ def checked_tokens(
     dims, bits = message.dims, message.bits
     if not 1 <= bits <= 8:
         raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
-    offset = _halves("offset", message.offset, rows)
-    scale = _halves("scale", message.scale, rows, signed=False)
+    named = 1 if len(message.offset) == 2 else rows
+    offset = _halves("offset", message.offset, named)
+    scale = _halves("scale", message.scale, named, signed=False)
+    if named < rows:
+        offset, scale = np.broadcast_to(offset, rows), np.broadcast_to(scale, rows)
     planes = list(message.planes)
     if len(planes) != bits:
         raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(planes)}")

@@ -1,12 +1,17 @@
 """Nested integers: quantise once at 8 bits; the leading b bits of every code are its b-bit code.
 
-After DQT (arXiv 2508.09176): Q_b = Q_8 >> (8 - b). Offset and scale are one a token, as float16, and a
-value is reconstructed at the middle of its cell. Rounding of offset and scale is ours: the offset goes
-down to the next float16 and the scale up, and codes are computed from the rounded ones, so that
+After DQT (arXiv 2508.09176): Q_b = Q_8 >> (8 - b). Offset and scale are float16, and a value is reconstructed at
+the middle of its cell. Rounding of offset and scale is ours: the offset goes down to the next float16 and the
+scale up, and codes are computed from the rounded ones, so that
 
     offset <= x <= offset + 256 * scale    and    |x - x'| <= scale * 2**(8 - b) / 2
 
 hold exactly, but for the rounding of float32 arithmetic.
+
+A token has its own range, or all share one, which is ours too: naming a range costs 32 bits a token, and one that is
+r times as wide costs log2(r) bits a value for cells as fine. So they share it where
+
+    r**dims <= 2**32,    r = shared width / root mean square of the tokens' own
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ import numpy as np
 
 from .errors import PayloadError
 
-__all__ = ["LARGEST", "Quantised", "dequantise", "quantise"]
+__all__ = ["LARGEST", "NAMING_BITS", "Quantised", "dequantise", "quantise"]
 
 LARGEST = 65504.0
 """Largest finite float16. Values beyond it are clipped: a trained network's tokens lie far inside."""
@@ -26,8 +31,12 @@ _DOWN = np.float16(-np.inf)
 _UP = np.float16(np.inf)
 
 
+NAMING_BITS = 32.0
+"""What offset and scale of one token cost."""
+
+
 class Quantised(NamedTuple):
-    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,)."""
+    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,), all equal where the range is shared."""
 
     codes: np.ndarray
     offset: np.ndarray
@@ -35,7 +44,7 @@ class Quantised(NamedTuple):
 
 
 def quantise(x: np.ndarray) -> Quantised:
-    """Quantise tokens x, float (T, dims), each over its own range. PayloadError if a value is not finite."""
+    """Quantise tokens x, float (T, dims), over their own ranges or a shared one. PayloadError if not finite."""
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 2 or x.size == 0:
         raise PayloadError("tokens", f"must have shape (T, dims), not {x.shape}")
@@ -45,6 +54,8 @@ def quantise(x: np.ndarray) -> Quantised:
     if low.min() < -LARGEST or high.max() > LARGEST:
         x = np.clip(x, -LARGEST, LARGEST)
         low, high = x.min(axis=1), x.max(axis=1)
+    if _shared(low, high, x.shape[1]):
+        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
     offset = low.astype(np.float16)
     with np.errstate(over="ignore"):  # the neighbours of values that need none may be infinite
         below = np.nextafter(offset, _DOWN)
@@ -58,6 +69,13 @@ def quantise(x: np.ndarray) -> Quantised:
     cells = (x - start[:, None]) / np.where(step > 0.0, step, np.float32(1.0))[:, None]
     codes = np.minimum(cells, np.float32(255.0)).astype(np.uint8)
     return Quantised(codes, offset, scale)
+
+
+def _shared(low: np.ndarray, high: np.ndarray, dims: int) -> bool:
+    """Whether tokens of these ends (T,) had better share one range."""
+    own = high.astype(np.float64) - low
+    shared = float(high.max()) - float(low.min())
+    return shared <= np.sqrt(np.mean(own * own)) * 2.0 ** (NAMING_BITS / dims)
 
 
 def dequantise(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:

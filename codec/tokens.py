@@ -134,12 +134,14 @@ class TokenCodec:
             coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
         planes = self.planes(quantised, cut, 0, bits, coder)
+        offset, scale = quantised.offset, quantised.scale
+        shared = bool((offset == offset[0]).all() and (scale == scale[0]).all())
         message = pb.Tokens(
             count=count,
             dims=dims,
             bits=bits,
-            offset=quantised.offset.astype("<f2", copy=False).tobytes(),
-            scale=quantised.scale.astype("<f2", copy=False).tobytes(),
+            offset=_named(quantised.offset, shared),
+            scale=_named(quantised.scale, shared),
             planes=planes,
         )
         saved = bits * plane_bytes(count * dims) - sum(map(len, planes))
@@ -235,6 +237,10 @@ def group_count(message: pb.Tokens) -> int:
     if max(present) + 1 != len(present):
         raise PayloadError("tokens.groups.assignment", "must use every group from 0 up")
     return len(present)
+
+
+def _named(values: np.ndarray, shared: bool) -> bytes:
+    return (values[:1] if shared else values).astype("<f2", copy=False).tobytes()
 
 
 def _within(name: str, value: int, low: int, high: int | None) -> None:

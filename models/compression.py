@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..codec.nested import NAMING_BITS
+
 __all__ = ["Bottleneck", "compress", "quantise", "select"]
 
 
@@ -57,10 +59,17 @@ def select(tokens: Tensor, scores: Tensor, keep: float) -> Tensor:
 
 
 def quantise(z: Tensor, bits: int) -> Tensor:
-    """Codes of `bits` over a token's own range, back at the cell's midpoint; the gradient passes straight."""
+    """Codes of `bits`, back at the cell's midpoint, for z (B, T, dims); the gradient passes straight.
+
+    Each token has its own range, or all of a sample share one, by the rule of `codec.nested`.
+    """
     with torch.no_grad():
-        low = z.amin(dim=-1, keepdim=True)
-        scale = (z.amax(dim=-1, keepdim=True) - low).clamp(min=1e-8) / (1 << bits)
+        low, high = z.amin(dim=-1, keepdim=True), z.amax(dim=-1, keepdim=True)
+        lowest, highest = low.amin(dim=1, keepdim=True), high.amax(dim=1, keepdim=True)
+        own = (high - low).square().mean(dim=1, keepdim=True).sqrt()
+        shared = highest - lowest <= own * 2.0 ** (NAMING_BITS / z.shape[-1])
+        low = torch.where(shared, lowest, low)
+        scale = (torch.where(shared, highest, high) - low).clamp(min=1e-8) / (1 << bits)
         code = ((z - low) / scale).floor().clamp(0, (1 << bits) - 1)
         error = (code + 0.5) * scale + low - z
     return z + error

@@ -370,9 +370,9 @@ class Tokens(_message.Message):
     bits: _builtins.int
     """1..8"""
     offset: _builtins.bytes
-    """float16 little-endian, one a token"""
+    """float16 little-endian, one a token, or one for all of the message"""
     scale: _builtins.bytes
-    """float16 little-endian, one a token"""
+    """float16 little-endian, as many as offsets"""
     coder: Global___Coder.ValueType
     tables_crc: _builtins.int
     """of the tables that coded the planes; set with CODER_ANS"""

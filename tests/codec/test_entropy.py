@@ -14,7 +14,7 @@ from splitpoint.errors import DataError
 from splitpoint.protos import splitpoint_pb2 as pb
 
 DIM = 24
-SPREAD = np.arange(1, DIM + 1, dtype=np.float32) ** -0.8
+SPREAD = np.arange(1, DIM + 1, dtype=np.float32) ** -1.2
 
 
 def sample(seed: int, rows: int = 17, dims: int = DIM) -> Quantised:

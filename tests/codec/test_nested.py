@@ -33,21 +33,31 @@ def test_the_error_is_at_most_half_a_cell(bits, x):
 
 @given(x=tokens(100.0))
 @settings(max_examples=60, deadline=None)
-def test_offset_and_scale_cover_the_token(x):
+def test_offset_and_scale_cover_the_tokens_and_no_more(x):
     _, offset, scale = quantise(x)
     low, step = offset.astype(np.float64), scale.astype(np.float64)
-    assert (low <= x.min(axis=1)).all()
-    span = x.max(axis=1) - low
+    shared = (offset == offset[0]).all() and (scale == scale[0]).all()
+    least = np.full(len(x), x.min()) if shared else x.min(axis=1)
+    most = np.full(len(x), x.max()) if shared else x.max(axis=1)
+    assert (low <= least).all()
+    span = most.astype(np.float64) - low
     assert (span <= 256 * step * (1 + 1e-6) + np.finfo(np.float32).tiny).all()  # smaller spans underflow
     # And no more than that: float16 rounds by at most one part in 1024, or one subnormal step.
     assert (256 * step <= span * (1 + 2**-9) + 256 * 2**-24).all()
 
 
-def test_offset_and_scale_are_a_tokens_own():
-    x = np.array([[0, 255], [-1000, 1000]], np.float32)
-    _, offset, scale = quantise(x)
-    assert offset.tolist() == [0, -1000]
-    assert scale.tolist() == [np.float16(255 / 256), np.float16(7.8125)]
+def _with_one_wide_token(dims: int) -> np.ndarray:
+    x = np.zeros((8, dims), np.float32)
+    x[:, 0], x[0, 0] = 1.0, 1024.0
+    return x
+
+
+def test_a_range_is_shared_where_naming_each_costs_more_than_finer_cells_save():
+    # One of eight tokens is wide: the shared range is sqrt(8) times the root mean square of their own.
+    for dims, shared in ((21, True), (22, False)):
+        assert (8**0.5) ** dims <= 2**32 if shared else (8**0.5) ** dims > 2**32
+        _, _, scale = quantise(_with_one_wide_token(dims))
+        assert scale.tolist() == ([4.0] * 8 if shared else [4.0] + [1 / 256] * 7)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5, 65504.0, -65504.0])
@@ -68,8 +78,7 @@ def test_huge_values_are_clipped_to_what_float16_holds():
     back = dequantise(codes, offset, scale, 8)
     assert np.isfinite(offset).all()
     assert np.isfinite(scale).all()
-    np.testing.assert_allclose(back[0], [-LARGEST, 0, LARGEST], atol=257)
-    assert (back[1] == LARGEST).all()
+    np.testing.assert_allclose(back, [[-LARGEST, 0, LARGEST], [LARGEST] * 3], atol=257)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])

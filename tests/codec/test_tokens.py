@@ -87,10 +87,26 @@ def test_the_payload_is_as_long_as_its_shape_says():
     tokens, scores = sample(2)
     message, _ = PLAIN.encode(tokens, scores, CUT, keep=0.5, dims=10, bits=3)
     count = PATCHES // 2 + 1
-    # Three tagged varints, two tagged runs of float16 and a plane a bit, with its tag and length.
-    assert message.ByteSize() == 6 + 2 * (2 + 2 * count) + 3 * (2 + (count * 10 + 7) // 8)
+    # Three tagged varints, two tagged float16 for all tokens, and a plane a bit, with its tag and length.
+    assert message.ByteSize() == 6 + 2 * (2 + 2) + 3 * (2 + (count * 10 + 7) // 8)
     other, _ = PLAIN.encode(*sample(3), CUT, keep=0.5, dims=10, bits=3)
     assert other.ByteSize() == message.ByteSize()
+
+
+def test_ranges_of_their_own_and_a_shared_one_are_told_apart():
+    wide = np.ones((PATCHES + 1, DIM), np.float32)
+    wide[:, 0], wide[0, 0] = 0.0, 512.0
+    message, _ = TokenCodec({}, dim=DIM).encode(np.repeat(wide, 4, axis=1)[:, :DIM], None, CUT)
+    assert len(message.offset) == len(message.scale) == 2
+    codec = TokenCodec({}, dim=64)
+    tokens = np.concatenate([wide, np.zeros((PATCHES + 1, 64 - DIM), np.float32)], axis=1)
+    message, _ = codec.encode(tokens, None, CUT)
+    assert len(message.offset) == len(message.scale) == 2 * (PATCHES + 1)
+    assert np.abs(codec.decode(message, CUT)[1:] - tokens[1:]).max() <= 1 / 512 + 1e-6
+    message.scale = message.scale[:2]
+    with pytest.raises(PayloadError) as caught:
+        codec.decode(message, CUT)
+    assert caught.value.field == "tokens.scale"
 
 
 @pytest.mark.parametrize("coder", [pb.CODER_PACKED, pb.CODER_ANS])
@@ -98,7 +114,7 @@ def test_the_payload_is_as_long_as_its_shape_says():
 def test_further_planes_refine_a_payload_to_what_more_bits_would_have_been(coder, first, stop):
     quantised, _ = TRAINED.quantised(*sample(4), CUT, 0.5, 8)
     coarse = TRAINED.message(quantised, CUT, first, coder)
-    finer = extended(coarse, TRAINED.planes(quantised, CUT, first, stop, coder))
+    finer = extended(coarse, TRAINED.further_planes(quantised, CUT, first, stop, coder))
     assert coder == pb.CODER_ANS or finer == TRAINED.message(quantised, CUT, stop, coder)
     assert (TRAINED.decode(finer, CUT) == TRAINED.decode(TRAINED.message(quantised, CUT, stop), CUT)).all()
     assert coarse.bits == first
