@@ -133,6 +133,9 @@ def train(
     ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
+    regime: Annotated[
+        str, typer.Option(help="Which part learns when: mixed, joint, or disjoint on a frozen backbone.")
+    ] = "mixed",
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
 ) -> None:
     """Train a network; a run that was killed goes on where it was when started again.
@@ -144,7 +147,7 @@ def train(
     from .models.train import network_config, own_config
     from .models.train import train as train_network
 
-    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "accelerator": accelerator}
+    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "regime": regime, "accelerator": accelerator}
     if data and not model:
         raise UsageError("--data is what an own model is trained on: give --model too")
     if not model:

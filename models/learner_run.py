@@ -1,11 +1,7 @@
 """One learner's training in progress: network, optimiser, epoch; how an epoch is run, and how it is checkpointed.
 
-    joint     all exits from the start
-    mixed     the last exit alone, then all exits together with the backbone (arXiv 2407.14320); one rise and fall
-              of the rate over both, since a pool's trainings are short
-    disjoint  the last exit alone, then all exits on the frozen backbone, whose norms stand still too
-
-The loss of an exit is `losses.exit_loss` on its running logits (arXiv 2412.19587).
+The regimes are those of `regimes`. In the mixed one the rate rises and falls once over both parts, since a pool's
+trainings are short. The loss of an exit is `losses.exit_loss` on its running logits (arXiv 2412.19587).
 """
 
 from __future__ import annotations
@@ -29,6 +25,7 @@ from .optimizers import adamw, rate_factor, sgd
 from .pool_config import LearnerConfig
 from .preprocess import normalise
 from .recursion import A
+from .regimes import freeze_backbone
 from .shared_head import Behind, SharedHead
 from .training_data import TrainingData
 from .vit import SplitViT
@@ -126,14 +123,6 @@ class LearnerRun:
         done = (self.epoch - first) * steps + step
         return self.config.rate * rate_factor(done, (last - first) * steps, _WARM_PART)
 
-    def _freeze(self, frozen: bool) -> None:
-        for name, part in self.network.named_children():
-            if name not in ("exits", "phi"):
-                part.requires_grad_(not frozen).train(not frozen)
-        if isinstance(self.network, SplitViT):
-            for parameter in (self.network.cls_token, self.network.pos_embed):
-                parameter.requires_grad_(not frozen)
-
     def _loss(self, images: Tensor, labels: Tensor, backbone_only: bool) -> Tensor:
         config = self.config
         if backbone_only:
@@ -149,7 +138,7 @@ class LearnerRun:
         """Train one epoch, calling `tick` after every step; returns the mean loss."""
         config = self.config
         backbone_only = self.epoch < config.backbone_epochs()
-        self._freeze(config.regime == "disjoint" and not backbone_only)
+        freeze_backbone(self.network, config.regime == "disjoint" and not backbone_only)
         images, labels = self.data.epoch(self.epoch)
         steps = len(images) // config.batch
         total = 0.0

@@ -14,19 +14,17 @@ from ..errors import UsageError, did_you_mean
 from ..seeding import generator
 from .card import ModelCard
 from .conv_card import ConvCard, ConvStage
+from .regimes import Regime
 from .train_config import named_inputs
 
-__all__ = ["POOLS", "LearnerConfig", "Regime", "pool_configs"]
-
-Regime = Literal["mixed", "joint", "disjoint"]
+__all__ = ["POOLS", "LearnerConfig", "pool_configs"]
 
 
 class LearnerConfig(BaseModel):
     """Configuration of one learner's training.
 
     share           of the training samples that this learner sees, drawn by its seed: learners differ the more
-    regime          "mixed": the backbone with the last exit first, then all exits together with it; "joint": all
-                    together from the start; "disjoint": the backbone first, then the exits on the frozen backbone
+    regime          which part learns when (`regimes`)
     backbone_share  of the epochs, spent on the backbone alone (mixed and disjoint)
     small_share     of the epochs, the first ones, on images of three quarters of the side, which take half the time;
                     for a `SplitConv` without a shared head

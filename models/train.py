@@ -1,8 +1,10 @@
-"""Training of a network in the "mixed" regime (arXiv 2407.14320).
+"""Training of a network, by default in the "mixed" regime (`regimes`).
 
 1. The backbone with its last exit alone (cross-entropy, smoothed labels).
 2. All exits together with the backbone, and behind a codec whose cut, keep, dims and bits are drawn anew for
    each step (`losses.mixed_loss`). The bottlenecks start from the principal axes of the activations.
+
+The "joint" regime knows part 2 only; in the "disjoint" one the backbone stands still in it.
 
 Every epoch sees fresh views of the training samples. All draws are keyed by (seed, epoch), and each epoch
 ends in a checkpoint, so that a run that was killed goes on to the same weights.
@@ -110,9 +112,10 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
                 print(said, file=sys.stderr, flush=True)
             run.save()
     short = "" if config.epochs is None else f" --epochs {config.epochs}"
+    regime = "" if config.regime == "mixed" else f" --regime {config.regime}"
     named = f"--model {Path(model).name}" if model else config.network
     record: dict[str, object] = {
-        "command": f"splitpoint train {named} --seed {config.seed}{short}",
+        "command": f"splitpoint train {named} --seed {config.seed}{short}{regime}",
         "config": config.model_dump(exclude={"accelerator", "threads"}, mode="json"),
         "seconds": round(run.seconds, 1),
         "device": str(run.device),

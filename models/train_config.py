@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..errors import UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
+from .regimes import Regime
 
 __all__ = ["NETWORKS", "TrainConfig", "named_inputs", "network_config"]
 
@@ -22,6 +23,7 @@ class TrainConfig(BaseModel):
     An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts
     and is shared out as they are. `threads` 0 leaves torch's own number.
 
+    regime       which part learns when (`regimes`); "joint" knows no backbone epochs: all are of both kinds' sum
     token_share  of an image's patch tokens, at random, that the backbone's first three quarters see
                  (PatchDropout, arXiv 2208.07220): fewer tokens are less time, and a tail that will be sent few
                  of them learns to live with it
@@ -37,6 +39,7 @@ class TrainConfig(BaseModel):
     epochs: int | None = Field(None, ge=2)
     backbone_epochs: int = Field(48, ge=1)
     mixed_epochs: int = Field(28, ge=1)
+    regime: Regime = "mixed"
     views: int = Field(2, ge=1)
     batch: int = Field(64, ge=2)
     backbone_rate: float = Field(1e-3, gt=0)
@@ -57,7 +60,9 @@ class TrainConfig(BaseModel):
     exit_state_dim: int = 48
 
     def parts(self) -> tuple[int, int]:
-        """Epochs of the backbone, epochs of all together."""
+        """Epochs of the backbone, epochs of all exits."""
+        if self.regime == "joint":
+            return 0, self.epochs or self.backbone_epochs + self.mixed_epochs
         if self.epochs is None:
             return self.backbone_epochs, self.mixed_epochs
         share = self.backbone_epochs / (self.backbone_epochs + self.mixed_epochs)
@@ -66,7 +71,9 @@ class TrainConfig(BaseModel):
 
     def identity(self) -> str:
         """Text that is equal for configurations that lead to the same weights."""
-        return self.model_dump_json(exclude={"accelerator", "threads"})
+        # Checkpoints of the default regime do not name it: there was a time when it was the only one.
+        default = {"regime"} if self.regime == "mixed" else set()
+        return self.model_dump_json(exclude={"accelerator", "threads"} | default)
 
     def card(self) -> ModelCard:
         """The card, not yet with an id, of a network that starts from nothing."""

@@ -19,6 +19,7 @@ from .compression import Bottleneck
 from .losses import backbone_loss, mixed_loss
 from .optimizers import adamw, rate_factor
 from .preprocess import normalise
+from .regimes import freeze_backbone
 from .train_config import TrainConfig
 from .training_data import TrainingData
 from .vit import SplitViT
@@ -139,7 +140,9 @@ class TrainRun:
                 bottleneck.start_from(tokens.reshape(-1, self.card.dim))
             self._begin_mixed()
         in_mixed = self.epoch >= backbone
-        peak, epochs = (config.mixed_rate, mixed) if in_mixed else (config.backbone_rate, backbone)
+        freeze_backbone(self.network, in_mixed and config.regime == "disjoint")
+        after = in_mixed and config.regime != "joint"
+        peak, epochs = config.mixed_rate if after else config.backbone_rate, mixed if in_mixed else backbone
         done = self.epoch - backbone if in_mixed else self.epoch
         images, labels = self.data.epoch(self.epoch)
         steps = len(images) // config.batch

@@ -18,6 +18,7 @@ from splitpoint.models.recursion import prediction
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.models.train import TrainConfig, network_config, train
 from splitpoint.models.training_data import ClutterData, StoredData
+from splitpoint.models.vit import SplitViT
 
 from .conftest import write_cifar10
 
@@ -156,3 +157,59 @@ def test_the_shipped_profiles_are_of_the_shipped_network(split: str, samples: in
     again = prediction(exit_logits(network, card, small))
     # Another machine's arithmetic may turn a near-tie.
     assert (again != profile.head_prediction[few]).mean() <= 0.01
+
+
+class _Few:
+    """A few clutter images, the same in every epoch."""
+
+    held_out = evaluation = load_data("clutter", "calibration").first(100)
+
+    def epoch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.held_out.images, self.held_out.labels
+
+
+def _steps(regime: str, folder: Path) -> tuple[dict[str, torch.Tensor], ...]:
+    """Weights at first and after each of two epochs."""
+    config = SMALL.model_copy(update={"regime": regime, "batch": 50})
+    torch.manual_seed(0)
+    run = train_run.TrainRun(config, SplitViT(config.card()), _Few(), folder)
+    found = [{name: value.clone() for name, value in run.network.state_dict().items()}]
+    for _ in range(2):
+        run.one_epoch(lambda: None)
+        found.append({name: value.clone() for name, value in run.network.state_dict().items()})
+    return tuple(found)
+
+
+def test_regimes_decide_what_learns_when(tmp_path: Path) -> None:
+    def learnt(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+        parts = {name for name, value in before.items() if not torch.equal(value, after[name])}
+        return {
+            ".".join(name.split(".")[: 2 if name.startswith(("exits", "blocks")) else 1]) for name in parts
+        }
+
+    everything = {
+        "patch_embed",
+        "cls_token",
+        "pos_embed",
+        "blocks.0",
+        "blocks.1",
+        "exits.0",
+        "exits.1",
+        "phi",
+    }
+    first, then, last = _steps("mixed", tmp_path)
+    assert learnt(first, then) == everything - {"exits.0"}
+    assert learnt(then, last) == everything
+    first, then, last = _steps("disjoint", tmp_path)
+    assert learnt(first, then) == everything - {"exits.0"}
+    assert learnt(then, last) == {"exits.0", "exits.1", "phi"}
+    first, then, last = _steps("joint", tmp_path)
+    assert learnt(first, then) == learnt(then, last) == everything
+
+
+def test_a_checkpoint_of_the_default_regime_does_not_name_it() -> None:
+    assert "regime" not in SMALL.identity()
+    assert SMALL.model_copy(update={"regime": "joint"}).identity() != SMALL.identity()
+    assert TrainConfig(regime="joint", epochs=5).parts() == (0, 5)
+    with pytest.raises(ValidationError):
+        TrainConfig.model_validate({"regime": "jiont"})
