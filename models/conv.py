@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .conv_card import ConvCard, ConvStage
 from .vit import RecursiveExit
 
-__all__ = ["SplitConv"]
+__all__ = ["SplitConv", "fold_norms"]
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -101,7 +102,7 @@ class SplitConv(nn.Module):
                 nn.init.zeros_(module.bias)
 
     def embed(self, images: Tensor) -> Tensor:
-        out: Tensor = self.stem(images.contiguous(memory_format=torch.channels_last))
+        out: Tensor = self.stem(images)
         return out
 
     def run(self, x: Tensor, start: int, stop: int) -> Tensor:
@@ -135,3 +136,19 @@ class SplitConv(nn.Module):
             q, u = self.exit(x, index, u)
             out.append(q)
         return out
+
+
+def fold_norms(network: SplitConv) -> SplitConv:
+    """The network in evaluation mode with each norm folded into its convolution: a third fewer steps at batch 1.
+
+    It is changed in place, and can neither be trained nor saved any more.
+    """
+    network.eval()
+    for part in list(network.modules()):
+        if not isinstance(part, nn.Sequential):
+            continue
+        for place in range(len(part) - 1):
+            conv, norm = part[place], part[place + 1]
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                part[place], part[place + 1] = fuse_conv_bn_eval(conv, norm), nn.Identity()
+    return network

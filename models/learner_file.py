@@ -79,8 +79,8 @@ def save_learner(
 
 
 def load_learner_network(path: Path) -> tuple[SplitConv | SplitViT, ConvCard | ModelCard]:
-    """A learner's network, in evaluation mode and float32, and its card. DataError if the file is broken."""
-    from .conv import SplitConv
+    """A learner's network to run, not to train, in float32, and its card. DataError if the file is broken."""
+    from .conv import SplitConv, fold_norms
 
     if has_card(path) or _CARD not in read_metadata(path):
         return load_network(path)
@@ -91,4 +91,4 @@ def load_learner_network(path: Path) -> tuple[SplitConv | SplitViT, ConvCard | M
         raise DataError(f"{path}: the weights do not match the card's id {card.id}")
     network = SplitConv(card)
     fill(network, arrays, path)
-    return network.eval(), card
+    return fold_norms(network).requires_grad_(False), card

@@ -109,10 +109,12 @@ class LearnerRun:
     def _input(self, images: NDArray[np.uint8]) -> Tensor:
         x = torch.from_numpy(normalise(images, self.input_card))
         if self.head is not None:
-            return self.head(x)
-        if isinstance(self.network, SplitConv) and self.epoch < self.config.small_share * self.config.epochs:
-            return functional.interpolate(x, scale_factor=0.75, mode="area")
-        return x
+            x = self.head(x)
+        elif (
+            isinstance(self.network, SplitConv) and self.epoch < self.config.small_share * self.config.epochs
+        ):
+            x = functional.interpolate(x, scale_factor=0.75, mode="area")
+        return x.contiguous(memory_format=torch.channels_last)
 
     def _rate(self, step: int, steps: int) -> float:
         """The rate of step `step` of the `steps` of this epoch."""

@@ -148,6 +148,7 @@ def test_a_learner_is_the_same_from_its_file(tmp_path: Path) -> None:
     assert (read.id, read.name, read.card) == (card.id, "little", card)
     assert len(card.id) == 16
     np.testing.assert_allclose(read.opinions(_images()), learner.opinions(_images()), atol=5e-3)
+    assert not [part for part in read.network.modules() if isinstance(part, torch.nn.BatchNorm2d)]
     path.write_bytes(path.read_bytes()[:-1] + b"\x55")
     with pytest.raises(DataError, match="do not match"):
         load_learner(path)
