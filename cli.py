@@ -313,7 +313,18 @@ def export(
 
 @app.command()
 def serve(
-    model: Annotated[str, typer.Option(help="A named model or its safetensors.")] = "clutter",
+    model: Annotated[
+        str, typer.Option(help="A named model or its safetensors; clutter where nothing else is served.")
+    ] = "",
+    learner: Annotated[
+        list[str] | None, typer.Option(help="Run a learner's gates for quorums; repeat for more.")
+    ] = None,
+    quorum: Annotated[
+        Path | None, typer.Option(help="Answer by learners that vote, here and elsewhere: a YAML file.")
+    ] = None,
+    gate_log: Annotated[
+        Path | None, typer.Option(help="JSON lines of gates run and questions cancelled, for measurements.")
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:50051",
     threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1)] = 16,
@@ -330,8 +341,9 @@ def serve(
         Path, typer.Option(help="With it: where checkpoints and trained tails are put.")
     ] = Path("runs/split-learning-server"),
 ) -> None:
-    """Serve the network's tail over gRPC, until SIGTERM."""
+    """Serve the network's tail over gRPC, or learners' gates, or the quorum that asks them; until SIGTERM."""
     from .server.config import ServerConfig
+    from .server.quorum_config import load_quorum
     from .server.serve import main as serve_main
 
     host, port = _host_port(listen)
@@ -340,6 +352,9 @@ def serve(
         _checked(
             ServerConfig,
             model=model,
+            learners=tuple(learner or ()),
+            quorum=None if quorum is None else load_quorum(quorum),
+            gate_log=gate_log,
             host=host,
             port=port,
             threads=threads,

@@ -5,7 +5,7 @@ Channel options stand in `options`, what can fail in `failures`, the stream's bo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -148,8 +148,8 @@ class ServiceClient:
 
     async def run_gates(
         self, request: pb.RunGatesRequest, timeout: float | None = None
-    ) -> AsyncIterator[pb.GateResult]:
-        """The gates of one learner as they are reached; leaving the loop cancels the rest."""
+    ) -> AsyncGenerator[pb.GateResult, None]:
+        """The gates of one learner as they are reached; closing the generator cancels the rest."""
         call = self._stub.RunGates(request, timeout=timeout or self.timeouts.train, metadata=self.metadata)
         try:
             async for result in call:

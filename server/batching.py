@@ -30,7 +30,7 @@ from ..protos import splitpoint_pb2 as pb
 from .validation import Rejected
 from .work import Answer, Sample, Tail
 
-__all__ = ["Batcher", "Job"]
+__all__ = ["Batcher", "Job", "sleep_until"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,8 @@ class Job:
     received, expires  by time.monotonic(); expires None: no deadline
     done               called on the event loop, once, with the answer or why there is none
     complete           adds to the reply what not every request asks for: a session to refine in, groups' answers
-    cancelled          set by the service when nobody waits any more
+    cancelled          set by `cancel`
+    on_cancel          called then, for work that is not looked at between its parts
     """
 
     sample: Sample
@@ -59,6 +60,13 @@ class Job:
     cancelled: bool = False
     finished: bool = False
     complete: Callable[[Answer, pb.InferReply], None] | None = None
+    on_cancel: Callable[[], None] | None = None
+
+    def cancel(self) -> None:
+        """Nobody waits any more."""
+        self.cancelled = True
+        if self.on_cancel is not None and not self.finished:
+            self.on_cancel()
 
 
 class Batcher:
@@ -137,7 +145,7 @@ class Batcher:
         try:
             for progress in self._tail.run([job.sample for job in batch]):
                 if self._pace is not None:
-                    start = _sleep_until(start + segment_time(self._pace, progress.samples, progress.macs))
+                    start = sleep_until(start + segment_time(self._pace, progress.samples, progress.macs))
                 if progress.answers:
                     results: _Results = [(waiting.pop(place), answer) for place, answer in progress.answers]
                     self._last_run_s = time.perf_counter() - begun
@@ -174,7 +182,7 @@ def _internal() -> Rejected:
     return Rejected(grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why")
 
 
-def _sleep_until(due: float) -> float:
+def sleep_until(due: float) -> float:
     """The time from which the next segment counts: `due`, or now where the work itself took longer."""
     now = time.perf_counter()
     if now >= due:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..policies.service_time import Pace
 from ..protos.options import MAX_MESSAGE_BYTES
+from .quorum_config import QuorumConfig
 
 __all__ = ["PaceConfig", "ServerConfig", "TrainingConfig"]
 
@@ -46,7 +47,10 @@ class TrainingConfig(BaseModel):
 class ServerConfig(BaseModel):
     """What the server serves, where, and its limits.
 
-    model        name of a built-in network or path of a model file
+    model        name of a built-in network or path of a model file; empty: clutter, unless it serves learners only
+    learners     names or files of the learners whose gates RunGates runs here
+    quorum       learners that answer requests instead of one model, here or on other servers
+    gate_log     JSON lines of gates run and asks cancelled, for measurements; appended to
     host, port   port 0 takes a free one
     threads      torch's threads
     max_pending  requests waiting or in work; one more is refused
@@ -58,7 +62,10 @@ class ServerConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = "clutter"
+    model: str = ""
+    learners: tuple[str, ...] = ()
+    quorum: QuorumConfig | None = None
+    gate_log: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(50051, ge=0, le=65535)
     threads: int = Field(1, ge=1)
@@ -71,6 +78,19 @@ class ServerConfig(BaseModel):
     key: Path | None = None
     client_root: Path | None = None
     training: TrainingConfig | None = None
+
+    @property
+    def network(self) -> str:
+        """The model whose tail answers requests; empty where there is none."""
+        return self.model or ("" if self.learners or self.quorum else "clutter")
+
+    @model_validator(mode="after")
+    def _one_answer(self) -> Self:
+        if self.quorum is not None and self.model:
+            raise ValueError("quorum and model exclude each other: one of them answers the requests")
+        if self.training is not None and not self.network:
+            raise ValueError("training needs a model")
+        return self
 
     @model_validator(mode="after")
     def _tls(self) -> Self:

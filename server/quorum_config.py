@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError, did_you_mean
+from ..policies.quorum import QuorumRule
 
 __all__ = ["LearnerPlace", "QuorumConfig", "load_quorum"]
 
@@ -74,6 +75,12 @@ class QuorumConfig(BaseModel):
         if self.model and any(place.on_device and place.model != self.model for place in self.learners):
             raise ValueError(f"model: the learner on the devices is another than '{self.model}'")
         return self
+
+    @property
+    def rule(self) -> QuorumRule:
+        return QuorumRule(
+            alpha=self.alpha, compare=self.compare, statistic=self.statistic, confidence=self.confidence
+        )
 
     @property
     def device_model(self) -> str:

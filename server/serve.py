@@ -6,23 +6,20 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
-import numpy as np
 
-from ..codec.tokens import TokenCodec
 from ..errors import DataError, MissingExtra, UsageError
-from ..models.card import ModelCard
 from ..protos.options import SERVICE, server_options
 from .config import ServerConfig
+from .engine import Engine, Parts, load_engine, load_parts
 from .health import HEALTH, HealthService
 from .memory import keep_freed_memory
+from .opening import open_desks
 from .service import InferenceService
-from .work import Tail
 
 if TYPE_CHECKING:
     from .training import TrainService
@@ -33,59 +30,29 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 1e-4
 
 
-@dataclass(frozen=True, slots=True)
-class Engine:
-    """A loaded network: its card, its codec with the limits of a request, and its tail."""
-
-    card: ModelCard
-    codec: TokenCodec
-    tail: Tail
-
-    @classmethod
-    def of(cls, card: ModelCard, tail: Tail, arrays: Mapping[str, np.ndarray] | None = None) -> Engine:
-        """With the codec's arrays of the model file, or identity maps where there are none."""
-        codec = TokenCodec(arrays or {}, dim=card.dim, max_tokens=card.patch_tokens + 1)
-        return cls(card, codec, tail)
-
-
-def load_engine(model: str, threads: int = 1) -> Engine:
-    """The network `model`, a built-in name or a path, on torch. Raises MissingExtra without torch."""
-    try:
-        from .tail import TorchTail
-    except ImportError:
-        raise MissingExtra("serving a network", "sim") from None
-    from ..models.store import codec_arrays, load_network, resolve
-
-    network, card = load_network(model)
-    return Engine.of(card, TorchTail(network, card, threads=threads), codec_arrays(resolve(model)))
-
-
 async def serve(
     config: ServerConfig,
-    engine: Engine | None = None,
+    parts: Engine | Parts | None = None,
     *,
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until `stop` is set or a signal comes, then drain.
 
-    engine  what to serve; None loads `config.model`
-    ready   called with "host:port" when requests are welcome; None prints `listening on host:port`
+    parts  what to serve; None loads what the configuration names
+    ready  called with "host:port" when requests are welcome; None prints `listening on host:port`
     Raises UsageError where the port cannot be had.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
-    if engine is None:
-        engine = await asyncio.to_thread(load_engine, config.model, config.threads)
-    training = _training(config, engine.card) if config.training else None
+    if parts is None:
+        parts = await asyncio.to_thread(load_parts, config)
+    desks = await open_desks(config, Parts(parts) if isinstance(parts, Engine) else parts)
+    training = _training(config) if config.training else None
     service = InferenceService(
-        engine.card,
-        engine.codec,
-        engine.tail,
-        max_batch=config.max_batch,
-        max_pending=config.max_pending,
+        desks.desk,
         max_message_bytes=config.max_message_bytes,
-        pace=config.pace.pace() if config.pace else None,
+        gates=desks.gates,
         train=training.step if training else None,
     )
     server = grpc.aio.server(options=server_options(max_message_bytes=config.max_message_bytes))
@@ -105,26 +72,26 @@ async def serve(
         await service.drain(config.grace_s)
     finally:
         await server.stop(0.25)
-        service.batcher.close()
+        await desks.close()
         if training is not None:
             training.close()
 
 
-def main(config: ServerConfig, engine: Engine | None = None) -> None:
+def main(config: ServerConfig, parts: Engine | Parts | None = None) -> None:
     """`serve` in a process of its own; returns after a drained shutdown."""
     # The compute thread and the event loop share the interpreter: hand it over quickly.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     keep_freed_memory()
-    engine = engine or load_engine(config.model, config.threads)
+    parts = parts or load_parts(config)
     gc.collect()
     gc.freeze()
-    asyncio.run(serve(config, engine))
+    asyncio.run(serve(config, parts))
     # A second signal while the interpreter ends must not turn a clean exit into a killed process.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _training(config: ServerConfig, card: ModelCard) -> TrainService:
+def _training(config: ServerConfig) -> TrainService:
     try:
         from .training import TrainService
     except ImportError:
@@ -132,7 +99,8 @@ def _training(config: ServerConfig, card: ModelCard) -> TrainService:
     from ..models.store import load_network
 
     assert config.training is not None
-    return TrainService(card, lambda: load_network(config.model)[0], config.training, config.threads)
+    card = load_network(config.network)[1]
+    return TrainService(card, lambda: load_network(config.network)[0], config.training, config.threads)
 
 
 def _announce(address: str) -> None:

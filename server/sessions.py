@@ -61,8 +61,8 @@ class Session:
             for task in (self._reader, self._writer):
                 task.cancel()
                 task.add_done_callback(_log_failure)
-            for job in self._jobs:
-                job.cancelled = True
+            for job in tuple(self._jobs):
+                job.cancel()
         if self._hung_up:
             await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grpc
 import numpy as np
+from google.protobuf.message import Message
 
 from ..codec.errors import PayloadError
 from ..codec.requests import check_payload_crc, read_exit_state
@@ -23,10 +24,11 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .work import Sample
 
-__all__ = ["Checked", "Rejected", "Validator"]
+__all__ = ["Checked", "Rejected", "Validator", "check_version", "invalid", "parse", "read_deadline"]
 
 _SHORTEST_DEADLINE_S = 1e-4
 _EMPTY = np.empty(0, np.float32)
+_M = TypeVar("_M", bound=Message)
 
 
 class Rejected(RemoteError):  # noqa: N818 - reads as what happened
@@ -57,23 +59,18 @@ class Validator:
     """Checks requests against one network. `codec` is that of the network, with its limits.
 
     max_groups  most groups of a merged batch
+    opinions    an image may come with the exit state of any exit: what the device's network thinks of it
     """
 
-    def __init__(self, card: ModelCard, codec: TokenCodec, max_groups: int = 64) -> None:
-        self.card, self._codec, self._max_groups = card, codec, max_groups
+    def __init__(
+        self, card: ModelCard, codec: TokenCodec, max_groups: int = 64, *, opinions: bool = False
+    ) -> None:
+        self.card, self._codec, self._max_groups, self._opinions = card, codec, max_groups, opinions
         self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
-
-    def describe_version(self, version: int) -> None:
-        """Raise Rejected (FAILED_PRECONDITION) unless the protocol version is this server's."""
-        if version != PROTOCOL_VERSION:
-            raise Rejected(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
-            )
 
     def served_here(self, version: int, model_id: str) -> None:
         """Raise Rejected (FAILED_PRECONDITION) unless protocol version and model are this server's."""
-        self.describe_version(version)
+        check_version(version)
         if model_id != self.card.id:
             raise Rejected(
                 grpc.StatusCode.FAILED_PRECONDITION,
@@ -86,14 +83,14 @@ class Validator:
         self.served_here(request.protocol_version, request.model_id)
         card = self.card
         if not request.HasField("request_id"):
-            raise _invalid("request_id: is missing")
+            raise invalid("request_id: is missing")
         cut = request.split
         if cut >= card.depth:
-            raise _invalid(f"split: must be in 0..{card.depth - 1}, not {cut}")
-        deadline_s = _deadline(request)
+            raise invalid(f"split: must be in 0..{card.depth - 1}, not {cut}")
+        deadline_s = read_deadline(request)
         exit_margin = request.exit_margin if request.HasField("exit_margin") else math.inf
         if math.isnan(exit_margin) or (math.isinf(exit_margin) and request.HasField("exit_margin")):
-            raise _invalid("exit_margin: must be finite")
+            raise invalid("exit_margin: must be finite")
         kind = _payload_kind(request, cut)
         if request.refine:
             _check_refine(request, kind)
@@ -113,14 +110,14 @@ class Validator:
                 count = request.tokens.count
                 sample.values = self._codec.checked(request.tokens, cut)
         except PayloadError as error:
-            raise _invalid(f"{error.field}: {error.problem}") from None
+            raise invalid(f"{error.field}: {error.problem}") from None
         return Checked(sample, (cut, count), deadline_s, None)
 
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
         """The samples of a merged batch, one a group."""
         cut, count = request.split, group_count(request.tokens)
         if count > self._max_groups:
-            raise _invalid(f"tokens.groups: at most {self._max_groups} groups, not {count}")
+            raise invalid(f"tokens.groups: at most {self._max_groups} groups, not {count}")
         samples = tuple(Sample(cut, _EMPTY, exit_margin) for _ in range(count))
         if request.HasField("exit_state"):
             self._read_state(request.exit_state, samples)
@@ -132,8 +129,10 @@ class Validator:
     def _read_state(self, message: pb.ExitState, samples: Sequence[Sample]) -> None:
         cut, count = samples[0].cut, len(samples)
         passed = self._passed[cut]
+        if cut == 0 and self._opinions:
+            passed = message.exits_passed
         if message.exits_passed != passed:
-            raise _invalid(
+            raise invalid(
                 f"exit_state.exits_passed: must be {passed} at split {cut}, not {message.exits_passed}"
             )
         if passed:
@@ -145,36 +144,53 @@ class Validator:
             for sample, (u, logits) in zip(samples, states, strict=True):
                 sample.u, sample.logits = u, logits
         elif message.state or message.logits:
-            raise _invalid(f"exit_state.state: must be empty, no exit lies before split {cut}")
+            raise invalid(f"exit_state.state: must be empty, no exit lies before split {cut}")
 
 
-def _invalid(message: str) -> Rejected:
+def parse(kind: type[_M], data: bytes) -> _M:
+    """A message from its bytes. Raises Rejected (INVALID_ARGUMENT) where they are none."""
+    try:
+        return kind.FromString(data)
+    except Exception:  # upb raises DecodeError, the pure-Python parser others
+        raise invalid(f"not a {kind.__name__} message") from None
+
+
+def check_version(version: int) -> None:
+    """Raise Rejected (FAILED_PRECONDITION) unless the protocol version is this server's."""
+    if version != PROTOCOL_VERSION:
+        raise Rejected(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
+        )
+
+
+def invalid(message: str) -> Rejected:
+    """The refusal of a bad request; `message` begins with the field."""
     return Rejected(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
-def _deadline(request: pb.InferRequest) -> float | None:
+def read_deadline(request: pb.InferRequest) -> float | None:
+    """The relative deadline, None where there is none. Raises Rejected for one that is no time."""
     if not request.HasField("deadline_s"):
         return None
     deadline_s = request.deadline_s
     if not _SHORTEST_DEADLINE_S <= deadline_s < math.inf:
-        raise _invalid(
-            f"deadline_s: must be finite and at least {_SHORTEST_DEADLINE_S} s, not {deadline_s:g}"
-        )
+        raise invalid(f"deadline_s: must be finite and at least {_SHORTEST_DEADLINE_S} s, not {deadline_s:g}")
     return deadline_s
 
 
 def _check_refine(request: pb.InferRequest, kind: str) -> None:
     if kind != "tokens" or request.tokens.HasField("groups"):
-        raise _invalid("refine: is for tokens of one sample")
+        raise invalid("refine: is for tokens of one sample")
     if not (request.HasField("refine_margin") and math.isfinite(request.refine_margin)):
-        raise _invalid("refine_margin: must be given with refine, and finite")
+        raise invalid("refine_margin: must be given with refine, and finite")
 
 
 def _payload_kind(request: pb.InferRequest, cut: int) -> str:
     kind = request.WhichOneof("payload")
     if kind is None:
-        raise _invalid("payload: is missing")
+        raise invalid("payload: is missing")
     wanted = ("tokens", "symbols") if cut else ("image",)
     if kind not in wanted:
-        raise _invalid(f"{kind}: split {cut} takes {' or '.join(wanted)}")
+        raise invalid(f"{kind}: split {cut} takes {' or '.join(wanted)}")
     return kind

@@ -1,11 +1,13 @@
 """A small network with random weights, requests for it, and the real server in a process of its own."""
 
+import asyncio
 import os
 import select
 import signal
 import subprocess
 import sys
 import time
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +19,11 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.card import ModelCard
 from splitpoint.policies.service_time import next_exit
 from splitpoint.server.config import ServerConfig
+from splitpoint.server.gate_work import LearnerCard
+from splitpoint.server.serve import serve
 
 START_S = 60.0
+CLASSES = 5
 
 
 @dataclass
@@ -85,6 +90,65 @@ def small(tmp_path_factory):
     save_network(path, SplitViT(card), card, {})
     network, card = load_network(path)
     return Small(path, network, card, TokenCodec({}, dim=card.dim, max_tokens=card.patch_tokens + 1))
+
+
+class ScriptedLearner:
+    """A learner without a network: `says(image, gate)` is its opinion. A state is the image and the gates behind it."""
+
+    def __init__(self, name, says=None, *, gates=3, pause_s=0.0, shape=(16, 16, 1)):
+        self.card = LearnerCard(
+            name, name.ljust(16, "0"), CLASSES, tuple(100 * (g + 1) for g in range(gates)), shape
+        )
+        self.batches, self._pause_s = [], pause_s
+        self._says = says or (lambda image, gate: leaning(int(image[0, 0, 0]) % CLASSES, 0.3 + 0.2 * gate))
+
+    def begin(self, values):
+        return [(image, 0) for image in values]
+
+    def advance(self, states, gate):
+        assert [done for _, done in states] == [gate] * len(states)
+        self.batches.append((gate, len(states)))
+        if self._pause_s:
+            time.sleep(self._pause_s)
+        said = np.stack([self._says(image, gate) for image, _ in states])
+        return said, [(image, gate + 1) for image, _ in states]
+
+
+def leaning(prediction, strength):
+    """An opinion (C,) for a class, as it would travel."""
+    rest = (1.0 - strength) / CLASSES
+    found = np.full(CLASSES, rest)
+    found[prediction] += strength
+    return found.astype(np.float16).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def scripted():
+    """The class of learners without a network; `scripted.leaning` makes an opinion."""
+    return ScriptedLearner
+
+
+ScriptedLearner.leaning = staticmethod(leaning)
+
+
+@asynccontextmanager
+async def running(parts, **settings):
+    """A server in this loop; its address."""
+    stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
+    config = ServerConfig(**{"port": 0, "grace_s": 0.5} | settings)
+    task = asyncio.create_task(serve(config, parts, ready=ready.set_result, stop=stop))
+    try:
+        await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
+        yield ready.result() if ready.done() else await task
+    finally:
+        stop.set()
+        await task
+
+
+@pytest.fixture(scope="session")
+def in_loop():
+    """`async with in_loop(parts, **settings) as address`: a server without a process of its own."""
+    return running
 
 
 class Process:

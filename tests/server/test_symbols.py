@@ -22,6 +22,7 @@ from splitpoint.policies.decision import Decision
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.charges import charged
+from splitpoint.server.desk import TailDesk
 from splitpoint.server.service import InferenceService
 from splitpoint.server.tail import TorchTail
 from splitpoint.server.validation import Rejected, Validator
@@ -108,12 +109,13 @@ def test_symbols_without_a_code_or_before_the_first_block_are_refused(
 
 def test_a_server_says_that_it_takes_symbols(small: Any, codec: TokenCodec) -> None:
     async def described(own: TokenCodec) -> pb.DescribeReply:
-        service = InferenceService(small.card, own, TorchTail(small.network, small.card))
+        desk = TailDesk(small.card, own, TorchTail(small.network, small.card))
+        service = InferenceService(desk)
         try:
             data = pb.DescribeRequest(protocol_version=PROTOCOL_VERSION).SerializeToString()
             return pb.DescribeReply.FromString(await service._describe(data, None))
         finally:
-            service.batcher.close()
+            await desk.close()
 
     for own, takes in ((codec, True), (small.codec, False)):
         assert (pb.PAYLOAD_KIND_SYMBOLS in asyncio.run(described(own)).payloads) is takes

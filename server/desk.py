@@ -1,0 +1,152 @@
+"""Who takes requests in: the network's tail here, the quorum's coordinator in `quorum_desk`, behind one interface.
+
+bytes ─► Desk.admit: validate, queue ─► Job ─► done(job, answer | why not) ─► Desk.reply
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Protocol
+
+from ..codec.image import decode_image
+from ..codec.requests import build_reply
+from ..codec.tokens import TokenCodec
+from ..models.card import ModelCard
+from ..policies.service_time import Pace
+from ..protos import splitpoint_pb2 as pb
+from .batching import Batcher, Job
+from .groups import submit_groups
+from .refinement import Refinement
+from .validation import Rejected, Validator, parse
+from .work import Answer, Tail
+
+__all__ = ["Desk", "Done", "TailDesk", "payload_kinds", "reply_to"]
+
+Done = Callable[[Job, Answer | Rejected], None]
+
+
+class Desk(Protocol):
+    """Used on the event loop only."""
+
+    max_batch: int
+    max_pending: int
+
+    def admit(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
+        """Validate and queue an InferRequest; `done` is called once. Raises Rejected."""
+        ...
+
+    def admit_more(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
+        """The same for a RefineRequest."""
+        ...
+
+    def reply(self, job: Job, answer: Answer) -> pb.InferReply:
+        """The reply to a job, with the time it spent here and the load it leaves behind."""
+        ...
+
+    def describe(self) -> pb.DescribeReply:
+        """What is served: card, payloads, coders."""
+        ...
+
+    def settle(self) -> None:
+        """The server drains: begin nothing that takes another message."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class TailDesk:
+    """Serves one network by a batched tail; make it on the event loop.
+
+    card, codec, tail  the network's card, its codec with limits, and what runs its blocks
+    max_batch          samples in one batch
+    max_pending        requests waiting or in work
+    pace               speed of a simulated server, or None
+    """
+
+    def __init__(
+        self,
+        card: ModelCard,
+        codec: TokenCodec,
+        tail: Tail,
+        *,
+        max_batch: int = 16,
+        max_pending: int = 256,
+        pace: Pace | None = None,
+    ) -> None:
+        self.max_batch, self.max_pending = max_batch, max_pending
+        self.batcher = Batcher(tail, max_batch=max_batch, max_pending=max_pending, pace=pace)
+        self._card, self._codec, self._validator = card, codec, Validator(card, codec)
+        self._refinement = Refinement(codec)
+        self._image_shape = (*card.image_size, card.channels)
+
+    def admit(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
+        received = time.monotonic()
+        request = parse(pb.InferRequest, data)
+        checked = self._validator.check(request)
+        limits = [limit for limit in (checked.deadline_s, remaining_s) if limit is not None]
+        expires = received + min(limits) if limits else None
+        if checked.others:
+            samples = (checked.sample, *checked.others)
+            return submit_groups(
+                self.batcher, samples, checked.group, request.request_id, received, expires, done
+            )
+        job = Job(checked.sample, checked.group, request.request_id, received, expires, done)
+        if request.refine:
+            job.complete = self._refinement.completes(request, checked.sample)
+        image = checked.image
+        decode = None if image is None else partial(decode_image, image, self._image_shape)
+        self.batcher.submit(job, decode)
+        return job
+
+    def admit_more(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
+        received = time.monotonic()
+        request = parse(pb.RefineRequest, data)
+        self._validator.served_here(request.protocol_version, request.model_id)
+        sample = self._refinement.resume(request)
+        group = (sample.cut, sample.values.shape[0])
+        expires = None if remaining_s is None else received + remaining_s
+        job = Job(sample, group, request.request_id, received, expires, done)
+        self.batcher.submit(job)
+        return job
+
+    def reply(self, job: Job, answer: Answer) -> pb.InferReply:
+        return reply_to(job, answer, self.batcher.load)
+
+    def describe(self) -> pb.DescribeReply:
+        payloads = payload_kinds(self._codec)
+        coders = {coder for cut in range(1, self._card.depth) for coder in self._codec.coders(cut)}
+        return pb.DescribeReply(
+            model=self._card.to_message(),
+            payloads=payloads,
+            coders=sorted(coders | {pb.CODER_PACKED}),
+            tables_crc=self._codec.tables_crc or None,
+        )
+
+    def settle(self) -> None:
+        self._refinement.asking = False
+
+    async def close(self) -> None:
+        self.batcher.close()
+
+
+def payload_kinds(codec: TokenCodec) -> list[pb.PayloadKind.ValueType]:
+    """What a whole network with this codec takes."""
+    kinds = [pb.PAYLOAD_KIND_IMAGE, pb.PAYLOAD_KIND_TOKENS]
+    return [*kinds, pb.PAYLOAD_KIND_SYMBOLS] if codec.symbols.cuts else kinds
+
+
+def reply_to(job: Job, answer: Answer, load: int) -> pb.InferReply:
+    """The reply to a job; `load` requests are left waiting or in work."""
+    reply = build_reply(
+        request_id=job.request_id,
+        prediction=answer.prediction,
+        margin=answer.margin,
+        exit=answer.exit,
+        server_s=time.monotonic() - job.received,
+        load=load,
+    )
+    if job.complete is not None:
+        job.complete(answer, reply)
+    return reply
