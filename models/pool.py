@@ -7,9 +7,11 @@ weights.
 
 from __future__ import annotations
 
+import fcntl
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -42,6 +44,23 @@ def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
+@contextmanager
+def _claimed(lock: Path) -> Iterator[bool]:
+    """Whether this process may train the learner; the claim ends with it, however it ends."""
+    try:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+                return
+            yield True
+            lock.unlink(missing_ok=True)
+    except OSError as error:
+        raise DataError(f"cannot write to {lock.parent}: {error.strerror or error}") from error
+
+
 def learner_data(config: LearnerConfig, load: Callable[[str], Dataset]) -> StoredData:
     """The splits as one learner sees them: of the training samples the share that its seed draws."""
 
@@ -72,10 +91,7 @@ def train_learner(
             raise UsageError(f"{path} is of another configuration: give another --out or remove it")
         _say(f"{config.name}: done before")
         return path
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out}: {error.strerror}") from error
+    out.mkdir(parents=True, exist_ok=True)
     run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt", head)
     if run.resume():
         _say(f"{config.name}: going on after epoch {run.epoch}")
@@ -125,7 +141,7 @@ def train_pool(
     pool     named pool; with `head` the named data set that the tails are trained on
     head     model that tails are trained behind, on its tokens after block `cut` (`shared_head`), instead of a pool
     changes  fields of `LearnerConfig`: epochs, regime
-    Several processes may train other learners of one pool into one folder.
+    Several processes may train one pool into one folder: a learner that another one trains is passed over.
     """
     if threads:
         torch.set_num_threads(threads)
@@ -147,8 +163,13 @@ def train_pool(
     short = "".join(f" --{name} {value}" for name, value in changes.items())
     behind = f" --head {Path(head).name} --cut {cut}" if head else ""
     command = f"splitpoint train-pool {pool} --seed {seed}{behind}{short}"
-    return [
-        train_learner(config, learner_data(config, load), out, command, shared)
-        for config in configs
-        if not only or config.name in only
-    ]
+    found = []
+    for config in configs:
+        if only and config.name not in only:
+            continue
+        with _claimed(out / f"{config.name}.lock") as mine:
+            if mine:
+                found.append(train_learner(config, learner_data(config, load), out, command, shared))
+            else:
+                _say(f"{config.name}: another process trains it")
+    return found

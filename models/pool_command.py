@@ -54,7 +54,7 @@ def train_pool(
     """Train a pool of small early-exit learners, one after the other.
 
     A learner that is done is not trained again, and one that was interrupted goes on from its last epoch. Several
-    processes may train other learners (--only) into one folder.
+    processes may train one pool into one folder: each passes over what another one trains.
     """
     _need_torch("training a pool")
     from .pool import train_pool as train

@@ -1,5 +1,6 @@
 """Training of a pool on tiny data: killed and resumed, in each regime, behind a shared head; and its measuring."""
 
+import fcntl
 from collections.abc import Callable
 from pathlib import Path
 
@@ -233,7 +234,14 @@ def test_the_commands_train_measure_and_pick(tmp_path: Path, monkeypatch: pytest
     assert isinstance(result.exception, UsageError)
     assert "unknown learner 'four'" in str(result.exception)
     (tmp_path / "pool" / "one.safetensors").unlink()
+    with (tmp_path / "pool" / "one.lock").open("w") as claimed:
+        fcntl.flock(claimed, fcntl.LOCK_EX)
+        result = run.invoke(app, ["train-pool", *common, "--out", folder])
+        assert result.exit_code == 0
+        assert "one: another process trains it" in result.stderr
+    assert not (tmp_path / "pool" / "one.safetensors").exists()
     assert run.invoke(app, ["train-pool", *common, "--out", folder]).exit_code == 0
+    assert not list((tmp_path / "pool").glob("*.lock"))
     result = run.invoke(app, ["profile-pool", *common, "--folder", folder, "--samples", "6"])
     assert result.exit_code == 0, result.output
     profile = PoolProfile.load(tmp_path / "pool" / "pool.calibration.npz")
