@@ -229,6 +229,8 @@ def _measure(trip: Trip, reply: pb.InferReply, now_s: float) -> None:
     reply.ClearField("link")
     trip.downlink_bytes = reply.ByteSize()
     trip.server_s, trip.load = reply.server_s, reply.load
+    quorum = reply.quorum
+    trip.votes, trip.asked, trip.quorum_macs = quorum.votes, quorum.asked, quorum.macs
     if link is not None and link.HasField("rate_bps"):
         trip.snr_db, trip.rate_bps = link.snr_db, link.rate_bps
         trip.uplink_s, trip.downlink_s = link.uplink_s, link.downlink_s

@@ -22,11 +22,12 @@ class Call:
     open     the device still waits for the reply
     sent_s, received_s, replied_s   when it was put on the air, reached the server and was answered there
     reply    None until then, and where the server refused
+    sample   index of the input
     """
 
     __slots__ = (
         "answer_by_s", "cut", "decision", "device", "key", "open", "received_s", "refines", "replied_s", "reply",
-        "sent_s", "trip", "upload",
+        "sample", "sent_s", "trip", "upload",
     )  # fmt: skip
 
     sent_s: float
@@ -43,6 +44,7 @@ class Call:
         self.upload = upload
         self.trip = trip
         self.key = 2 * device.next
+        self.sample = device.samples[device.next - 1]
         self.refines = type(effect) is Refine
         if self.refines:
             self.key += 2 * REFINEMENT_IDS

@@ -11,14 +11,17 @@ import numpy as np
 from ..channel.config import build_link, build_medium, build_report
 from ..policies.arrivals import Bursts
 from ..policies.oracle import Sight
-from ..policies.service_time import Pace
+from ..policies.service_time import Pace, next_exit
 from .backends import Backend, ProfileBackend
+from .inputs import load_inputs
+from .opinions import Opinions, ProfileOpinions
 from .policy_config import OraclePolicy, PolicyConfig
 from .records import table
 from .setup import Setup
 from .tuning import hindsight_prices
 from .virtual import VirtualDevice, VirtualRun
 from .virtual_batches import BatchRun
+from .virtual_quorum import VirtualQuorum
 from .virtual_server import VirtualServer
 
 __all__ = ["VirtualEngine"]
@@ -44,6 +47,7 @@ class VirtualEngine:
 
             tensor = TensorBackend(setup)
             self._backend, self.labels = tensor, tensor.labels
+        self._opinions = None if setup.scenario.quorum is None else _opinions(setup, engine)
 
     def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
         """One policy over all requests: the columns of its records."""
@@ -83,8 +87,21 @@ class VirtualEngine:
     def close(self) -> None:
         """Nothing to close: no processes."""
 
-    def _server(self, env: Any, replied: Any, lost: Any, faults: Any) -> VirtualServer:
-        config = self.setup.scenario.server
+    def _server(self, env: Any, replied: Any, lost: Any, faults: Any) -> VirtualServer | VirtualQuorum:
+        config, quorum = self.setup.scenario.server, self.setup.scenario.quorum
+        if quorum is not None:
+            assert self._opinions is not None
+            return VirtualQuorum(
+                env,
+                quorum,
+                self._opinions,
+                self.setup.learner_macs,
+                partial(next_exit, self.setup.card),
+                config.max_pending,
+                faults,
+                replied,
+                lost,
+            )
         return VirtualServer(
             env,
             self._backend,
@@ -96,3 +113,15 @@ class VirtualEngine:
             replied,
             lost,
         )
+
+
+def _opinions(setup: Setup, engine: str) -> Opinions:
+    quorum = setup.scenario.quorum
+    assert quorum is not None
+    if engine == "profile":
+        names = [learner.name for learner in quorum.learners]
+        return ProfileOpinions(setup.pool(setup.lookup.split_name), names)
+    from ..models.learner import load_learner
+    from .tensor_opinions import TensorOpinions
+
+    return TensorOpinions([load_learner(file) for file in setup.learner_files], load_inputs(setup).images)

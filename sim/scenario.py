@@ -14,6 +14,7 @@ from ..errors import ConfigError, UsageError, did_you_mean
 from ..models.data import NAMED
 from ..policies.rules import UtilityWeights
 from .policy_config import PolicyConfig
+from .quorum_config import QuorumConfig
 from .scenario_errors import first_problem
 from .sections import (
     BudgetsConfig,
@@ -50,6 +51,7 @@ class Scenario(Section):
     coherence_s: float = Field(0.5, gt=0, description="how long a report of the link is believed")
     probe_s: float = Field(0.25, gt=0, description="how often a device looks whether a lost link is back")
     server: ServerConfig = ServerConfig()
+    quorum: QuorumConfig | None = Field(None, description="learners that answer instead of the one server")
     utility: UtilityConfig = UtilityConfig()
     budgets: BudgetsConfig = BudgetsConfig()
     policies: tuple[PolicyConfig, ...] = Field(min_length=1)
@@ -71,6 +73,16 @@ class Scenario(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two policies are named '{name}'")
+        return self
+
+    @model_validator(mode="after")
+    def _faults_have_a_process(self) -> Scenario:
+        known = list(self.quorum.processes) if self.quorum else []
+        for fault in self.faults:
+            if fault.process and fault.process not in known:
+                raise ValueError(
+                    f"a fault of process '{fault.process}', which is none of the quorum's: {known}"
+                )
         return self
 
     def for_training(self, changes: Mapping[str, Any]) -> Scenario:

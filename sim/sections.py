@@ -116,8 +116,11 @@ class UtilityConfig(Section):
 
 
 class Fault(Section):
-    """Something that happens to the server during the run of each policy."""
+    """Something that happens to the server, or to one process of a quorum, during the run of each policy."""
 
     kind: Literal["kill", "freeze", "drain"]
+    process: str = Field(
+        "", description="the server process of a quorum's learners; empty: the server itself"
+    )
     at_s: float = Field(ge=0)
     for_s: float = Field(gt=0, description="until it is started again or goes on")

@@ -12,6 +12,7 @@ from ..device.agent import Agent
 from ..device.session import Session
 from ..errors import ConfigError, DataError, UsageError
 from ..models.card import ModelCard, read_card
+from ..models.pool_profile import PoolProfile, pool_path
 from ..models.profile import Profile
 from ..models.store import codec_arrays, resolve
 from ..policies.arrivals import arrival_times
@@ -23,6 +24,8 @@ from ..policies.oracle import Sight
 from ..policies.service_time import Pace, block_times, times_at_keep
 from .make_policies import PolicyMaker
 from .policy_config import CustomPolicy, PolicyConfig, StaticPolicy
+from .quorum_config import DEVICE
+from .quorum_profile import check_quorum, quorum_profile
 from .scenario import Scenario
 from .sections import DeviceGroup
 from .symbol_links import check_symbols
@@ -49,6 +52,8 @@ class Setup:
                 except UsageError as error:
                     raise ConfigError(f"policy '{policy.name}': {error}") from None
         statics = {p.name: p.decision.decision() for p in scenario.policies if isinstance(p, StaticPolicy)}
+        if scenario.quorum is not None:
+            check_quorum(scenario.quorum, self.card, statics)
         if any(decision.symbols for decision in statics.values()):
             check_symbols(scenario, self.card, statics, codec_arrays(self.model_path))
 
@@ -71,7 +76,34 @@ class Setup:
             raise DataError(
                 f"{path} was measured with other code tables than {self.model_path} has: measure it anew"
             )
-        return profile
+        quorum = self.scenario.quorum
+        return profile if quorum is None else quorum_profile(profile, self.pool(split), quorum)
+
+    def pool(self, split: Literal["calibration", "evaluation"]) -> PoolProfile:
+        """What the quorum's learners say of the samples of this split."""
+        assert self.scenario.quorum is not None
+        pool = PoolProfile.load(pool_path(self.scenario.quorum.pool, split))
+        pool.require(split)
+        return pool
+
+    @cached_property
+    def learner_files(self) -> list[str]:
+        """Names or paths of the quorum's learners, in the scenario's order: a pool of one's own has them beside it."""
+        quorum = self.scenario.quorum
+        assert quorum is not None
+        found = []
+        for learner in quorum.learners:
+            own = pool_path(quorum.pool, "evaluation").parent / f"{learner.name}.safetensors"
+            on_device = learner.place == DEVICE
+            found.append(str(self.model_path if on_device else own if own.is_file() else learner.name))
+        return found
+
+    @cached_property
+    def learner_macs(self) -> list[list[int]]:
+        """MACs of the quorum's learners, in the scenario's order, gate by gate."""
+        assert self.scenario.quorum is not None
+        pool = self.pool("calibration")
+        return [pool.gate_macs[pool.learner(found.name)].tolist() for found in self.scenario.quorum.learners]
 
     @property
     def lookup(self) -> Profile:
@@ -167,7 +199,7 @@ class Setup:
         )
 
 
-_SURROUNDINGS = {"model", "profiles", "devices", "server", "utility", "deadline_s", "budgets"}
+_SURROUNDINGS = {"model", "profiles", "devices", "server", "quorum", "utility", "deadline_s", "budgets"}
 """Fields that predictions follow from: where training changes one, nothing of them is shared."""
 
 

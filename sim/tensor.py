@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from ..channel.corruption import corrupted
 from ..channel.link import Link
 from ..codec.image import decode_image
-from ..codec.requests import payload_crc
+from ..codec.requests import QUORUM_BYTES, payload_crc
 from ..codec.tokens import TokenCodec, extended
 from ..device.effects import Reading, Reply
 from ..device.encoder import Encoder
@@ -35,11 +35,12 @@ class TensorBackend:
         self._head = load_head(str(setup.model_path), "torch")
         network, card = load_network(setup.model_path)
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
-        self._encoder = Encoder(card, codec, setup.scenario.coder)
+        self._whole = setup.scenario.quorum is not None
+        self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=self._whole)
         self._validator = Validator(card, codec)
         self._tail = TorchTail(network, card)
         self._card = card
-        self.reply_bytes = self._encoder.reply_bytes
+        self.reply_bytes = self._encoder.reply_bytes + (QUORUM_BYTES if self._whole else 0)
         self._at = -1, 1.0
         self._state: HeadState
 
@@ -52,6 +53,8 @@ class TensorBackend:
         request, _ = self._encoder.request(
             self._images[sample], state, decision, request_id=1, deadline_s=1.0
         )
+        if self._whole:  # the quorum's learners see to the rest
+            return Upload(request.ByteSize(), 0, None)
         checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
         if checked.image is not None:
             checked.sample.values = decode_image(checked.image, self._images.shape[1:])

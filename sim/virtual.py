@@ -26,6 +26,7 @@ from .backends import Backend
 from .call import Call
 from .ledger import Ledger
 from .timeline import Timeline
+from .virtual_quorum import VirtualQuorum
 from .virtual_server import VirtualServer
 
 __all__ = ["VirtualDevice", "VirtualRun"]
@@ -61,7 +62,8 @@ class VirtualRun:
         uplink: Medium,
         downlink: Medium,
         server: Callable[
-            [Timeline, Callable[[float, Call], None], Callable[[float, Call], None]], VirtualServer
+            [Timeline, Callable[[float, Call], None], Callable[[float, Call], None]],
+            VirtualServer | VirtualQuorum,
         ],
         *,
         probe_s: float,

@@ -17,6 +17,7 @@ from ..device.effects import Answer, BatchEffect, OffloadBatch, Reply, RunBatch
 from .backends import Upload
 from .call import Call
 from .virtual import VirtualDevice, VirtualRun
+from .virtual_server import VirtualServer
 
 __all__ = ["BatchRun"]
 
@@ -114,6 +115,7 @@ class BatchRun(VirtualRun):
     def _receive(self, now_s: float, call: Call) -> None:
         if isinstance(call, _MergedCall):
             call.received_s = now_s
+            assert isinstance(self._server, VirtualServer), "a quorum gets whole inputs, which nothing merges"
             self._server.receive_parts(now_s, call.parts)
         else:
             super()._receive(now_s, call)

@@ -52,7 +52,8 @@ class _Worker:
         self._head: Head = load_head(setup.model_path, head)
         card = setup.card
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
-        self._encoder = Encoder(card, codec, setup.scenario.coder)
+        whole = setup.scenario.quorum is not None
+        self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=whole)
         self._tables_crc = codec.tables_crc
         for _ in range(_WARM_UPS):
             advanced(self._head, self._images[0], None, card.depth)

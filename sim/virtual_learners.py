@@ -1,0 +1,117 @@
+"""One server process of learners in virtual time: one compute thread, batches of equal learner and gate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import simpy
+
+from ..policies.schedule import BatchQueue
+from ..policies.service_time import Pace, segment_time
+from .sections import Fault
+from .timeline import Timeline
+
+__all__ = ["GateTask", "LearnerServer"]
+
+
+class GateTask:
+    """Gates `gate`..`last` of one learner for one request; `cancelled` once nobody wants them any more."""
+
+    __slots__ = ("cancelled", "gate", "last", "learner", "subject")
+
+    def __init__(self, subject: Any, learner: int, first: int, last: int) -> None:
+        self.subject, self.learner, self.gate, self.last = subject, learner, first, last
+        self.cancelled = False
+
+
+class LearnerServer:
+    """reached(now_s, task) is called at each gate, lost(now_s, task) for tasks in a killed process's hands.
+
+    A cancelled task stops at the next gate: in the queue it is not begun any more.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        gate_macs: Sequence[Sequence[int]],
+        pace: Pace,
+        max_batch: int,
+        faults: Sequence[Fault],
+        reached: Callable[[float, GateTask], None],
+        lost: Callable[[float, GateTask], None],
+    ) -> None:
+        self.up = True
+        self.frozen = False
+        self._timeline = timeline
+        self._gate_macs = gate_macs
+        self._pace = pace
+        self._max_batch = max_batch
+        self._reached = reached
+        self._lost = lost
+        self._queue: BatchQueue[GateTask] = BatchQueue()
+        self._in_work: list[GateTask] = []
+        self._busy = False
+        self._life = 0
+        self._thawed: simpy.Event | None = None
+        for fault in faults:
+            timeline.process(self._fault(fault))
+
+    def receive(self, now_s: float, task: GateTask) -> None:
+        if not self.up:
+            self._lost(now_s, task)
+            return
+        self._queue.push((task.learner, task.gate), task)
+        if not self._busy and not self.frozen:
+            self._work(now_s)
+
+    def _work(self, now_s: float) -> None:
+        batch = self._queue.take(self._max_batch, lambda task: task.cancelled)
+        self._busy = bool(batch)
+        if batch:
+            self._in_work = batch
+            macs = self._gate_macs[batch[0].learner][batch[0].gate]
+            duration_s = segment_time(self._pace, len(batch), macs)
+            self._timeline.after(duration_s, self._finish, self._life)
+
+    def _finish(self, now_s: float, life: int) -> None:
+        if life != self._life:
+            return
+        if self._thawed is not None:
+            assert self._thawed.callbacks is not None
+            self._thawed.callbacks.append(lambda _: self._finish(self._timeline.now, life))
+            return
+        batch, self._in_work = self._in_work, []
+        for task in batch:
+            self._reached(now_s, task)
+            if task.gate < task.last and not task.cancelled:
+                task.gate += 1
+                self._queue.push((task.learner, task.gate), task)
+        self._work(now_s)
+
+    def _fault(self, fault: Fault) -> Any:
+        yield self._timeline.timeout(fault.at_s)
+        if fault.kind == "freeze":
+            self.frozen, self._thawed = True, self._timeline.event()
+            yield self._timeline.timeout(fault.for_s)
+            thawed, self._thawed, self.frozen = self._thawed, None, False
+            thawed.succeed()
+            if not self._busy:
+                self._work(self._timeline.now)
+            return
+        self.up = False
+        if fault.kind == "kill":
+            self._life += 1
+            dead = [*self._in_work, *_all(self._queue)]
+            self._in_work, self._busy = [], False
+            for task in dead:
+                self._lost(self._timeline.now, task)
+        yield self._timeline.timeout(fault.for_s)
+        self.up = True
+
+
+def _all(queue: BatchQueue[GateTask]) -> list[GateTask]:
+    found: list[GateTask] = []
+    while waiting := queue.take(len(queue)):
+        found += waiting
+    return found

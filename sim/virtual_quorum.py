@@ -1,0 +1,239 @@
+"""The coordinator of a quorum in virtual time: in the place of a `VirtualServer`, with learners behind it.
+
+call ─► coordinate ─► Ask ─► hop ─► LearnerServer, gate by gate ─► hop ─► Opinion ─► coordinate ─► Verdict
+                        └ silent for `patience_s`, or killed ─► Gone: not asked again until a probe finds it
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from functools import partial
+from typing import Any
+
+import simpy
+
+from ..device.effects import Reply
+from ..policies.coordination import Ask, Gone, Opinion, Verdict, coordinate
+from ..policies.service_time import Pace, segment_time
+from .call import Call
+from .opinions import Opinions
+from .quorum_config import QuorumConfig
+from .sections import Fault
+from .timeline import Timeline
+from .virtual_learners import GateTask, LearnerServer
+
+__all__ = ["VirtualQuorum"]
+
+
+class _Question:
+    """One request before the coordinator: its generator, what is asked, and what came that it has not taken yet."""
+
+    __slots__ = ("call", "generator", "inbox", "over", "tasks", "waits")
+
+    def __init__(self, call: Call, generator: Generator[Any, Any, Verdict | None]) -> None:
+        self.call, self.generator = call, generator
+        self.inbox: deque[Opinion | Gone | None] = deque()
+        self.tasks: dict[int, GateTask] = {}
+        self.waits = self.over = False
+
+
+class VirtualQuorum:
+    """One coordinator and the processes of its learners.
+
+    gate_macs  MACs of every learner's segments, by learner and gate
+    passed     exits that the device has passed at a cut
+    replied, lost, faults, max_pending  as of a VirtualServer; a fault that names a process is that one's
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        config: QuorumConfig,
+        opinions: Opinions,
+        gate_macs: Sequence[Sequence[int]],
+        passed: Callable[[int], int],
+        max_pending: int,
+        faults: Sequence[Fault],
+        replied: Callable[[float, Call], None],
+        lost: Callable[[float, Call], None],
+    ) -> None:
+        self.reachable = True
+        self.frozen = False
+        self._timeline, self._config, self._opinions = timeline, config, opinions
+        self._gate_macs, self._passed, self._max_pending = gate_macs, passed, max_pending
+        self._replied, self._lost = replied, lost
+        self._rule = config.rule()
+        self._open: set[_Question] = set()
+        self._thawed: simpy.Event | None = None
+        pace = Pace(config.server.base_s, config.server.macs_per_s)
+        self._servers: dict[int, LearnerServer] = {}
+        for name, learners in config.processes.items():
+            server = LearnerServer(
+                timeline,
+                gate_macs,
+                pace,
+                config.server.max_batch,
+                [fault for fault in faults if fault.process == name],
+                self._reached,
+                self._broke,
+            )
+            self._servers |= dict.fromkeys(learners, server)
+        self._order = config.asked
+        if config.order == "cost":
+            self._order.sort(key=lambda learner: sum(segment_time(pace, 1, m) for m in gate_macs[learner]))
+        self._suspects: set[int] = set()
+        for fault in faults:
+            if not fault.process:
+                timeline.process(self._fault(fault))
+
+    @property
+    def load(self) -> int:
+        """Requests that the coordinator has not answered yet."""
+        return len(self._open)
+
+    def receive(self, now_s: float, call: Call) -> None:
+        """A request has arrived."""
+        if self._thawed is not None:
+            self._once_thawed(partial(self.receive, call=call))
+        elif not self.reachable:
+            self._lost(now_s, call)
+        elif self.load >= self._max_pending:
+            self._replied(now_s, call)
+        else:
+            self._begin(now_s, call)
+
+    def _begin(self, now_s: float, call: Call) -> None:
+        order = [learner for learner in self._order if learner not in self._suspects]
+        generator = coordinate(
+            self._rule,
+            order,
+            len(self._gate_macs[0]),
+            parallel=self._config.parallel,
+            early=self._early(call),
+        )
+        question = _Question(call, generator)
+        self._open.add(question)
+        self._timeline.after(call.answer_by_s - now_s, self._late, question)
+        self._go(now_s, question, None)
+
+    def _early(self, call: Call) -> list[Opinion]:
+        """What the device's learner has said already, as its exit state tells."""
+        learner, passed = self._config.on_device, self._passed(call.cut)
+        if learner is None or not passed:
+            return []
+        found = self._opinions.opinion(learner, call.sample, passed - 1)
+        return [Opinion(learner, passed - 1, found, 0)]
+
+    def _go(self, now_s: float, question: _Question, result: Any) -> None:
+        """Let the coordinator act until it waits for something that has not come yet."""
+        try:
+            effect = question.generator.send(result)
+            while True:
+                if type(effect) is Ask:
+                    self._ask(now_s, question, effect)
+                    effect = question.generator.send(None)
+                elif question.inbox:
+                    effect = question.generator.send(question.inbox.popleft())
+                else:
+                    question.waits = True
+                    return
+        except StopIteration as stopped:
+            self._decided(now_s, question, stopped.value)
+
+    def _ask(self, now_s: float, question: _Question, ask: Ask) -> None:
+        task = question.tasks[ask.learner] = GateTask(question, ask.learner, ask.first, ask.last)
+        self._timeline.after(self._config.hop_s, self._servers[ask.learner].receive, task)
+        self._timeline.after(self._config.patience_s, self._impatient, (task, task.gate))
+
+    def _hear(self, now_s: float, question: _Question, event: Opinion | Gone | None) -> None:
+        if self._thawed is not None:
+            self._once_thawed(partial(self._hear, question=question, event=event))
+        elif question.over:
+            return
+        elif question.waits:
+            question.waits = False
+            self._go(now_s, question, event)
+        else:
+            question.inbox.append(event)
+
+    def _reached(self, now_s: float, task: GateTask) -> None:
+        question, gate = task.subject, task.gate
+        found = self._opinions.opinion(task.learner, question.call.sample, gate)
+        opinion = Opinion(task.learner, gate, found, self._gate_macs[task.learner][gate])
+        self._timeline.after(self._config.hop_s, partial(self._heard, task), opinion)
+
+    def _heard(self, task: GateTask, now_s: float, opinion: Opinion) -> None:
+        if not task.cancelled and opinion.gate < task.last:
+            self._timeline.after(self._config.patience_s, self._impatient, (task, opinion.gate + 1))
+        elif opinion.gate == task.last:
+            task.subject.tasks.pop(task.learner, None)
+        self._hear(now_s, task.subject, opinion)
+
+    def _impatient(self, now_s: float, asked: tuple[GateTask, int]) -> None:
+        """Nothing was heard since: the learner is gone, for this request and the next ones."""
+        task, gate = asked
+        if not task.cancelled and task.gate == gate and task.subject.tasks.get(task.learner) is task:
+            self._gone(now_s, task)
+
+    def _broke(self, now_s: float, task: GateTask) -> None:
+        if not task.cancelled:
+            self._gone(now_s, task)
+
+    def _gone(self, now_s: float, task: GateTask) -> None:
+        task.cancelled = True
+        task.subject.tasks.pop(task.learner, None)
+        if task.learner not in self._suspects:
+            for learner, server in self._servers.items():
+                if server is self._servers[task.learner]:
+                    self._suspects.add(learner)
+            self._timeline.after(self._config.probe_s, self._probe, task.learner)
+        self._hear(now_s, task.subject, Gone(task.learner))
+
+    def _probe(self, now_s: float, learner: int) -> None:
+        server = self._servers[learner]
+        if server.up and not server.frozen:
+            self._suspects -= {other for other, its in self._servers.items() if its is server}
+        else:
+            self._timeline.after(self._config.probe_s, self._probe, learner)
+
+    def _late(self, now_s: float, question: _Question) -> None:
+        self._hear(now_s, question, None)
+
+    def _decided(self, now_s: float, question: _Question, verdict: Verdict | None) -> None:
+        self._close(question)
+        call = question.call
+        if verdict is None:  # every learner is gone: UNAVAILABLE
+            self._lost(now_s, call)
+            return
+        call.reply = Reply(verdict.prediction, verdict.margin, verdict.gate)
+        trip = call.trip
+        trip.votes, trip.asked, trip.quorum_macs = verdict.votes, verdict.asked, verdict.macs
+        self._replied(now_s, call)
+
+    def _close(self, question: _Question) -> None:
+        question.over = True
+        self._open.discard(question)
+        for task in question.tasks.values():
+            task.cancelled = True
+
+    def _once_thawed(self, act: Callable[[float], None]) -> None:
+        assert self._thawed is not None
+        assert self._thawed.callbacks is not None
+        self._thawed.callbacks.append(lambda _: act(self._timeline.now))
+
+    def _fault(self, fault: Fault) -> Any:
+        yield self._timeline.timeout(fault.at_s)
+        if fault.kind == "freeze":
+            self.frozen, self._thawed = True, self._timeline.event()
+            yield self._timeline.timeout(fault.for_s)
+            thawed, self._thawed, self.frozen = self._thawed, None, False
+            thawed.succeed()
+            return
+        self.reachable = False
+        if fault.kind == "kill":
+            for question in list(self._open):
+                self._close(question)
+                self._lost(self._timeline.now, question.call)
+        yield self._timeline.timeout(fault.for_s)
+        self.reachable = True

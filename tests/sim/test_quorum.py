@@ -1,0 +1,171 @@
+"""A quorum in virtual time: both engines agree, it stops early, and it lives without some of its learners."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from splitpoint.errors import ConfigError
+from splitpoint.models.data import load_data
+from splitpoint.models.grid import Grid
+from splitpoint.models.learner import load_learner
+from splitpoint.models.measure import measure
+from splitpoint.models.pool_measure import measure_pool
+from splitpoint.models.store import load_network, save_network
+from splitpoint.sim.engines import VirtualEngine
+from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
+from splitpoint.sim.records import Table
+from splitpoint.sim.scenario import Scenario
+from splitpoint.sim.setup import Setup
+
+from .conftest import changed
+
+IMAGES = 24
+
+
+@pytest.fixture(scope="module")
+def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """quickstart on a few images with three learners: the network itself, on the device, and two noisy copies."""
+    folder = tmp_path_factory.mktemp("quorum")
+    data = load_data("clutter", "evaluation")
+    for label in range(10):
+        (folder / "images" / str(label)).mkdir(parents=True)
+    for index in range(IMAGES):
+        name = folder / "images" / str(data.labels[index]) / f"{index:04}.png"
+        Image.fromarray(data.images[index, :, :, 0]).save(name)
+    files = ["clutter"]
+    for seed in (1, 2):
+        network, card = load_network("clutter")
+        draws = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for value in network.parameters():
+                value += 0.2 * value.std(correction=0) * torch.randn(value.shape, generator=draws)
+        path = folder / f"noisy-{seed}.safetensors"
+        save_network(path, network, card.model_copy(update={"name": path.stem}), {})
+        files.append(str(path))
+    images = load_data(folder / "images", card=card)
+    grid = Grid(tuple(range(card.depth)), (1.0,), (card.dim,), (8,))
+    for split in ("calibration", "evaluation"):
+        measure("clutter", images, split, grid=grid, progress=False).save(folder / f"{split}.npz")
+        pool = measure_pool([load_learner(file) for file in files], split, images, timed=2)
+        pool.save(folder / f"pool.{split}.npz")
+    return changed(
+        data={"name": str(folder / "images")},
+        profiles={split: str(folder / f"{split}.npz") for split in ("calibration", "evaluation")},
+        requests=120,
+        quorum={
+            "pool": str(folder),
+            "learners": [
+                {"name": "clutter", "place": "device"},
+                {"name": "noisy-1", "place": "a"},
+                {"name": "noisy-2", "place": "b"},
+            ],
+            "server": {"macs_per_s": 2.0e9, "base_s": 0.001},
+        },
+        policies=[
+            {"kind": "static", "name": "server", "decision": {"split": 0}},
+            {"kind": "static", "name": "split", "decision": {"split": 2, "exit_margin": 0.95}},
+            {"kind": "greedy"},
+        ],
+    )
+
+
+def _run(scenario: Scenario, engine: str, policy: str, **quorum: Any) -> Table:
+    assert scenario.quorum is not None
+    changes = {"quorum": scenario.quorum.model_dump() | quorum}
+    scenario = Scenario.model_validate(scenario.model_dump() | changes)
+    virtual = VirtualEngine(Setup(scenario), engine)
+    return virtual.run(scenario.policy(policy))
+
+
+@pytest.mark.parametrize("policy", ["server", "split", "greedy"])
+def test_profile_and_tensor_agree_on_every_request(scenario: Scenario, policy: str) -> None:
+    profile, tensor = (_run(scenario, engine, policy) for engine in ("profile", "tensor"))
+    for name in ("prediction", "cut", "exit", "votes", "asked", "quorum_macs", "uplink_bytes", "done_s"):
+        np.testing.assert_array_equal(profile[name], tensor[name], err_msg=name)
+    assert len(profile["sample"]) == 120
+
+
+@pytest.mark.parametrize("policy", ["server", "split"])
+def test_asking_all_at_once_gives_the_same_answers_sooner(scenario: Scenario, policy: str) -> None:
+    one_by_one = _run(scenario, "profile", policy, patience_s=10.0)
+    at_once = _run(scenario, "profile", policy, patience_s=10.0, parallel=True)
+    same = ~(one_by_one["degraded"] | at_once["degraded"]) & (one_by_one["cut"] == at_once["cut"])
+    assert same.sum() > 60
+    for name in ("prediction", "exit", "votes"):
+        np.testing.assert_array_equal(one_by_one[name][same], at_once[name][same])
+    sent = same & one_by_one["offloaded"]
+    assert np.nanmean(at_once["server_s"][sent]) < np.nanmean(one_by_one["server_s"][sent])
+    assert at_once["quorum_macs"][sent].mean() >= one_by_one["quorum_macs"][sent].mean()
+
+
+def test_the_devices_learner_votes_with_what_it_has_said(scenario: Scenario) -> None:
+    split = _run(scenario, "profile", "split")
+    sent = split["offloaded"] & ~split["degraded"]
+    assert sent.any()
+    assert (split["asked"][sent] >= 2).all()
+    assert (split["votes"][sent] >= 2).all()
+    assert (split["votes"][~split["offloaded"]] == 0).all()
+    unasked = _run(scenario, "profile", "server")
+    assert unasked["asked"].max() == 2
+
+
+@pytest.mark.parametrize("kind", ["kill", "freeze"])
+def test_losing_a_learner_shrinks_the_quorum_and_answers_everything(scenario: Scenario, kind: str) -> None:
+    fault = {"kind": kind, "process": "a", "at_s": 2.0, "for_s": 4.0}
+    hurt = Scenario.model_validate(scenario.model_dump() | {"faults": [fault]})
+    found = _run(hurt, "profile", "server")
+    whole = _run(scenario, "profile", "server")
+    assert len(found["sample"]) == 120
+    answered = found["done_s"][~found["local"]]
+    votes = found["votes"][~found["local"]]
+    inside = (answered > 2.3) & (answered < 5.9)
+    assert inside.sum() > 3
+    assert (votes[inside] == 1).all()
+    # Some time after its return the learner votes again.
+    np.testing.assert_array_equal(
+        found["votes"][found["start_s"] > 7.0], whole["votes"][found["start_s"] > 7.0]
+    )
+
+
+def test_losing_the_coordinator_leaves_the_device_to_itself(scenario: Scenario) -> None:
+    fault = {"kind": "kill", "at_s": 2.0, "for_s": 3.0}
+    hurt = Scenario.model_validate(scenario.model_dump() | {"faults": [fault]})
+    found = _run(hurt, "profile", "server")
+    inside = (found["start_s"] > 2.0) & (found["start_s"] < 4.9)
+    assert inside.any()
+    assert found["degraded"][inside].all()
+    assert found["local"][inside].all()
+    assert len(found["sample"]) == 120
+
+
+def test_a_quorum_gets_whole_inputs_and_says_so(scenario: Scenario) -> None:
+    policy = StaticPolicy(name="few", decision=DecisionConfig(split=2, keep=0.5))
+    broken = scenario.model_copy(update={"policies": (policy,)})
+    with pytest.raises(ConfigError, match=r"'few': keep 0\.5"):
+        Setup(broken)
+
+
+def test_a_fault_of_no_process_is_refused(scenario: Scenario) -> None:
+    fault = {"kind": "kill", "process": "c", "at_s": 1.0, "for_s": 1.0}
+    with pytest.raises(ValueError, match="process 'c'"):
+        Scenario.model_validate(scenario.model_dump() | {"faults": [fault]})
+
+
+def test_a_pool_of_other_samples_is_refused(scenario: Scenario, tmp_path: Path) -> None:
+    assert scenario.quorum is not None
+    from dataclasses import replace
+
+    from splitpoint.errors import DataError
+    from splitpoint.models.pool_profile import PoolProfile, pool_path
+
+    pool = PoolProfile.load(pool_path(scenario.quorum.pool, "evaluation"))
+    replace(pool, labels=(pool.labels + 1) % 10).save(tmp_path / "pool.evaluation.npz")
+    quorum = scenario.quorum.model_copy(update={"pool": str(tmp_path)})
+    with pytest.raises(DataError, match="other samples"):
+        _ = Setup(scenario.model_copy(update={"quorum": quorum})).evaluation
