@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import math
-import signal
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..errors import RemoteError
 from .inputs import load_inputs
+from .live_servers import LiveServers
 from .policy_config import PolicyConfig
 from .processes import Process
 from .records import Record, columns_of, table
@@ -56,8 +56,7 @@ class LiveEngine:
         self._folder = Path(self._temporary.name) if self._temporary else folder or Path()
         self._head = head
         self._given = server
-        self._server: Process | None = None
-        self._server_address = server or ""
+        self._servers = None if server else LiveServers(setup, self._folder, self._write_processes)
         self._emulator: Process | None = None
         self._emulator_address = ""
         self._devices: list[Process] = []
@@ -87,10 +86,8 @@ class LiveEngine:
         scenario = self.setup.scenario
         folder = self._folder
         (folder / "scenario.json").write_text(scenario.model_dump_json(), encoding="utf-8")
-        if self._given is None:
-            self._server = self._server_process(_ANY)
-            await self._server.start()
-            self._server_address = await self._server.address()
+        if self._servers is not None:
+            await self._servers.start()
         (folder / "channel.json").write_text(scenario.channel_config().model_dump_json(), encoding="utf-8")
         self._emulator = Process(
             "the channel emulator",
@@ -124,27 +121,16 @@ class LiveEngine:
         inputs.unlink()
         self._write_processes()
 
-    def _server_process(self, listen: str) -> Process:
-        config = self.setup.scenario.server
-        return Process(
-            "the server",
-            [
-                "serve",
-                *("--model", str(self.setup.model_path)),
-                *("--listen", listen),
-                *("--pace-base-s", repr(config.base_s)),
-                *("--pace-macs-per-s", repr(config.macs_per_s)),
-                *("--max-batch", str(config.max_batch)),
-                *("--max-pending", str(config.max_pending)),
-            ],
-            self._folder / "server.log",
-        )
-
     def _write_processes(self) -> None:
-        known = [process for process in (self._server, self._emulator, *self._devices) if process is not None]
+        servers = [] if self._servers is None else self._servers.processes
+        known = [p for p in (*servers, self._emulator, *self._devices) if p is not None]
         listing = [{"name": p.name, "pid": p.pid, "command": p.command} for p in known]
         about = {"server": self._server_address, "emulator": self._emulator_address, "processes": listing}
         (self._folder / "processes.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    @property
+    def _server_address(self) -> str:
+        return self._given or (self._servers.address if self._servers else "")
 
     async def _run(self, policy: PolicyConfig, to_come: Sequence[Fault]) -> list[Record]:
         from ..channel.emulator import reset_emulator
@@ -179,35 +165,19 @@ class LiveEngine:
 
     async def _fault(self, fault: Fault, epoch: float, ended: asyncio.Event) -> None:
         """Do it to the server; once begun it is seen to its end, so that the next policy finds a server."""
-        server = self._server
-        if server is None:
+        if self._servers is None:
             raise RemoteError("faults need a server that the run itself starts")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(ended.wait(), max(0.0, epoch + fault.at_s - time.time()))
             return
-        end = time.time() + fault.for_s
 
         def note(event: str) -> None:
             self.events.append((event, time.time() - epoch))
 
-        note(fault.kind)
-        if fault.kind == "freeze":
-            server.signal(signal.SIGSTOP)
-            await asyncio.sleep(fault.for_s)
-            server.signal(signal.SIGCONT)
-            note("thaw")
-            return
-        server.signal(signal.SIGKILL if fault.kind == "kill" else signal.SIGTERM)
-        await server.ended()
-        await asyncio.sleep(max(0.0, end - time.time()))
-        self._server = self._server_process(self._server_address)
-        await self._server.start()
-        await self._server.address()
-        note("ready")
-        self._write_processes()
+        await self._servers.fault(fault, time.time() + fault.for_s, note)
 
     async def _stop(self) -> None:
-        known: list[Any] = [*self._devices, self._emulator, self._server]
+        known: list[Any] = [*self._devices, self._emulator, self._servers]
         for process in known:
             if process is not None:
                 await process.stop()
