@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -75,6 +76,20 @@ def learner_data(config: LearnerConfig, load: Callable[[str], Dataset]) -> Store
     return StoredData(config.seed, shared, light=True)
 
 
+def _trained_as(path: Path) -> LearnerConfig | None:
+    """The configuration that a finished learner was trained by; None where its card does not tell."""
+    card = read_learner_card(path)
+    told = card.training.get("config")
+    if not isinstance(told, dict):
+        return None
+    try:
+        return LearnerConfig.model_validate(
+            {"card": card.model_copy(update={"id": "", "training": {}}), **told}
+        )
+    except ValidationError:
+        return None
+
+
 def train_learner(
     config: LearnerConfig, data: TrainingData, out: Path, command: str, head: SharedHead | None = None
 ) -> Path:
@@ -87,7 +102,7 @@ def train_learner(
     """
     path = out / f"{config.name}.safetensors"
     if path.is_file():
-        if read_learner_card(path).training.get("identity") != config.identity():
+        if _trained_as(path) != config:
             raise UsageError(f"{path} is of another configuration: give another --out or remove it")
         _say(f"{config.name}: done before")
         return path
@@ -111,7 +126,6 @@ def train_learner(
                 _say(said)
     record: dict[str, object] = {
         "command": command,
-        "identity": config.identity(),
         "config": config.model_dump(exclude={"card"}, mode="json"),
         "seconds": round(run.seconds, 1),
         "threads": torch.get_num_threads(),
