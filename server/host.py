@@ -63,7 +63,7 @@ class Host:
 
     async def _look(self) -> None:
         begun_s = time.monotonic()
-        patience_s = max(0.5, 2.0 * self._probe_s)
+        patience_s = max(self.client.timeouts.health, 2.0 * self._probe_s)
         try:
             healthy = await self.client.health(patience_s)
             if healthy and not self.serving:

@@ -147,9 +147,10 @@ class RemoteVoter:
             gate = first
             async for result in results:
                 now_s = time.monotonic()
-                yield self._opinion(result, gate)
+                found = self._opinion(result, gate)
                 self._estimate.seen(result.macs, result.server_s, now_s - since_s)
                 since_s, gate = now_s, gate + 1
+                yield found
 
     def lost(self, error: Exception) -> None:
         # A deadline that passed in its queue is the request's, and so is a refusal; silence is noticed before.
