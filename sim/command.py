@@ -148,7 +148,14 @@ def _report(
             pictures=kept_patches(setup, dict(run.tables)),
             comparison=_comparison_rows(comparison),
             command=_command(),
+            learner_macs=_learner_macs(setup),
         )
+
+
+def _learner_macs(setup: Setup) -> int:
+    """Of all learners that can be asked, to their last gates; 0 without a quorum."""
+    quorum = setup.scenario.quorum
+    return 0 if quorum is None else sum(sum(setup.learner_macs[index]) for index in quorum.asked)
 
 
 def _command() -> str:

@@ -18,7 +18,12 @@ _PICTURES = 4
 
 
 def kept_patches(setup: Setup, tables: dict[str, Table]) -> list[KeptPatches]:
-    """The first inputs of the run, with the patches that a device keeps at the most used cut; needs torch."""
+    """The first inputs of the run, with the patches that a device keeps at the most used cut; needs torch.
+
+    None where a quorum answers, which gets inputs whole.
+    """
+    if setup.scenario.quorum is not None:
+        return []
     cut = _usual_cut(setup, tables)
     data = load_inputs(setup)
     head = load_head(setup.model_path, "torch")

@@ -36,12 +36,14 @@ def write_report(
     pictures: Sequence[KeptPatches] = (),
     comparison: Mapping[str, Sequence[Any]] | None = None,
     command: str = "",
+    learner_macs: int = 0,
 ) -> None:
     """Write the report of a run to `path`; equal arguments give equal bytes.
 
     summaries: objects of `summarise`, one a policy, in the order of the run; tables: requests by policy.
     comparison: live against virtual, metric -> (live, virtual, difference, within its bound or None);
     metrics whose names end in `_s` are seconds, texts are shown as they are.
+    learner_macs: of all learners of a quorum that can be asked, to their last gates.
     Raises MissingExtra without matplotlib and jinja2, DataError where `path` cannot be written.
     """
     _require()
@@ -64,7 +66,7 @@ def write_report(
         rows=headline_rows(summaries),
         facts=facts(scenario, engine, card, seed, max((s["requests"] for s in summaries), default=0)),
         command=command,
-        figures=_figures(scenario, summaries, ordered, card, seed),
+        figures=_figures(scenario, summaries, ordered, card, seed, learner_macs),
         pictures=picture_rows(list(pictures), card),
         comparison=comparison_rows(comparison or {}),
         glossary=GLOSSARY,
@@ -104,6 +106,7 @@ def _figures(
     tables: Mapping[str, Table],
     card: ModelCard,
     seed: int,
+    learner_macs: int,
 ) -> list[dict[str, Any]]:
     """Title, caption and SVG texts of every figure, in the order of the page."""
     from markupsafe import Markup
@@ -112,6 +115,7 @@ def _figures(
     from .report_choices import adaptive_policies, choices_figure
     from .report_lanes import lane_figure
     from .report_plots import breakdown_figure, cdf_figure, places_figure
+    from .report_quorum import decided_by_quorum, quorum_figure
     from .report_style import drawing, svg
 
     found: list[dict[str, Any]] = []
@@ -144,6 +148,14 @@ def _figures(
             "black is the fallback.",
             places_figure(tables, card.exits),
         )
+        if voted := decided_by_quorum(tables):
+            bars, remark = quorum_figure(voted, len(card.exits), learner_macs)
+            add(
+                "How the quorum decided",
+                "The paler a part, the earlier the gate at which enough learners agreed, and the less they had to "
+                f"compute. {remark}",
+                bars,
+            )
         curves, remark = cdf_figure(tables, issued, scenario.deadline_s)
         add(
             "How long answers took",

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from .records import Table
+from .report_bars import bar_figure, stacked_bars, write_shares
 from .report_lanes import places
 from .report_style import (
     DEADLINE,
@@ -44,34 +44,6 @@ PARTS = (
 )
 
 
-def _bars(
-    ax: Axes, names: Sequence[str], widths: np.ndarray, colours: Sequence[str], hatches: Sequence[str]
-) -> None:
-    """Stacked horizontal bars, the first name on top; widths (names, parts)."""
-    rows = np.arange(len(names))
-    left = np.zeros(len(names))
-    for part, colour in enumerate(colours):
-        ax.barh(
-            rows, widths[:, part], left=left, height=0.66, color=colour, edgecolor="white", linewidth=0.8,
-            hatch=hatches[part] or None,
-        )  # fmt: skip
-        left = left + widths[:, part]
-    ax.set_yticks(rows, [shorten(name) for name in names])
-    ax.invert_yaxis()
-    ax.grid(visible=False, axis="y")
-    ax.tick_params(axis="y", length=0)
-
-
-def _bar_figure(names: Sequence[str], legend_rows: int) -> tuple[Figure, Axes]:
-    foot = 0.62 + 0.2 * legend_rows
-    fig = Figure(figsize=(9.6, 0.42 * max(1, len(names)) + foot + 0.15))
-    height = fig.get_figheight()
-    ax = fig.subplots()
-    longest = max((len(shorten(name)) for name in names), default=0)
-    fig.subplots_adjust(left=0.03 + 0.0092 * longest, right=0.94, top=1 - 0.12 / height, bottom=foot / height)
-    return fig, ax
-
-
 def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
     """Which exit answered, device exits first, then the server's, then the fallback; in shares."""
     count = len(exits)
@@ -91,29 +63,16 @@ def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
         index = np.where(places(columns) == FALLBACK, 2 * count, index)
         shares[row] = np.bincount(index, minlength=2 * count + 1) / max(1, len(index))
     used = np.flatnonzero(shares.any(axis=0))
-    fig, ax = _bar_figure(list(tables), -(-max(1, len(used)) // 4))
+    fig, ax = bar_figure(list(tables), -(-max(1, len(used)) // 4))
     if not len(used):
         blank(ax, "no request was answered")
         return fig
-    _bars(ax, list(tables), 100 * shares[:, used], [colours[i] for i in used], [""] * len(used))
-    for row, share in enumerate(shares[:, used]):
-        for part, value in enumerate(share):
-            if value >= 0.045:
-                dark = (
-                    sum(w * c for w, c in zip((0.3, 0.6, 0.1), _rgb(colours[used[part]]), strict=True)) < 0.55
-                )
-                ax.text(
-                    100 * (share[:part].sum() + value / 2), row, f"{100 * value:.0f} %",
-                    ha="center", va="center", fontsize=8, color="white" if dark else "#222222",
-                )  # fmt: skip
+    stacked_bars(ax, list(tables), 100 * shares[:, used], [colours[i] for i in used], [""] * len(used))
+    write_shares(ax, shares[:, used], [colours[i] for i in used])
     ax.set_xlim(0, 100)
     ax.set_xlabel("share of the policy's answered requests, %")
     legend_below(fig, [Patch(facecolor=colours[i], label=labels[i]) for i in used], 4)
     return fig
-
-
-def _rgb(colour: str) -> tuple[float, ...]:
-    return tuple(int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5))
 
 
 def latency_parts(columns: Table) -> np.ndarray:
@@ -136,13 +95,13 @@ def latency_parts(columns: Table) -> np.ndarray:
 
 def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
     """Mean latency of each policy, in parts."""
-    fig, ax = _bar_figure(list(tables), 2)
+    fig, ax = bar_figure(list(tables), 2)
     parts = 1e3 * np.array([latency_parts(columns) for columns in tables.values()]).reshape(-1, len(PARTS))
     if not parts.any():
         blank(ax, "no request was answered")
         return fig
     names, colours, hatches = zip(*PARTS, strict=True)
-    _bars(ax, list(tables), parts, colours, hatches)
+    stacked_bars(ax, list(tables), parts, colours, hatches)
     for row, total in enumerate(parts.sum(axis=1)):
         ax.annotate(
             f"{total:.0f} ms" if total >= 10 else f"{total:.1f} ms", (total, row), xytext=(4, 0),

@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
+from PIL import Image
 
+from splitpoint.models.data import load_data
+from splitpoint.models.grid import Grid
+from splitpoint.models.learner import load_learner
+from splitpoint.models.measure import measure
+from splitpoint.models.pool_measure import measure_pool
+from splitpoint.models.store import load_network, save_network
 from splitpoint.sim.scenario import Scenario, load_scenario
 
 
@@ -17,3 +25,50 @@ def changed(name: str = "quickstart", **changes: Any) -> Scenario:
 @pytest.fixture(scope="session")
 def quickstart() -> Scenario:
     return changed()
+
+
+@pytest.fixture(scope="session")
+def noisy_quorum(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
+    """quickstart on a few images with three learners: the network itself, on the device, and two noisy copies."""
+    folder = tmp_path_factory.mktemp("quorum")
+    data = load_data("clutter", "evaluation")
+    for label in range(10):
+        (folder / "images" / str(label)).mkdir(parents=True)
+    for index in range(24):
+        name = folder / "images" / str(data.labels[index]) / f"{index:04}.png"
+        Image.fromarray(data.images[index, :, :, 0]).save(name)
+    files = ["clutter"]
+    for seed in (1, 2):
+        network, card = load_network("clutter")
+        draws = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for value in network.parameters():
+                value += 0.2 * value.std(correction=0) * torch.randn(value.shape, generator=draws)
+        path = folder / f"noisy-{seed}.safetensors"
+        save_network(path, network, card.model_copy(update={"name": path.stem}), {})
+        files.append(str(path))
+    images = load_data(folder / "images", card=card)
+    grid = Grid(tuple(range(card.depth)), (1.0,), (card.dim,), (8,))
+    for split in ("calibration", "evaluation"):
+        measure("clutter", images, split, grid=grid, progress=False).save(folder / f"{split}.npz")
+        pool = measure_pool([load_learner(file) for file in files], split, images, timed=2)
+        pool.save(folder / f"pool.{split}.npz")
+    return changed(
+        data={"name": str(folder / "images")},
+        profiles={split: str(folder / f"{split}.npz") for split in ("calibration", "evaluation")},
+        requests=120,
+        quorum={
+            "pool": str(folder),
+            "learners": [
+                {"name": "clutter", "place": "device"},
+                {"name": "noisy-1", "place": "a"},
+                {"name": "noisy-2", "place": "b"},
+            ],
+            "server": {"macs_per_s": 2.0e9, "base_s": 0.001},
+        },
+        policies=[
+            {"kind": "static", "name": "server", "decision": {"split": 0}},
+            {"kind": "static", "name": "split", "decision": {"split": 2, "exit_margin": 0.95}},
+            {"kind": "greedy"},
+        ],
+    )

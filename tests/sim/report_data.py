@@ -50,6 +50,7 @@ def columns(policy: str, count: int, deadline_s: float = 0.2) -> Table:
     head_s = 0.01 * split
     latency_s = 0.003 + head_s + np.where(degraded, 0.18, np.nan_to_num(3 * sent_s))
     label = draws.integers(0, 10, count)
+    votes = np.where(local | ("quorum" not in policy), 0, draws.integers(1, 4, count))
     values: dict[str, Any] = {
         "device": np.arange(count) % 4, "request": np.arange(count) // 4, "sample": np.arange(count),
         "arrival_s": arrival_s, "start_s": arrival_s + 0.002, "done_s": arrival_s + latency_s, "split": split,
@@ -58,7 +59,8 @@ def columns(policy: str, count: int, deadline_s: float = 0.2) -> Table:
         "cut": split, "exit": np.where(local, np.clip(split - 1, 0, 2), 2), "margin": draws.random(count),
         "prediction": np.where(draws.random(count) < 0.9, label, (label + 1) % 10), "offloaded": offloaded,
         "local": local, "degraded": degraded, "uplink_bytes": 300 * offloaded,
-        "channel_uses": 0, "downlink_bytes": 50 * offloaded,
+        "channel_uses": 0, "downlink_bytes": 50 * offloaded, "votes": votes, "asked": votes,
+        "quorum_macs": 1_000_000 * votes,
         "head_s": head_s, "uplink_s": sent_s, "server_s": sent_s, "downlink_s": sent_s,
         "airtime_up_s": 0.01 * offloaded, "airtime_down_s": 0.001 * offloaded, "energy_j": 0.05,
         "snr_estimate_db": 10.0, "rate_estimate_bps": rate_bps, "policy_replaced": False, "label": label,

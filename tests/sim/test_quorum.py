@@ -7,72 +7,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
 from splitpoint.errors import ConfigError
-from splitpoint.models.data import load_data
-from splitpoint.models.grid import Grid
-from splitpoint.models.learner import load_learner
-from splitpoint.models.measure import measure
-from splitpoint.models.pool_measure import measure_pool
-from splitpoint.models.store import load_network, save_network
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.records import Table
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.setup import Setup
 
-from .conftest import changed
 
-IMAGES = 24
-
-
-@pytest.fixture(scope="module")
-def scenario(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
-    """quickstart on a few images with three learners: the network itself, on the device, and two noisy copies."""
-    folder = tmp_path_factory.mktemp("quorum")
-    data = load_data("clutter", "evaluation")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(parents=True)
-    for index in range(IMAGES):
-        name = folder / "images" / str(data.labels[index]) / f"{index:04}.png"
-        Image.fromarray(data.images[index, :, :, 0]).save(name)
-    files = ["clutter"]
-    for seed in (1, 2):
-        network, card = load_network("clutter")
-        draws = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            for value in network.parameters():
-                value += 0.2 * value.std(correction=0) * torch.randn(value.shape, generator=draws)
-        path = folder / f"noisy-{seed}.safetensors"
-        save_network(path, network, card.model_copy(update={"name": path.stem}), {})
-        files.append(str(path))
-    images = load_data(folder / "images", card=card)
-    grid = Grid(tuple(range(card.depth)), (1.0,), (card.dim,), (8,))
-    for split in ("calibration", "evaluation"):
-        measure("clutter", images, split, grid=grid, progress=False).save(folder / f"{split}.npz")
-        pool = measure_pool([load_learner(file) for file in files], split, images, timed=2)
-        pool.save(folder / f"pool.{split}.npz")
-    return changed(
-        data={"name": str(folder / "images")},
-        profiles={split: str(folder / f"{split}.npz") for split in ("calibration", "evaluation")},
-        requests=120,
-        quorum={
-            "pool": str(folder),
-            "learners": [
-                {"name": "clutter", "place": "device"},
-                {"name": "noisy-1", "place": "a"},
-                {"name": "noisy-2", "place": "b"},
-            ],
-            "server": {"macs_per_s": 2.0e9, "base_s": 0.001},
-        },
-        policies=[
-            {"kind": "static", "name": "server", "decision": {"split": 0}},
-            {"kind": "static", "name": "split", "decision": {"split": 2, "exit_margin": 0.95}},
-            {"kind": "greedy"},
-        ],
-    )
+@pytest.fixture
+def scenario(noisy_quorum: Scenario) -> Scenario:
+    return noisy_quorum
 
 
 def _run(scenario: Scenario, engine: str, policy: str, **quorum: Any) -> Table:

@@ -176,6 +176,18 @@ def test_names_in_other_scripts_and_long_ones(tmp_path: Path) -> None:
         assert f'<th scope="row">{name}' in text
 
 
+def test_what_a_quorum_decided_and_saved_is_drawn(tmp_path: Path) -> None:
+    arguments = run("local", "quorum-of-3", count=200) | {"learner_macs": 4_000_000}
+    text = page(tmp_path, arguments)
+    columns = arguments["tables"]["quorum-of-3"]
+    sent = ~columns["local"]
+    saved = 100 * (1 - columns["quorum_macs"][sent].mean() / 4_000_000)
+    assert "How the quorum decided" in text
+    assert f"by policy: quorum-of-3: {saved:.0f} %" in text
+    assert "gate 3, 2 opinions" in text
+    assert "How the quorum decided" not in page(tmp_path, run("local", "split"))
+
+
 def test_equal_runs_give_equal_bytes(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     assert page(tmp_path, run("local", "greedy")) == page(tmp_path / "again", run("local", "greedy"))
