@@ -20,7 +20,7 @@ from .vit import SplitViT
 __all__ = ["code_tables", "fit_model_tables"]
 
 _KEEPS = (1.0, 0.25)
-_DIM_SHARES = (1, 2, 4)
+_DIM_SHARES = (1, 2, 4, 8)
 
 
 def code_tables(
