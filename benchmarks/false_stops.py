@@ -39,7 +39,7 @@ CASES, CLASSES, RATE = 40_000, 10, 0.05
 def accepted(table: QuorumTable, labels: np.ndarray, alpha: float, compare: str) -> tuple[float, int]:
     """Share of wrong quorums that are accepted at any gate, and their number."""
     wrong = table.quorum & ~table.right(labels)
-    rule = QuorumRule(alpha=alpha, compare=compare)  # type: ignore[arg-type]
+    rule = QuorumRule(alpha=alpha, compare=compare)
     return float(table.found.accepted(rule)[wrong].mean()), int(wrong.sum())
 
 

@@ -24,7 +24,7 @@ def picks_compared(
     """
     calibration = profiles["calibration"]
     methods = {
-        method: pick(calibration, size, method, among=pool).learners  # type: ignore[arg-type]
+        method: pick(calibration, size, method, among=pool).learners
         for method in ("quest", "greedy", "accuracy")
     }
     methods["quest, no diversity"] = pick(calibration, size, among=pool, diversity=0.0).learners
