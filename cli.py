@@ -11,13 +11,16 @@ import os
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from .device.split_command import join_halves, split_learning
-from .errors import MissingExtra, SplitpointError, UsageError
+from .errors import SplitpointError
+from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
+from .models.train_command import train, train_gates, train_jscc
+from .options import Json, checked, host_port, need_torch
 from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
@@ -43,17 +46,6 @@ class HeadName(StrEnum):
     auto = "auto"
     torch = "torch"
     onnx = "onnx"
-
-
-_DATA_HELP = "Parquet file, image folder or named set; a built-in model's own set by itself."
-
-
-class SplitName(StrEnum):
-    calibration = "calibration"
-    evaluation = "evaluation"
-
-
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
 
 @app.command()
@@ -112,199 +104,12 @@ def run(
 
 
 @app.command()
-def train(
-    name: Annotated[str, typer.Argument(help="Which network: clutter or cifar10.")] = "clutter",
-    model: Annotated[
-        str, typer.Option(help="An own model to start from instead: a timm, Hugging Face or splitpoint file.")
-    ] = "",
-    data: Annotated[
-        str,
-        typer.Option(help="With --model: a named set (cifar100, mnist, ...), downloaded into --data-dir."),
-    ] = "",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder for weights, checkpoint and logs, or a file X.safetensors; runs/train-NAME by itself."
-        ),
-    ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(help="Where named sets lie; with --model the image folder or parquet file itself."),
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
-    regime: Annotated[
-        str, typer.Option(help="Which part learns when: mixed, joint, or disjoint on a frozen backbone.")
-    ] = "mixed",
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-) -> None:
-    """Train a network; a run that was killed goes on where it was when started again.
-
-    With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
-    """
-    _needs_torch("training")
-    from .models.store import load_network
-    from .models.train import network_config, own_config
-    from .models.train import train as train_network
-
-    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "regime": regime, "accelerator": accelerator}
-    if data and not model:
-        raise UsageError("--data is what an own model is trained on: give --model too")
-    if not model:
-        config = _checked(network_config, name=name, **options)
-        print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
-        return
-    own = Path(model).stem
-    if data:
-        from .models.download import fetch
-
-        data_dir = fetch(data, data_dir or Path("runs") / "data")
-        own = f"{own}-{data}"
-    config = _checked(own_config, model=model, base=load_network(model)[1], name=own, **options)
-    print(train_network(config, out or Path("runs") / f"train-{own}", data_dir, model))
-
-
-@app.command()
-def evaluate(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    data: Annotated[str, typer.Option(help=_DATA_HELP)] = "",
-    split: Annotated[SplitName, typer.Option(help="Of a named set.")] = SplitName.evaluation,
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    json_: Json = False,
-) -> None:
-    """Accuracy, multiply-accumulates and time at every exit."""
-    _needs_torch("evaluating a network")
-    from .models.data import load_data
-    from .models.evaluate import evaluate as evaluate_network
-    from .models.store import load_network
-
-    network, card = load_network(model)
-    data = data or _own_set(model)
-    result = evaluate_network(network, card, load_data(data, split.value, card=card, data_dir=data_dir))
-    if json_:
-        print(json.dumps(result))
-        return
-    _table(
-        f"{card.name} on {data}: {result['samples']} samples",
-        ["exit after block", "accuracy", "mean margin", "M MACs", "ms at batch 1"],
-        [
-            [
-                str(e["after_block"]),
-                f"{e['accuracy']:.4f}",
-                f"{e['margin_mean']:.3f}",
-                f"{e['macs'] / 1e6:.1f}",
-                f"{e['time_s'] * 1e3:.2f}",
-            ]
-            for e in result["exits"]
-        ],
-    )
-
-
-@app.command()
-def profile(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    split: Annotated[SplitName, typer.Option(help="Which profile, for a named set.")] = SplitName.calibration,
-    data: Annotated[str, typer.Option(help=_DATA_HELP)] = "",
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Default: beside the model, NAME.SPLIT.npz.")] = None,
-    keep: Annotated[list[float] | None, typer.Option(help="Grid of keep; repeat for more.")] = None,
-    dims: Annotated[list[int] | None, typer.Option(help="Grid of dims; repeat for more.")] = None,
-    bits: Annotated[list[int] | None, typer.Option(help="Grid of bits; repeat for more.")] = None,
-    coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
-    samples: Annotated[int | None, typer.Option(min=1, help="The first so many; default all.")] = None,
-) -> None:
-    """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
-    _needs_torch("measuring a profile")
-    from .models.measure import measure_file
-
-    path = measure_file(
-        model,
-        split.value,
-        data or _own_set(model),
-        data_dir=data_dir,
-        out=out,
-        keeps=keep,
-        dims=dims,
-        bits=bits,
-        coder=coder,
-        samples=samples,
-    )
-    print(path)
-
-
-@app.command()
-def tables(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Samples to fit the tables to.")] = 96,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    out: Annotated[Path | None, typer.Option(help="Another file; by default the model's own.")] = None,
-) -> None:
-    """Fit the entropy coder's tables on training data and put them into a model's file; its id stays."""
-    _needs_torch("fitting code tables")
-    from .models.code_tables import fit_model_tables
-
-    print(fit_model_tables(model, data, data_dir=data_dir, samples=samples, seed=seed, out=out))
-
-
-@app.command("train-jscc")
-def train_jscc(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")] = "clutter",
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 1200,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),
-) -> None:
-    """Train joint source-channel codes, which send tokens as noisy symbols; they go beside the model's file.
-
-    A run that was killed goes on where it was when started again.
-    """
-    _needs_torch("training codes")
-    from .models.jscc_command import train_codes
-    from .models.jscc_train import JsccConfig
-
-    config = _checked(JsccConfig, cuts=tuple(cut or (1,)), steps=steps, seed=seed, accelerator=accelerator)
-    print(train_codes(model, config, out, data=data, data_dir=data_dir))
-
-
-@app.command("train-gates")
-def train_gates(
-    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    out: Annotated[Path, typer.Option(help="The file of the network with gates, NAME.safetensors.")],
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
-    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
-    steps: Annotated[
-        int,
-        typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only."),
-    ] = 0,
-    batch: Annotated[int, typer.Option(min=2)] = 64,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    threads: Annotated[int, typer.Option(min=1)] = 1,
-    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Give a network a budget token and gates: it drops patches on the device, one network for every keep.
-
-    A run that was killed goes on where it was when started again.
-    """
-    _needs_torch("training gates")
-    from .models.gate_command import train_gates as train
-    from .models.gate_train import GateConfig
-
-    config = _checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator)
-    print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))
-
-
-@app.command()
 def export(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     out: Annotated[Path, typer.Option(help="Folder for the ONNX files, the card and the codec's arrays.")],
 ) -> None:
     """Export a network for boards: ONNX Runtime needs no torch."""
-    _needs_torch("exporting a network")
+    need_torch("exporting a network")
     from .device.export import export as export_network
 
     export_network(model, out)
@@ -346,10 +151,10 @@ def serve(
     from .server.quorum_config import load_quorum
     from .server.serve import main as serve_main
 
-    host, port = _host_port(listen)
+    host, port = host_port(listen)
     pace = None if pace_macs_per_s is None else {"base_s": pace_base_s, "macs_per_s": pace_macs_per_s}
     serve_main(
-        _checked(
+        checked(
             ServerConfig,
             model=model,
             learners=tuple(learner or ()),
@@ -379,7 +184,7 @@ def channel_command(
     """Emulate the channel: relay real traffic with the delay, loss and outages of a seeded link."""
     from .channel.emulator import main as channel_main
 
-    host, port = _host_port(listen)
+    host, port = host_port(listen)
     channel_main(config, upstream, host=host, port=port, seed=seed)
 
 
@@ -423,58 +228,16 @@ def device_worker(
     work(scenario, inputs, index, server, head.value)
 
 
+app.command()(evaluate)
 app.command("join-halves")(join_halves)
+app.command()(profile)
 app.command("profile-pool")(profile_pool)
+app.command()(tables)
+app.command()(train)
+app.command("train-gates")(train_gates)
+app.command("train-jscc")(train_jscc)
 app.command("train-pool")(train_pool)
 app.command("split-learning", hidden=True)(split_learning)
-
-
-def _host_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise UsageError(f"'{text}' is not HOST:PORT")
-    return host, int(port)
-
-
-def _checked(kind: Any, **values: Any) -> Any:
-    """A configuration from options; what does not validate is the user's mistake, in one line."""
-    from pydantic import ValidationError
-
-    try:
-        return kind(**values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        place = "-".join(str(part) for part in problem["loc"])
-        raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
-
-
-def _own_set(model: str) -> str:
-    """The named set that a built-in model was trained on."""
-    from .models.data import NAMED
-
-    name = model.split("-")[0]
-    if name not in NAMED:
-        raise UsageError(f"--data: what to run {model} on; a parquet file, an image folder or a named set")
-    return name
-
-
-def _needs_torch(what: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec("torch") is None:
-        raise MissingExtra(what, "sim")
-
-
-def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify="right")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 def _spread(arguments: list[str]) -> list[str]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from enum import StrEnum
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from ..errors import DataError, MissingExtra
+from ..errors import DataError
+from ..options import need_torch
 
 __all__ = ["profile_pool", "train_pool"]
 
@@ -19,11 +19,6 @@ class RegimeName(StrEnum):
     mixed = "mixed"
     joint = "joint"
     disjoint = "disjoint"
-
-
-def _need_torch(what: str) -> None:
-    if find_spec("torch") is None:
-        raise MissingExtra(what, "sim")
 
 
 def train_pool(
@@ -56,7 +51,7 @@ def train_pool(
     A learner that is done is not trained again, and one that was interrupted goes on from its last epoch. Several
     processes may train one pool into one folder: each passes over what another one trains.
     """
-    _need_torch("training a pool")
+    need_torch("training a pool")
     from .pool import train_pool as train
 
     changes: dict[str, Any] = {}
@@ -100,7 +95,7 @@ def profile_pool(
 
     QUEST reads the calibration profile, and picks among the pool's own learners.
     """
-    _need_torch("measuring a pool")
+    need_torch("measuring a pool")
     import torch
 
     from .data import load_data

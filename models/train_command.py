@@ -1,0 +1,113 @@
+"""The commands that train: `splitpoint train`, `train-jscc` and `train-gates`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import UsageError
+from ..options import checked, need_torch
+
+__all__ = ["train", "train_gates", "train_jscc"]
+
+
+def train(
+    name: Annotated[str, typer.Argument(help="Which network: clutter or cifar10.")] = "clutter",
+    model: Annotated[
+        str, typer.Option(help="An own model to start from instead: a timm, Hugging Face or splitpoint file.")
+    ] = "",
+    data: Annotated[
+        str,
+        typer.Option(help="With --model: a named set (cifar100, mnist, ...), downloaded into --data-dir."),
+    ] = "",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for weights, checkpoint and logs, or a file X.safetensors; runs/train-NAME by itself."
+        ),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(help="Where named sets lie; with --model the image folder or parquet file itself."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    epochs: Annotated[int | None, typer.Option(min=2, help="Shorter or longer than the default.")] = None,
+    regime: Annotated[
+        str, typer.Option(help="Which part learns when: mixed, joint, or disjoint on a frozen backbone.")
+    ] = "mixed",
+    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Train a network; a run that was killed goes on where it was when started again.
+
+    With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
+    """
+    need_torch("training")
+    from .store import load_network
+    from .train import network_config, own_config
+    from .train import train as train_network
+
+    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "regime": regime, "accelerator": accelerator}
+    if data and not model:
+        raise UsageError("--data is what an own model is trained on: give --model too")
+    if not model:
+        config = checked(network_config, name=name, **options)
+        print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
+        return
+    own = Path(model).stem
+    if data:
+        from .download import fetch
+
+        data_dir = fetch(data, data_dir or Path("runs") / "data")
+        own = f"{own}-{data}"
+    config = checked(own_config, model=model, base=load_network(model)[1], name=own, **options)
+    print(train_network(config, out or Path("runs") / f"train-{own}", data_dir, model))
+
+
+def train_jscc(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")] = "clutter",
+    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 1200,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),
+) -> None:
+    """Train joint source-channel codes, which send tokens as noisy symbols; they go beside the model's file.
+
+    A run that was killed goes on where it was when started again.
+    """
+    need_torch("training codes")
+    from .jscc_command import train_codes
+    from .jscc_train import JsccConfig
+
+    config = checked(JsccConfig, cuts=tuple(cut or (1,)), steps=steps, seed=seed, accelerator=accelerator)
+    print(train_codes(model, config, out, data=data, data_dir=data_dir))
+
+
+def train_gates(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    out: Annotated[Path, typer.Option(help="The file of the network with gates, NAME.safetensors.")],
+    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    steps: Annotated[
+        int,
+        typer.Option(min=0, help="Steps that network and gates learn together; 0: gates are fitted only."),
+    ] = 0,
+    batch: Annotated[int, typer.Option(min=2)] = 64,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    threads: Annotated[int, typer.Option(min=1)] = 1,
+    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Give a network a budget token and gates: it drops patches on the device, one network for every keep.
+
+    A run that was killed goes on where it was when started again.
+    """
+    need_torch("training gates")
+    from .gate_command import train_gates as train
+    from .gate_train import GateConfig
+
+    config = checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator)
+    print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))

@@ -1,0 +1,40 @@
+"""What the commands' options share: how they are checked, and what is said of them."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Annotated, Any
+
+import typer
+
+from .errors import MissingExtra, UsageError
+
+__all__ = ["Json", "checked", "host_port", "need_torch"]
+
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+def checked(kind: Any, **values: Any) -> Any:
+    """A configuration from options; what does not validate is the user's mistake, in one line."""
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problem = error.errors()[0]
+        place = "-".join(str(part) for part in problem["loc"])
+        raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
+
+
+def need_torch(what: str) -> None:
+    """MissingExtra, naming what needs it, where torch is not installed."""
+    if find_spec("torch") is None:
+        raise MissingExtra(what, "sim")
+
+
+def host_port(text: str) -> tuple[str, int]:
+    """HOST:PORT; UsageError for what is none."""
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise UsageError(f"'{text}' is not HOST:PORT")
+    return host, int(port)
