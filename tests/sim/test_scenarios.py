@@ -25,6 +25,14 @@ CHOICES: tuple[dict[str, Any], ...] = (
     {"split": 1, "dims": 96, "bits": 4, "exit_margin": 0.5},
     {"split": 2, "keep": 0.125, "dims": 24, "bits": 2, "exit_margin": 0.999},
 )
+OF_WHOLE_INPUTS: tuple[dict[str, Any], ...] = (
+    {"split": 0},
+    {"split": 2, "exit_margin": 0.9},
+    {"split": 4, "exit_margin": 0.9},
+    {"split": 6, "exit_margin": 0.5},
+    {"split": 6, "exit_margin": NEVER},
+)
+"""Decisions for a quorum, which gets inputs as they are."""
 REQUESTS = 240
 
 
@@ -33,7 +41,8 @@ def test_at_least_three_decisions_are_each_the_best_for_some_requests(name: str)
     """Of these, and the static policies of the scenario. Equal Decisions count once: a tie goes to the first."""
     scenario = load_scenario(name, {"requests": REQUESTS})
     engine = VirtualEngine(Setup(scenario), "profile")
-    policies = [StaticPolicy(name="static", decision=DecisionConfig(**choice)) for choice in CHOICES]
+    choices = CHOICES if scenario.quorum is None else OF_WHOLE_INPUTS
+    policies = [StaticPolicy(name="static", decision=DecisionConfig(**choice)) for choice in choices]
     # No profile knows symbols, nor what merged samples answer.
     known = [p for p in scenario.policies if isinstance(p, StaticPolicy) and p.decision.merge == 1.0]
     policies += [p for p in known if not p.decision.symbols]
