@@ -75,11 +75,15 @@ class Coordinator:
 
     def order(self, cut: int) -> list[int]:
         """The learners to ask about an input of this cut (0: an image), in this order."""
-        able = [
-            index
+        fit = {
+            index: voter
             for index, voter in self._voters.items()
-            if voter.available and voter.card is not None and voter.card.cut == cut
-        ]
+            if voter.card is not None and voter.card.cut == cut
+        }
+        able = [index for index, voter in fit.items() if voter.available]
+        if not able:
+            # One that was late once may answer in time now; anybody is better than nobody.
+            able = [index for index, voter in fit.items() if voter.doubtful]
         if self._config.order == "cost":
             able.sort(key=lambda index: self._voters[index].expected_s)
         return able

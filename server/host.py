@@ -24,11 +24,12 @@ logger = logging.getLogger(__name__)
 class Host:
     """One server with learners: its connection, its health, and what it says that it runs.
 
-    probe_s  pause between two looks at its health
+    probe_s   pause between two looks at its health
+    serving   it may be asked; `doubtful`: it was late, and not yet looked at since
     """
 
     def __init__(self, address: str, probe_s: float) -> None:
-        self.address, self.serving = address, False
+        self.address, self.serving, self.doubtful = address, False, False
         self.learners: Mapping[str, pb.Learner] = {}
         self.client = ServiceClient(address)
         self._probe_s = probe_s
@@ -47,9 +48,9 @@ class Host:
             await asyncio.gather(self._probing, return_exceptions=True)
         await self.client.close()
 
-    def suspect(self, error: Exception) -> None:
-        """Ask nothing here until its health, asked from now on, says SERVING."""
-        self.serving, self._suspected_s = False, time.monotonic()
+    def suspect(self, error: Exception, *, late: bool = False) -> None:
+        """Ask nothing here until its health, asked from now on, says SERVING; `late`: unless nobody else is left."""
+        self.serving, self.doubtful, self._suspected_s = False, late, time.monotonic()
         self._say(f"{self.address} is not asked for now: {error}")
 
     async def _probe(self) -> None:
@@ -78,7 +79,7 @@ class Host:
         elif self._suspected_s < begun_s:
             if not self.serving and self._complaint:
                 logger.warning("%s is asked again", self.address)
-            self.serving, self._complaint = True, ""
+            self.serving, self.doubtful, self._complaint = True, False, ""
 
     def _say(self, complaint: str) -> None:
         # Once, until it serves again.

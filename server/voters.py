@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import RemoteError
 from ..policies.coordination import Opinion
+from ..policies.quorum_driver import Silent
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import Refused, TimedOut
 from .host import Host
@@ -40,6 +41,11 @@ class Voter(Protocol):
     @property
     def available(self) -> bool:
         """Whether it may be asked now."""
+        ...
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether it was late, and may be asked where nobody else is left."""
         ...
 
     @property
@@ -94,6 +100,10 @@ class LocalVoter:
         return True
 
     @property
+    def doubtful(self) -> bool:
+        return False
+
+    @property
     def expected_s(self) -> float:
         return self._estimate.seconds(self.card)
 
@@ -135,6 +145,10 @@ class RemoteVoter:
         return self._host.serving and self.card is not None
 
     @property
+    def doubtful(self) -> bool:
+        return self._host.doubtful and self.card is not None
+
+    @property
     def expected_s(self) -> float:
         return self._estimate.seconds(self.card)
 
@@ -157,7 +171,7 @@ class RemoteVoter:
         if isinstance(error, TimedOut) or (isinstance(error, Refused) and error.code in _THE_REQUESTS):
             logger.info("%s did not answer: %s", self.name, error)
         else:
-            self._host.suspect(error)
+            self._host.suspect(error, late=isinstance(error, Silent))
 
     def _opinion(self, result: pb.GateResult, gate: int) -> Opinion:
         classes = len(self._device.classes)

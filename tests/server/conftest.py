@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.card import ModelCard
 from splitpoint.policies.service_time import next_exit
 from splitpoint.server.config import ServerConfig
-from splitpoint.server.gate_work import LearnerCard
 from splitpoint.server.serve import serve
 
+from .scripted import ScriptedLearner
+
 START_S = 60.0
-CLASSES = 5
 
 
 @dataclass
@@ -92,43 +93,10 @@ def small(tmp_path_factory):
     return Small(path, network, card, TokenCodec({}, dim=card.dim, max_tokens=card.patch_tokens + 1))
 
 
-class ScriptedLearner:
-    """A learner without a network: `says(image, gate)` is its opinion. A state is the image and the gates behind it."""
-
-    def __init__(self, name, says=None, *, gates=3, pause_s=0.0, shape=(16, 16, 1)):
-        self.card = LearnerCard(
-            name, name.ljust(16, "0"), CLASSES, tuple(100 * (g + 1) for g in range(gates)), shape
-        )
-        self.batches, self._pause_s = [], pause_s
-        self._says = says or (lambda image, gate: leaning(int(image[0, 0, 0]) % CLASSES, 0.3 + 0.2 * gate))
-
-    def begin(self, values):
-        return [(image, 0) for image in values]
-
-    def advance(self, states, gate):
-        assert [done for _, done in states] == [gate] * len(states)
-        self.batches.append((gate, len(states)))
-        if self._pause_s:
-            time.sleep(self._pause_s)
-        said = np.stack([self._says(image, gate) for image, _ in states])
-        return said, [(image, gate + 1) for image, _ in states]
-
-
-def leaning(prediction, strength):
-    """An opinion (C,) for a class, as it would travel."""
-    rest = (1.0 - strength) / CLASSES
-    found = np.full(CLASSES, rest)
-    found[prediction] += strength
-    return found.astype(np.float16).astype(np.float32)
-
-
 @pytest.fixture(scope="session")
 def scripted():
     """The class of learners without a network; `scripted.leaning` makes an opinion."""
     return ScriptedLearner
-
-
-ScriptedLearner.leaning = staticmethod(leaning)
 
 
 @asynccontextmanager
@@ -152,17 +120,21 @@ def in_loop():
 
 
 class Process:
-    """`main(ServerConfig)` in a process of its own; `address` is what it says it listens on."""
+    """`main(ServerConfig)` in a process of its own; `address` is what it says it listens on.
 
-    def __init__(self, config, log):
+    learner  of a learner without a network, which starts faster
+    """
+
+    def __init__(self, config, log, learner=None):
         code = (
             "import sys; from splitpoint.server.config import ServerConfig; from splitpoint.server.serve import main;"
             "main(ServerConfig.model_validate_json(sys.argv[1]))"
         )
+        program = ["-c", code] if learner is None else [str(Path(__file__).with_name("scripted.py")), learner]
         self._log = log
         with log.open("ab") as errors:
             self.popen = subprocess.Popen(
-                [sys.executable, "-W", "error", "-c", code, config.model_dump_json()],
+                [sys.executable, "-W", "error", *program, config.model_dump_json()],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
@@ -206,9 +178,9 @@ def served(small, tmp_path_factory):
 def _starter(small, folder):
     running = []
 
-    def run(**settings):
-        config = ServerConfig(**{"model": str(small.path), "port": 0} | settings)
-        running.append(Process(config, folder / "server.log"))
+    def run(learner=None, **settings):
+        own = {"model": str(small.path)} if learner is None else {"learners": (learner,)}
+        running.append(Process(ServerConfig(**{"port": 0} | own | settings), folder / "server.log", learner))
         return running[-1]
 
     try:
