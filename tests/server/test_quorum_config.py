@@ -1,6 +1,8 @@
 """The coordinator's file: what it may say, and how it is told what is wrong."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
@@ -65,3 +67,16 @@ def test_the_devices_network_is_named_or_found():
     assert QuorumConfig(learners=places).device_model == "b"
     assert QuorumConfig(learners=places[:1]).device_model == "a"
     assert QuorumConfig(learners=places[:1], model="c").device_model == "c"
+
+
+def test_the_page_s_example_is_one_and_every_field_is_told(tmp_path):
+    text = (Path(__file__).parents[2] / "docs" / "quorum.md").read_text()
+    example = re.search(r"```yaml\n(.*?)```", text, re.S)
+    (tmp_path / "quorum.yaml").write_text(example[1])
+    config = load_quorum(tmp_path / "quorum.yaml")
+    assert config.device_model == "cifar10"
+    assert {place.address for place in config.learners if not place.on_device} == {
+        f"127.0.0.1:{port}" for port in (50061, 50062, 50063)
+    }
+    told = set(re.findall(r"\w+", " ".join(re.findall(r"`([^`\n]+)`", text))))
+    assert {*QuorumConfig.model_fields, *LearnerPlace.model_fields} - told == set()
