@@ -89,11 +89,9 @@ class Coordinator:
         return able
 
     def takes(self, cut: int) -> bool:
-        """Whether a learner that is known takes inputs of this cut; True while none is known."""
+        """Whether a learner takes inputs of this cut, or may: one that is not known yet."""
         cards = [voter.card for voter in self._voters.values()]
-        return all(card is None for card in cards) or any(
-            card is not None and card.cut == cut for card in cards
-        )
+        return any(card is None or card.cut == cut for card in cards)
 
     def early(self, request: pb.InferRequest, sample: Sample) -> list[Opinion]:
         """What the learner on the device thinks, by the exit state that came with the request."""

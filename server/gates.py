@@ -40,9 +40,13 @@ class GateLog:
 
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", buffering=1, encoding="utf-8")
+        self._lock = threading.Lock()
 
     def write(self, **entry: object) -> None:
-        self._file.write(json.dumps(entry) + "\n")
+        """One line; from any thread."""
+        line = json.dumps(entry) + "\n"
+        with self._lock:
+            self._file.write(line)
 
     def close(self) -> None:
         self._file.close()

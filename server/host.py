@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 from ..errors import RemoteError
 from ..protos import splitpoint_pb2 as pb
-from ..protos.client import ServiceClient
+from ..protos.client import ServiceClient, Tls
 
 __all__ = ["Host"]
 
@@ -28,13 +28,14 @@ class Host:
     serving   it may be asked; `doubtful`: it was late, and not yet looked at since
     """
 
-    def __init__(self, address: str, probe_s: float) -> None:
+    def __init__(self, address: str, probe_s: float, tls: Tls | None = None) -> None:
         self.address, self.serving, self.doubtful = address, False, False
         self.learners: Mapping[str, pb.Learner] = {}
-        self.client = ServiceClient(address)
+        self.client = ServiceClient(address, tls=tls)
         self._probe_s = probe_s
         self._suspected_s = -math.inf
         self._complaint = ""
+        self._described = False
         self._probing: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
@@ -53,6 +54,10 @@ class Host:
         self.serving, self.doubtful, self._suspected_s = False, late, time.monotonic()
         self._say(f"{self.address} is not asked for now: {error}")
 
+    def ask_again(self) -> None:
+        """What it says that it runs is doubted: ask for it anew."""
+        self._described = False
+
     async def _probe(self) -> None:
         while True:
             begun_s = time.monotonic()
@@ -67,10 +72,11 @@ class Host:
         patience_s = max(self.client.timeouts.health, 2.0 * self._probe_s)
         try:
             healthy = await self.client.health(patience_s)
-            if healthy and not self.serving:
+            if healthy and not (self.serving and self._described):
                 # Whoever answers now may have been started anew, with other learners.
                 description = await self.client.describe(patience_s)
                 self.learners = {card.name: card for card in description.learners}
+                self._described = True
         except RemoteError as error:
             self.suspect(error)
             return

@@ -81,7 +81,9 @@ def _coordinator(
     voters: dict[int, Voter] = {}
     for index, place in enumerate(quorum.learners):
         if place.address:
-            host = hosts.setdefault(place.address, Host(place.address, quorum.probe_s))
+            if place.address not in hosts:
+                hosts[place.address] = Host(place.address, quorum.probe_s, quorum.tls and quorum.tls.tls())
+            host = hosts[place.address]
             voters[index] = RemoteVoter(index, place.model, host, device)
         elif not place.on_device:
             assert gates is not None

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..errors import ConfigError, did_you_mean
 from ..policies.quorum import QuorumRule
+from ..protos.client import Tls
 
-__all__ = ["LearnerPlace", "QuorumConfig", "load_quorum"]
+__all__ = ["LearnerPlace", "LearnerTls", "QuorumConfig", "load_quorum"]
 
 
 class LearnerPlace(BaseModel):
@@ -35,6 +36,24 @@ class LearnerPlace(BaseModel):
         return self
 
 
+class LearnerTls(BaseModel):
+    """TLS to the learners' servers; PEM files. Without `root` the system's certificates are trusted.
+
+    certificate, key  prove the coordinator to servers that ask
+    server_name       the name to expect in their certificates where it differs from the address
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    root: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+    def tls(self) -> Tls:
+        return Tls(self.root, self.certificate, self.key, self.server_name)
+
+
 class QuorumConfig(BaseModel):
     """The learners and the rule they are heard by (SQUAD, arXiv 2601.22711).
 
@@ -46,7 +65,8 @@ class QuorumConfig(BaseModel):
     parallel    ask all at once and cancel what is not needed; else one after another
     order       who is asked first: the one expected to answer soonest, or as listed
     patience_s  a learner that says nothing for so long is gone for this request, and suspected
-    probe_s     how often a suspected learner's health is asked; it is taken back when it serves
+    probe_s     how often a server's health is asked; a suspected one is taken back when it serves
+    tls         to the learners' servers; none: plain text
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -61,6 +81,7 @@ class QuorumConfig(BaseModel):
     order: Literal["cost", "listed"] = "cost"
     patience_s: float = Field(0.2, gt=0.0, allow_inf_nan=False)
     probe_s: float = Field(0.25, gt=0.0, allow_inf_nan=False)
+    tls: LearnerTls | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -120,7 +141,8 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        kind = LearnerPlace if len(problem["loc"]) > 1 else QuorumConfig
+        section = {"learners": LearnerPlace, "tls": LearnerTls}.get(str(problem["loc"][0]), QuorumConfig)
+        kind = section if len(problem["loc"]) > 1 else QuorumConfig
         return f"unknown key '{where}': {did_you_mean(str(problem['loc'][-1]), kind.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

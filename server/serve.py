@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import grpc
 
 from ..errors import DataError, MissingExtra, UsageError
+from ..models.card import ModelCard
 from ..protos.options import SERVICE, server_options
 from .config import ServerConfig
 from .engine import Engine, Parts, load_engine, load_parts
@@ -47,8 +48,10 @@ async def serve(
     loop = asyncio.get_running_loop()
     if parts is None:
         parts = await asyncio.to_thread(load_parts, config)
-    desks = await open_desks(config, Parts(parts) if isinstance(parts, Engine) else parts)
-    training = _training(config) if config.training else None
+    if isinstance(parts, Engine):
+        parts = Parts(parts)
+    desks = await open_desks(config, parts)
+    training = _training(config, parts.engine.card) if config.training and parts.engine else None
     service = InferenceService(
         desks.desk,
         max_message_bytes=config.max_message_bytes,
@@ -91,7 +94,7 @@ def main(config: ServerConfig, parts: Engine | Parts | None = None) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def _training(config: ServerConfig) -> TrainService:
+def _training(config: ServerConfig, card: ModelCard) -> TrainService:
     try:
         from .training import TrainService
     except ImportError:
@@ -99,7 +102,6 @@ def _training(config: ServerConfig) -> TrainService:
     from ..models.store import load_network
 
     assert config.training is not None
-    card = load_network(config.network)[1]
     return TrainService(card, lambda: load_network(config.network)[0], config.training, config.threads)
 
 

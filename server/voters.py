@@ -170,6 +170,7 @@ class RemoteVoter:
         # A deadline that passed in its queue is the request's, and so is a refusal; silence is noticed before.
         if isinstance(error, TimedOut) or (isinstance(error, Refused) and error.code in _THE_REQUESTS):
             logger.info("%s did not answer: %s", self.name, error)
+            self._host.ask_again()
         else:
             self._host.suspect(error, late=isinstance(error, Silent))
 

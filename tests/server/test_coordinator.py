@@ -4,6 +4,7 @@ import asyncio
 import time
 import zlib
 from contextlib import AsyncExitStack
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -21,6 +22,7 @@ from splitpoint.server.engine import Parts
 from splitpoint.server.quorum_config import QuorumConfig
 
 CODE = grpc.StatusCode
+CERTS = Path(__file__).parent.parent / "protos" / "certs"
 NAMES = ("a", "b", "c")
 
 
@@ -368,6 +370,28 @@ def test_learners_that_do_not_fit_are_not_asked_or_not_started(small, scripted, 
         assert asyncio.run(alive(learners=[*fine, odd])) == 2
         with pytest.raises(ConfigError, match=r"learners\.2: learner c"):
             asyncio.run(alive(learners=[*fine, odd], local=True))
+
+
+def test_learners_behind_tls_are_asked_and_others_not(small, scripted, in_loop):
+    secured = {
+        "certificate": CERTS / "server.pem",
+        "key": CERTS / "server.key",
+        "client_root": CERTS / "ca.pem",
+    }
+    own = {"root": CERTS / "ca.pem", "certificate": CERTS / "client.pem", "key": CERTS / "client.key"}
+
+    async def alive(**tls):
+        async with in_loop(Parts(runners={"a": scripted("a")}), **secured) as elsewhere:
+            places = [{"model": "a", "address": elsewhere}, {"model": "b"}]
+            config = QuorumConfig(
+                learners=places, model=str(small.path), patience_s=30.0, probe_s=30.0, **tls
+            )
+            parts = Parts(runners={"b": scripted("b")}, device=(small.card, small.codec))
+            async with in_loop(parts, quorum=config) as address, ServiceClient(address) as client:
+                return (await client.infer(small.request(1, cut=0))).quorum.alive
+
+    assert asyncio.run(alive(tls=own | {"server_name": "splitpoint.test"})) == 2
+    assert asyncio.run(alive()) == 1
 
 
 def test_it_drains_what_it_has_taken(small, scripted, quorum):

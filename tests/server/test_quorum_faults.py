@@ -105,6 +105,7 @@ def test_cancelled_work_stops_on_the_other_machine(small, start, in_loop, tmp_pa
             for number in range(1, 61):
                 await client.infer(small.request(number, cut=0, deadline_s=5.0), 5.0)
             await asyncio.sleep(0.3)
+            assert "Traceback" not in servers["one"].log()
 
     asyncio.run(main())
     ran = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
