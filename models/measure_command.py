@@ -105,7 +105,7 @@ def tables(
 
 def _own_set(model: str) -> str:
     """The named set that a built-in model was trained on."""
-    from .models.data import NAMED
+    from .data import NAMED
 
     name = model.split("-")[0]
     if name not in NAMED:
