@@ -178,6 +178,7 @@ def main() -> None:
         "gate_s": calibration.gate_s.tolist(),
         "ensemble": list(quest.learners),
         "near_static": near,
+        "others_near_static": {curve.name: within_loss(curve, static) for curve in quorums[1:]},
         "gain_near_static": at_near,
         "gain_over_singles": over_singles,
         "gain_over_network": over_network,
