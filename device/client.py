@@ -34,7 +34,7 @@ from ..policies.static import Static
 from ..protos.client import ServiceClient, Tls
 from .agent import Agent
 from .background import Background
-from .connection import agreed_coder
+from .connection import agreement
 from .encoder import Encoder
 from .head import Head, calibration_of, codec_of, load_head
 from .pixels import ImageLike, as_pixels
@@ -139,8 +139,8 @@ class Client:
             battery_j=math.inf,
         )
         self._clock = Clock()
-        self._encoders = {name: Encoder(card, codec, name) for name in {coder, "packed"}}
-        self._coder, self._tables_crc = coder, codec.tables_crc
+        self._coder, self._codec = coder, codec
+        Encoder(card, codec, coder)  # so that a coder which this side lacks is refused at once
         self._waiting = 0
         self._closed = False
         self._service: ServiceClient
@@ -244,7 +244,7 @@ class Client:
         self._device = BatchDevice(
             self._session,
             self._head,
-            self._encoders["packed"],
+            Encoder(self.card, self._codec),
             self._service,
             self._clock,
             probe_s=probe_s,
@@ -253,8 +253,8 @@ class Client:
         await self._device.connect()
 
     async def _admit(self) -> None:
-        agreed = await agreed_coder(self._service, self.card, self._coder, self._tables_crc)
-        self._device.encoder = self._encoders[agreed]
+        agreed = await agreement(self._service, self.card, self._coder, self._codec.tables_crc)
+        self._device.encoder = Encoder(self.card, self._codec, agreed.coder, whole_input=agreed.whole_input)
 
     async def _shut(self) -> None:
         if hasattr(self, "_device"):

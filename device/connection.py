@@ -1,18 +1,28 @@
-"""Whether the server at an address fits this device: the same protocol, the same network, a common coder."""
+"""Whether the server at an address fits this device: protocol, network, a common coder, and what it takes."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..errors import RemoteError
 from ..models.card import ModelCard
+from ..protos import splitpoint_pb2 as pb
 from ..protos.client import ServiceClient
 from .encoder import CODERS
 
-__all__ = ["agreed_coder"]
+__all__ = ["Agreement", "agreement"]
 
 
-async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str, tables_crc: int) -> str:
-    """The coder to use with this server: `coder` where the server has it too, and for the entropy coder the
-    same tables (`TokenCodec.tables_crc`); else bit packing.
+class Agreement(NamedTuple):
+    """How to speak to a server: the coder, and whether it takes whole inputs only, as a quorum of other networks."""
+
+    coder: str
+    whole_input: bool
+
+
+async def agreement(client: ServiceClient, card: ModelCard, coder: str, tables_crc: int) -> Agreement:
+    """With this server: `coder` where the server has it too, and for the entropy coder the same tables
+    (`TokenCodec.tables_crc`); else bit packing.
 
     Raises RemoteError, naming both sides, where the server speaks another protocol version or runs other
     weights; LinkDown or TimedOut where it is not to be reached.
@@ -24,4 +34,5 @@ async def agreed_coder(client: ServiceClient, card: ModelCard, coder: str, table
             f"{client.address} runs model {model.id} ({model.name}), this device {card.id} ({card.name})"
         )
     known = CODERS[coder] in description.coders
-    return coder if known and (coder == "packed" or description.tables_crc == tables_crc) else "packed"
+    agreed = coder if known and (coder == "packed" or description.tables_crc == tables_crc) else "packed"
+    return Agreement(agreed, pb.PAYLOAD_KIND_TOKENS not in description.payloads)

@@ -93,6 +93,11 @@ class Coordinator:
         cards = [voter.card for voter in self._voters.values()]
         return any(card is None or card.cut == cut for card in cards)
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether a learner is known that starts from a shared head's tokens; the others take whole inputs only."""
+        return any(voter.card is not None and voter.card.cut for voter in self._voters.values())
+
     def early(self, request: pb.InferRequest, sample: Sample) -> list[Opinion]:
         """What the learner on the device thinks, by the exit state that came with the request."""
         passed = request.exit_state.exits_passed
@@ -117,10 +122,14 @@ class Coordinator:
         def ask(learner: int, first: int, last: int) -> AsyncGenerator[Opinion, None]:
             return self._ask(question, learner, first, last, until_s - loop.time())
 
-        order = self.order(request.split)
         config = self._config
-        steps = coordinate(config.rule, order, self._gates, parallel=config.parallel, early=early)
-        verdict = await drive(steps, ask, until_s=until_s, patience_s=config.patience_s, lost=self._lost)
+        # Where all that could be asked were late, there is no answer to hold up: they have till the deadline.
+        for patience_s in (config.patience_s, _LONGEST_S):
+            order = self.order(request.split)
+            steps = coordinate(config.rule, order, self._gates, parallel=config.parallel, early=early)
+            verdict = await drive(steps, ask, until_s=until_s, patience_s=patience_s, lost=self._lost)
+            if verdict is not None or loop.time() >= until_s:
+                break
         if verdict is None:
             raise Rejected(grpc.StatusCode.UNAVAILABLE, "quorum: no learner gave an opinion in time")
         return Decided(verdict, len(order) + len(early))

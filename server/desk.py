@@ -22,7 +22,7 @@ from .refinement import Refinement
 from .validation import Rejected, Validator, parse
 from .work import Answer, Tail
 
-__all__ = ["Desk", "Done", "TailDesk", "payload_kinds", "reply_to"]
+__all__ = ["Desk", "Done", "TailDesk", "reply_to"]
 
 Done = Callable[[Job, Answer | Rejected], None]
 
@@ -115,7 +115,7 @@ class TailDesk:
         return reply_to(job, answer, self.batcher.load)
 
     def describe(self) -> pb.DescribeReply:
-        payloads = payload_kinds(self._codec)
+        payloads = _payload_kinds(self._codec)
         coders = {coder for cut in range(1, self._card.depth) for coder in self._codec.coders(cut)}
         return pb.DescribeReply(
             model=self._card.to_message(),
@@ -131,7 +131,7 @@ class TailDesk:
         self.batcher.close()
 
 
-def payload_kinds(codec: TokenCodec) -> list[pb.PayloadKind.ValueType]:
+def _payload_kinds(codec: TokenCodec) -> list[pb.PayloadKind.ValueType]:
     """What a whole network with this codec takes."""
     kinds = [pb.PAYLOAD_KIND_IMAGE, pb.PAYLOAD_KIND_TOKENS]
     return [*kinds, pb.PAYLOAD_KIND_SYMBOLS] if codec.symbols.cuts else kinds

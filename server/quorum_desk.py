@@ -21,7 +21,7 @@ from ..policies.quorum import Reason
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
 from .coordinator import Coordinator, Decided
-from .desk import Done, payload_kinds, reply_to
+from .desk import Done, reply_to
 from .validation import Checked, Rejected, Validator, invalid, parse
 from .work import Answer
 
@@ -92,7 +92,8 @@ class QuorumDesk:
         return reply_to(job, answer, self.load)
 
     def describe(self) -> pb.DescribeReply:
-        payloads = [kind for kind in payload_kinds(self._codec) if kind != pb.PAYLOAD_KIND_SYMBOLS]
+        payloads = [pb.PAYLOAD_KIND_IMAGE]
+        payloads += [pb.PAYLOAD_KIND_TOKENS] if self._coordinator.takes_tokens else []
         coders = {coder for cut in range(1, self._card.depth) for coder in self._codec.coders(cut)}
         return pb.DescribeReply(
             model=self._card.to_message(),

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..device.connection import agreed_coder
+from ..device.connection import agreement
 from ..device.encoder import Encoder
 from ..device.head import Head, advanced, load_head
 from ..device.realtime_batch import BatchDevice
@@ -65,7 +65,8 @@ class _Worker:
         loop = asyncio.get_running_loop()
         async with ServiceClient(server, device=self._index) as client:
             coder = self._setup.scenario.coder
-            if await agreed_coder(client, self._setup.card, coder, self._tables_crc) != coder:
+            agreed = await agreement(client, self._setup.card, coder, self._tables_crc)
+            if agreed.coder != coder:
                 raise RemoteError(f"{client.address} has not the coder '{coder}', or other code tables")
             _say({"ready": True})
             while line := await loop.run_in_executor(None, sys.stdin.readline):

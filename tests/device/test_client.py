@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,9 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.client import Client, Result
+from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced, load_head
 from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
+from splitpoint.models.store import codec_arrays
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
@@ -38,6 +42,27 @@ def test_an_image_is_answered_by_the_server(client: Client, small: Small) -> Non
     assert 0.0 < result.latency_s < 2.0
     assert result.uplink_bytes > 0
     assert result.decision == SENDING
+
+
+def test_a_quorum_of_other_networks_gets_the_image_whole(
+    small: Small, other: Small, start_server: Start, tmp_path: Path
+) -> None:
+    config = tmp_path / "quorum.yaml"
+    learners = [{"model": str(small.file), "on_device": True}, {"model": str(other.file)}]
+    config.write_text(json.dumps({"learners": learners}), encoding="utf-8")
+    quorum = start_server("", "127.0.0.1:0", "--quorum", str(config))
+    codec = TokenCodec(codec_arrays(small.file), dim=small.card.dim)
+    head = load_head(small.folder)
+    with Client(quorum.address, small.folder, policy=SENDING, deadline_s=5.0) as client:
+        result = client.infer(small.image(0))
+    assert (result.where, result.degraded, result.cut) == ("server", False, 2)
+    state = advanced(head, small.image(0), None, 2)
+    request, _ = Encoder(small.card, codec, whole_input=True).request(
+        small.image(0), state, SENDING, request_id=1, deadline_s=1.0
+    )
+    assert request.WhichOneof("payload") == "image"
+    assert request.exit_state.exits_passed == 1
+    assert result.uplink_bytes == request.ByteSize()
 
 
 def test_all_local_needs_no_server_and_is_the_networks_own_answer(small: Small) -> None:

@@ -17,7 +17,7 @@ import pytest
 from splitpoint.clock import Clock
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.agent import Agent
-from splitpoint.device.connection import agreed_coder
+from splitpoint.device.connection import agreement
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import HeadState, advanced, load_head
 from splitpoint.device.realtime import RealTimeDevice
@@ -65,7 +65,7 @@ async def device_at(
     async with ServiceClient(address) as client:
 
         async def admit() -> None:
-            await agreed_coder(client, small.card, "packed", 0)
+            await agreement(client, small.card, "packed", 0)
 
         device = RealTimeDevice(
             make_session(small, decision, block_s),
