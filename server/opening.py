@@ -78,11 +78,12 @@ def _coordinator(
     quorum, device = config.quorum, card.to_message()
     assert quorum is not None
     hosts: dict[str, Host] = {}
+    tls = None if quorum.tls is None else quorum.tls.tls()
     voters: dict[int, Voter] = {}
     for index, place in enumerate(quorum.learners):
         if place.address:
             if place.address not in hosts:
-                hosts[place.address] = Host(place.address, quorum.probe_s, quorum.tls and quorum.tls.tls())
+                hosts[place.address] = Host(place.address, quorum.probe_s, tls)
             host = hosts[place.address]
             voters[index] = RemoteVoter(index, place.model, host, device)
         elif not place.on_device:

@@ -141,8 +141,8 @@ def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     where = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
-        section = {"learners": LearnerPlace, "tls": LearnerTls}.get(str(problem["loc"][0]), QuorumConfig)
-        kind = section if len(problem["loc"]) > 1 else QuorumConfig
+        kinds: dict[object, type[BaseModel]] = {"learners": LearnerPlace, "tls": LearnerTls}
+        kind = kinds[problem["loc"][0]] if len(problem["loc"]) > 1 else QuorumConfig
         return f"unknown key '{where}': {did_you_mean(str(problem['loc'][-1]), kind.model_fields)}"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message

@@ -4,6 +4,7 @@ import asyncio
 import json
 import signal
 import time
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from .scripted import varied
 pytestmark = pytest.mark.live
 
 NAMES = ("one", "two", "three")
-PATIENCE_S = 0.7
+PATIENCE_S = 1.0
 DEADLINE_S = 8.0
 
 
@@ -68,11 +69,12 @@ def test_one_killed_and_one_frozen_of_three(small, start, in_loop):
             port = int(servers["one"].address.rpartition(":")[2])
             await asyncio.to_thread(start, learner="one", port=port)
             end, number = time.monotonic() + 20.0, 1000
-            while replies[-1].quorum.alive < 3 and time.monotonic() < end:
+            alive = 1
+            while alive < 3 and time.monotonic() < end:
                 number += 1
-                await stream.infer(small.request(number, cut=0, deadline_s=DEADLINE_S), DEADLINE_S)
+                between = small.request(number, cut=0, deadline_s=DEADLINE_S)
+                alive = (await stream.infer(between, DEADLINE_S)).quorum.alive
                 await asyncio.sleep(0.05)
-                replies[-1] = await stream.infer(requests[49], DEADLINE_S)
             assert [await ask(request) for request in requests[50:]] == [3] * 10
 
     asyncio.run(main())
@@ -82,13 +84,11 @@ def test_one_killed_and_one_frozen_of_three(small, start, in_loop):
     assert sum(seconds >= PATIENCE_S for seconds in took_s) <= 4
     for place, reply in enumerate(replies):
         said = np.stack([varied(name)(images[place], reply.exit) for name in NAMES])
-        if reply.quorum.votes == 1:
-            # The one that is left decides as it would alone.
-            assert reply.prediction == said[2].argmax()
-        else:
-            groups = [said, said[:2], said[1:], said[[0, 2]]]
-            assert reply.prediction in {last_vote(group) for group in groups}
-    assert sum(reply.quorum.votes == 1 for reply in replies) >= 20
+        # Whoever is left decides as they would alone.
+        left = range(3) if place < 10 or place >= 50 else (1, 2) if place < 25 else (2,)
+        groups = combinations(left, reply.quorum.votes)
+        assert reply.prediction in {last_vote(said[list(group)]) for group in groups}
+    assert sum(reply.quorum.votes == 1 for reply in replies) >= 24
 
 
 def test_cancelled_work_stops_on_the_other_machine(small, start, in_loop, tmp_path):
