@@ -1,5 +1,5 @@
 """The server: validation, batching across devices, tails and the gRPC service.
 
-May import protos/, codec/, models/ and channel/. Torch is imported by `tail` only, grpc by `service` and
-`serve`; `schedule` needs neither, so that the simulation can use it.
+May import the floors below. Torch is imported where networks run (`tail`, `learner`, training) only; `held` needs
+neither torch nor grpc, so that the simulation can use it.
 """

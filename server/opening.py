@@ -92,6 +92,9 @@ def _coordinator(
             voters[index] = voter
             if problem := misfit(voter.card, device):
                 raise ConfigError(f"learners.{index}: {problem}")
+    names = [voter.name for voter in voters.values()]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ConfigError(f"learners: '{twice[0]}' is here and elsewhere; a network has one vote")
     return Coordinator(quorum, len(card.exits), voters, hosts.values(), log)
 
 

@@ -134,7 +134,8 @@ def load_quorum(path: Path | str) -> QuorumConfig:
 
 
 def _beside(model: str, folder: Path) -> str:
-    return str(folder / model) if model.endswith(".safetensors") else model
+    file = folder / model
+    return str(file) if model.endswith(".safetensors") and file.is_file() else model
 
 
 def _first_problem(error: ValidationError) -> str:

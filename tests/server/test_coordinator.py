@@ -393,6 +393,20 @@ def test_learners_behind_tls_are_asked_and_others_not(small, scripted, in_loop):
     assert asyncio.run(alive()) == 1
 
 
+def test_a_learner_that_is_here_and_elsewhere_has_no_second_vote(small, scripted, in_loop):
+    config = QuorumConfig(
+        learners=[{"model": "a", "address": "127.0.0.1:1"}, {"model": "file"}], model=str(small.path)
+    )
+    parts = Parts(runners={"file": scripted("a")}, device=(small.card, small.codec))
+
+    async def main():
+        async with in_loop(parts, quorum=config):
+            pass
+
+    with pytest.raises(ConfigError, match="'a' is here and elsewhere"):
+        asyncio.run(main())
+
+
 def test_it_drains_what_it_has_taken(small, scripted, quorum):
     running = quorum(learners=[scripted(name, pause_s=0.1) for name in NAMES], limits={"grace_s": 5.0})
 

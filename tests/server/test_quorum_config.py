@@ -21,6 +21,7 @@ parallel: true
 
 def test_yaml_and_json_say_the_same(tmp_path):
     (tmp_path / "q.yaml").write_text(GOOD)
+    (tmp_path / "b.safetensors").touch()
     config = load_quorum(tmp_path / "q.yaml")
     assert config.learners[0] == LearnerPlace(model="small", on_device=True)
     assert config.learners[1].address == "127.0.0.1:5001"
