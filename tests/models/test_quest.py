@@ -51,7 +51,7 @@ def test_quest_takes_those_that_err_apart_and_accuracy_takes_the_twins() -> None
     profile = _profile(TWINS)
     assert set(pick(profile, 3, "accuracy").learners) == {"a", "b", "c"}
     found = pick(profile, 3)
-    assert len({"a", "b", "c"} & set(found.learners)) == 1
+    assert len({"a", "b", "c"} & set(found.learners)) <= 1  # twins add nothing to each other
     assert {"d", "e"} < set(found.learners)
     # In rising cost: later learners are cheaper here.
     assert list(found.learners) == sorted(found.learners, reverse=True)
