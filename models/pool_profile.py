@@ -32,7 +32,8 @@ def pool_path(pool: str | Path, split: str) -> Path:
         return folder / f"pool.{split}.npz"
     path = _LEARNERS / f"{pool}.{split}.npz"
     if not path.is_file():
-        known = sorted({found.name.split(".")[0] for found in _LEARNERS.glob("*.npz")})
+        names = {found.name.split(".")[0] for found in _LEARNERS.glob("*.npz")}
+        known = sorted(name for name in names if not (_LEARNERS / f"{name}.safetensors").is_file())
         raise UsageError(f"unknown pool '{pool}'; {did_you_mean(str(pool), known)}")
     return path
 
