@@ -13,10 +13,11 @@ thresholds at random (`curves`). Intervals are of a paired bootstrap over sample
     cumulative, repaired  each exit's own confidence, calibrated, cumulated over exits; thresholds for equal precision
                           at every exit, then lowered to the budget
 
-B. Decisions of the shipped profiles at every split with one payload, exits by margin. Rules with a slope may use all
-that rules without one may. For a pair of budgets (mean request bytes, mean MACs on the device), each side takes the
-mixture of Decisions that is best on the calibration split within both (a linear program); compared on the evaluation
-split. The last line is JSON: `area_gain` of recursive over the best rival, `slope_gain` of B, both in points.
+B. Decisions of the shipped profiles at every split with one payload, exits by margin; and, with more learners than one,
+each of the others on the device, the first on the server, which gets the image. Rules with a slope may use all that
+rules without one may. For a pair of budgets (mean request bytes, mean MACs on the device), each side takes the mixture
+of rules that is best on the calibration split within both (a linear program); compared on the evaluation split.
+The last line is JSON: `area_gain` of recursive over the best rival, `slope_gain` of B, both in points.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from exit_curves import answers, giving_up, repaired_curve, scored_curve, softma
 from exit_logits import exit_logits
 from rich.console import Console
 from rich.table import Table
-from slope_offloading import compared
+from slope_offloading import compared, mean_image_bytes, stronger
 
 RESULTS = Path(__file__).parent / "results"
 OWN = ("softmax", "entropy", "patience")
@@ -64,6 +65,19 @@ def rules(name: str, options: argparse.Namespace) -> tuple[list[Curve], np.ndarr
         "running_accuracy": recursive["evaluation"].right.mean(axis=0).tolist(),
     }
     return curves, macs, about
+
+
+def with_server(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Offloading from every other learner on a device to the first of them on the server."""
+    first, *others = options.learner
+    there, labels, _, _ = exit_logits(first, options.data_dir, options.work, options.samples)
+    right = {split: values[:, -1].argmax(axis=-1) == labels[split] for split, values in there.items()}
+    found = []
+    for name in others:
+        said, _, gate_macs, card = exit_logits(name, options.data_dir, options.work, options.samples)
+        what = f"{card.name} on the device, {first} on the server"
+        found.append(stronger(what, said, right, labels, np.cumsum(gate_macs), mean_image_bytes(first)))
+    return found
 
 
 def areas(curves: list[Curve], macs: np.ndarray) -> dict[str, Any]:
@@ -111,7 +125,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--learner", nargs="+", default=["cifar10"], help="of A: names or files")
+    parser.add_argument("--learner", nargs="+", default=["cifar10"], help="of A; B's server is the first")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--offload", nargs="+", default=["cifar10", "clutter"], help="of B: models")
     parser.add_argument("--keep", type=float, default=0.5)
@@ -135,8 +149,9 @@ def main() -> None:
             table.add_row(rule, f"{row['area']:.4f}", gain)
         console.print(table)
     slopes = [compared(model, options.keep, options.bits) for model in options.offload]
+    slopes += with_server(options)
     for slope in slopes:
-        table = Table(title=f"{slope['model']}: slopes against margins alone, at equal bytes and device MACs")
+        table = Table(title=f"{slope['what']}: slopes against margins alone, at equal bytes and device MACs")
         for column in ("bytes", "device MACs", "margin alone", "with slopes", "share with", "gain (points)"):
             table.add_column(column, justify="right")
         for row in slope["budgets"]:
@@ -157,18 +172,23 @@ def main() -> None:
         json.dumps({"command": command, "learners": found, "slopes": slopes}, indent=1) + "\n"
     )
     drawn(plots, path.with_suffix(".png"))
-    rivals = {rule: row for rule, row in found[0]["rules"].items() if not rule.startswith("recursive")}
-    best = max(rivals, key=lambda rule: rivals[rule]["area"])
+    areas_told = {}
+    for result in found:
+        rivals = {rule: row for rule, row in result["rules"].items() if not rule.startswith("recursive")}
+        best = max(rivals, key=lambda rule: rivals[rule]["area"])
+        areas_told[result["learner"]] = {
+            "area": round(result["rules"]["recursive"]["area"], 4),
+            "best_rival": best,
+            "area_gain": round(rivals[best]["recursive_gain"], 3),
+            "interval": [round(x, 3) for x in rivals[best]["gain_interval"]],
+        }
     print(
         json.dumps(
             {
-                "area": round(found[0]["rules"]["recursive"]["area"], 4),
-                "best_rival": best,
-                "area_gain": round(rivals[best]["recursive_gain"], 3),
-                "area_gain_interval": [round(x, 3) for x in rivals[best]["gain_interval"]],
-                "slope_gain": {slope["model"]: round(slope["gain_points"], 3) for slope in slopes},
+                "area": areas_told,
+                "slope_gain": {slope["what"]: round(slope["gain_points"], 3) for slope in slopes},
                 "slope_gain_interval": {
-                    slope["model"]: [round(x, 3) for x in slope["interval"]] for slope in slopes
+                    slope["what"]: [round(x, 3) for x in slope["interval"]] for slope in slopes
                 },
             }
         )
