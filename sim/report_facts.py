@@ -108,11 +108,7 @@ def facts(
         ("devices", "; ".join(groups)),
         ("link", _described(radio.link)),
         ("medium", f"up: {_described(radio.uplink)}; down: {_described(radio.downlink)}"),
-        (
-            "server",
-            f"{quantity('macs_per_s', scenario.server.macs_per_s)}, "
-            f"batches of up to {scenario.server.max_batch}",
-        ),
+        _servers(scenario),
         (
             "model",
             f"{card.name}{f' ({card.id})' if card.id else ''}: {card.depth} blocks, exits after "
@@ -123,6 +119,21 @@ def facts(
     ]
     if scenario.faults:
         words = {"kill": "killed", "freeze": "frozen", "drain": "stopped"}
-        faults = (f"{words[f.kind]} at {f.at_s:g} s for {f.for_s:g} s" for f in scenario.faults)
-        found.append(("faults", f"server {', '.join(faults)}"))
+        faults = (
+            f"{f.process or 'server'} {words[f.kind]} at {f.at_s:g} s for {f.for_s:g} s"
+            for f in scenario.faults
+        )
+        found.append(("faults", ", ".join(faults)))
     return found
+
+
+def _servers(scenario: Scenario) -> tuple[str, str]:
+    """Who answers what the devices send."""
+    quorum = scenario.quorum
+    if quorum is None:
+        speed = quantity("macs_per_s", scenario.server.macs_per_s)
+        return "server", f"{speed}, batches of up to {scenario.server.max_batch}"
+    learners = ", ".join(f"{learner.name} on {learner.place}" for learner in quorum.learners)
+    asked = "all at once" if quorum.parallel else "one after another"
+    speed = quantity("macs_per_s", quorum.server.macs_per_s)
+    return "quorum", f"{learners}; asked {asked}, alpha {quorum.alpha:g}; servers at {speed} each"
