@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -146,9 +146,16 @@ def area(curve: Curve, metric: str, low: float, high: float, steps: int = 41) ->
     return np.mean(found, axis=0)
 
 
+@cache
+def _resampled(samples: int, draws: int, seed: int) -> np.ndarray:
+    """How often each sample is drawn, over their number: float32 (draws, samples)."""
+    draw = generator(seed, "bootstrap")
+    counts = [np.bincount(draw.integers(0, samples, samples), minlength=samples) for _ in range(draws)]
+    return np.asarray(counts, dtype=np.float32) / samples
+
+
 def interval(values: np.ndarray, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
     """95 % bootstrap interval of the mean of values (S,) over samples; pairs stay pairs if values are differences."""
-    draw = generator(seed, "bootstrap")
-    means = [float(values[draw.integers(0, len(values), len(values))].mean()) for _ in range(draws)]
+    means = _resampled(len(values), draws, seed) @ values.astype(np.float32)
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
