@@ -57,6 +57,7 @@ WITH_TORCH = {
     "models/pool.py",
     "models/pool_command.py",
     "models/pool_measure.py",
+    "models/regimes.py",
     "models/shared_head.py",
     "sim/rl_train.py",
     "sim/rl_warm_start.py",
