@@ -17,7 +17,7 @@ __all__ = ["decided_by_quorum", "quorum_figure"]
 
 def decided_by_quorum(tables: Mapping[str, Table]) -> dict[str, Table]:
     """Of each policy that had any, the requests that a quorum answered."""
-    found = {}
+    found: dict[str, Table] = {}
     for name, columns in tables.items():
         chosen = (columns["votes"] > 0) & ~columns["local"]
         if chosen.any():
