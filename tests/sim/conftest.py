@@ -69,6 +69,7 @@ def noisy_quorum(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
         policies=[
             {"kind": "static", "name": "server", "decision": {"split": 0}},
             {"kind": "static", "name": "split", "decision": {"split": 2, "exit_margin": 0.95}},
+            {"kind": "static", "name": "always", "decision": {"split": 2}},
             {"kind": "greedy"},
         ],
     )
