@@ -60,11 +60,11 @@ def some(data: Dataset, samples: int, seed: int) -> Dataset:
 
 
 def grid_of(card: ModelCard) -> Grid:
-    """Cuts with at most half of the MACs on the device."""
+    """Cuts with at most half of the MACs on the device; as fine where bytes are few as image qualities are."""
     half = macs.total_macs(card) / 2
     cuts = tuple(cut for cut in range(1, card.depth) if macs.head_macs(card, cut, False) <= half)
-    dims = tuple(max(1, card.dim // share) for share in (1, 2, 4, 8))
-    return Grid(cuts, (1.0, 0.5, 0.25, 0.125, 0.0625), dims, (8, 4, 2))
+    dims = tuple(max(1, card.dim // share) for share in (2, 3, 4, 6))
+    return Grid(cuts, (1.0, 0.5, 0.375, 0.25, 0.125, 0.0625), dims, (4, 3, 2))
 
 
 def without_gates(model: str, folder: Path) -> str:

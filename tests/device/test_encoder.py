@@ -48,8 +48,8 @@ def test_tokens_and_exit_state_are_those_of_the_cut(
     np.testing.assert_array_equal(kept, np.sort(np.argsort(-state.scores, kind="stable")[:4]))
     decoded = codec.decode(request.tokens, 3)
     sent = state.tokens[[0, *(kept + 1)]]
-    step = (sent.max(axis=1) - sent.min(axis=1)) / 256
-    assert (np.abs(decoded - sent).max(axis=1) <= step).all()
+    # So few dims share one range.
+    assert np.abs(decoded - sent).max() <= (sent.max() - sent.min()) / 256
     reading = read_exit_state(request.exit_state, card.exit_state_dim, card.class_count, len(card.exits))
     np.testing.assert_array_equal(reading.u, round_to_wire(state.u))
     np.testing.assert_array_equal(reading.logits, round_to_wire(state.logits))

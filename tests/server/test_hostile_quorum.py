@@ -19,7 +19,7 @@ from .mutations import mutate_field, mutated_bytes, mutated_fields
 METHOD = "/splitpoint.v1.SplitInference/"
 CODE = grpc.StatusCode
 GOOD = {CODE.OK, CODE.INVALID_ARGUMENT, CODE.RESOURCE_EXHAUSTED, CODE.FAILED_PRECONDITION}
-COUNT = 400
+COUNT = 800
 
 
 def questions(small):

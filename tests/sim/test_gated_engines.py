@@ -93,8 +93,10 @@ def test_the_profile_has_the_tokens_of_each_sample_and_a_head_for_each_keep(gate
     assert len(np.unique(counts)) > 3
     assert abs(((counts - 1) / profile.card.patch_tokens).mean() - 0.5) < 0.2
     assert (profile.tokens[profile.config(2, 1.0, 24)] == 65).all()
-    nbytes = profile.request_bytes[profile.config(2, 0.5, 24)]
-    assert (np.argsort(nbytes, kind="stable") == np.argsort(counts, kind="stable")).all()
+    # Eight planes of 24 dims, one range or one a token; the rest is the same for all, but for lengths of lengths.
+    rest = profile.request_bytes[profile.config(2, 0.5, 24)] - 8 * np.ceil(counts * 24 / 8)
+    either = np.stack([rest - 4, rest - 4 * counts])
+    assert (np.abs(either - np.median(either[1])).min(axis=0) <= 12).all()
     plain, dropped = profile.head(1.0), profile.head(0.2)
     np.testing.assert_array_equal(plain[1], profile.head_margin)
     assert np.abs(plain[1] - dropped[1]).max() > 1e-3
