@@ -72,10 +72,9 @@ def quantise(x: np.ndarray) -> Quantised:
 
 
 def _shared(low: np.ndarray, high: np.ndarray, dims: int) -> bool:
-    """Whether tokens of these ends (T,) had better share one range."""
-    own = high.astype(np.float64) - low
-    shared = float(high.max()) - float(low.min())
-    return shared <= np.sqrt(np.mean(own * own)) * 2.0 ** (NAMING_BITS / dims)
+    """Whether tokens of these ends (T,) had better share one range; squares of float16's span fit a float32."""
+    own, span = high - low, float(high.max()) - float(low.min())
+    return bool(span * span * low.size <= float(own @ own) * 4.0 ** (NAMING_BITS / dims))
 
 
 def dequantise(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:

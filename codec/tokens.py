@@ -134,14 +134,15 @@ class TokenCodec:
             coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
         planes = self.planes(quantised, cut, 0, bits, coder)
-        offset, scale = quantised.offset, quantised.scale
-        shared = bool((offset == offset[0]).all() and (scale == scale[0]).all())
+        offset, scale = _named(quantised.offset), _named(quantised.scale)
+        if offset == offset[:2] * count and scale == scale[:2] * count:
+            offset, scale = offset[:2], scale[:2]
         message = pb.Tokens(
             count=count,
             dims=dims,
             bits=bits,
-            offset=_named(quantised.offset, shared),
-            scale=_named(quantised.scale, shared),
+            offset=offset,
+            scale=scale,
             planes=planes,
         )
         saved = bits * plane_bytes(count * dims) - sum(map(len, planes))
@@ -239,8 +240,8 @@ def group_count(message: pb.Tokens) -> int:
     return len(present)
 
 
-def _named(values: np.ndarray, shared: bool) -> bytes:
-    return (values[:1] if shared else values).astype("<f2", copy=False).tobytes()
+def _named(values: np.ndarray) -> bytes:
+    return values.astype("<f2", copy=False).tobytes()
 
 
 def _within(name: str, value: int, low: int, high: int | None) -> None:
