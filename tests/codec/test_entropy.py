@@ -14,7 +14,7 @@ from splitpoint.errors import DataError
 from splitpoint.protos import splitpoint_pb2 as pb
 
 DIM = 24
-SPREAD = np.arange(1, DIM + 1, dtype=np.float32) ** -1.2
+SPREAD = np.arange(1, DIM + 1, dtype=np.float32) ** -0.8
 
 
 def sample(seed: int, rows: int = 17, dims: int = DIM) -> Quantised:
@@ -23,7 +23,10 @@ def sample(seed: int, rows: int = 17, dims: int = DIM) -> Quantised:
     return quantise(x[:, :dims])
 
 
-ARRAY = fit_tables([sample(seed, dims=dims) for seed in range(200) for dims in (DIM, DIM // 2)], DIM)
+# A shared range is the wider the more tokens share it: the tables see both numbers of rows that are coded below.
+ARRAY = fit_tables(
+    [sample(seed, rows, dims) for seed in range(100) for rows in (17, 65) for dims in (DIM, DIM // 2)], DIM
+)
 TABLES = CodeTables(ARRAY)
 
 
