@@ -24,11 +24,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import command_line
 from curves import Curve, area, interval
 from exit_curves import answers, giving_up, repaired_curve, scored_curve, softmax
 from exit_logits import exit_logits
@@ -167,7 +167,7 @@ def main() -> None:
 
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"early_exit_{found[0]['learner']}"
-    command = "python benchmarks/early_exit.py " + " ".join(sys.argv[1:])
+    command = command_line()
     path.with_suffix(".json").write_text(
         json.dumps({"command": command, "learners": found, "slopes": slopes}, indent=1) + "\n"
     )

@@ -15,12 +15,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import command_line
 from rich.console import Console
 from rich.table import Table
 from squad_curves import load_profiles
@@ -113,7 +113,7 @@ def main() -> None:
         )
     Console(width=118).print(table)
     RESULTS.mkdir(exist_ok=True)
-    command = ("python benchmarks/false_stops.py " + " ".join(sys.argv[1:])).strip()
+    command = command_line()
     (RESULTS / "false_stops.json").write_text(
         json.dumps({"command": command, "cases": CASES, "rows": rows}, indent=1) + "\n"
     )

@@ -22,12 +22,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from command_line import command_line
 from image_rivals import FORMATS, fine_tuned, measured, training_data
 from rich.console import Console
 from rich.table import Table
@@ -245,7 +245,7 @@ def main() -> None:
     best = min(rivals, key=lambda method: rivals[method]) if rivals else None
     RESULTS.mkdir(exist_ok=True)
     result = {
-        "command": "python benchmarks/rate_accuracy.py " + " ".join(sys.argv[1:]),
+        "command": command_line(),
         "model": card.name,
         "id": card.id,
         "coder": coder,

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import command_line
 from curves import Curve, Mix, at_accuracy, at_cost, interval
 from quest_picks import picks_compared
 from squad_curves import METRICS, load_profiles, quorum_curve, single_curve, static_ensemble
@@ -163,7 +164,7 @@ def main() -> None:
     RESULTS.mkdir(exist_ok=True)
     best = max(over_singles, key=lambda row: row["gain_points"], default=None)
     result = {
-        "command": "python benchmarks/squad.py " + " ".join(sys.argv[1:]),
+        "command": command_line(),
         "learners": dict(zip(calibration.names, calibration.ids, strict=True)),
         "samples": {split: len(profile) for split, profile in profiles.items()},
         "last_gate_accuracy": {

@@ -6,7 +6,7 @@ bytes ─► Desk.admit: validate, queue ─► Job ─► done(job, answer | wh
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Protocol
 
@@ -22,7 +22,7 @@ from .refinement import Refinement
 from .validation import Rejected, Validator, parse
 from .work import Answer, Tail
 
-__all__ = ["Desk", "Done", "TailDesk", "reply_to"]
+__all__ = ["Desk", "Done", "TailDesk", "described", "reply_to"]
 
 Done = Callable[[Job, Answer | Rejected], None]
 
@@ -115,20 +115,26 @@ class TailDesk:
         return reply_to(job, answer, self.batcher.load)
 
     def describe(self) -> pb.DescribeReply:
-        payloads = _payload_kinds(self._codec)
-        coders = {coder for cut in range(1, self._card.depth) for coder in self._codec.coders(cut)}
-        return pb.DescribeReply(
-            model=self._card.to_message(),
-            payloads=payloads,
-            coders=sorted(coders | {pb.CODER_PACKED}),
-            tables_crc=self._codec.tables_crc or None,
-        )
+        return described(self._card, self._codec, _payload_kinds(self._codec))
 
     def settle(self) -> None:
         self._refinement.asking = False
 
     async def close(self) -> None:
         self.batcher.close()
+
+
+def described(
+    card: ModelCard, codec: TokenCodec, payloads: Iterable[pb.PayloadKind.ValueType]
+) -> pb.DescribeReply:
+    """What devices with this network are told: these payloads are taken, and the codec's coders understood."""
+    coders = {coder for cut in range(1, card.depth) for coder in codec.coders(cut)}
+    return pb.DescribeReply(
+        model=card.to_message(),
+        payloads=payloads,
+        coders=sorted(coders | {pb.CODER_PACKED}),
+        tables_crc=codec.tables_crc or None,
+    )
 
 
 def _payload_kinds(codec: TokenCodec) -> list[pb.PayloadKind.ValueType]:

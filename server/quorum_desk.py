@@ -21,7 +21,7 @@ from ..policies.quorum import Reason
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
 from .coordinator import Coordinator, Decided
-from .desk import Done, reply_to
+from .desk import Done, described, reply_to
 from .validation import Checked, Rejected, Validator, invalid, parse
 from .work import Answer
 
@@ -94,13 +94,7 @@ class QuorumDesk:
     def describe(self) -> pb.DescribeReply:
         payloads = [pb.PAYLOAD_KIND_IMAGE]
         payloads += [pb.PAYLOAD_KIND_TOKENS] if self._coordinator.takes_tokens else []
-        coders = {coder for cut in range(1, self._card.depth) for coder in self._codec.coders(cut)}
-        return pb.DescribeReply(
-            model=self._card.to_message(),
-            payloads=payloads,
-            coders=sorted(coders | {pb.CODER_PACKED}),
-            tables_crc=self._codec.tables_crc or None,
-        )
+        return described(self._card, self._codec, payloads)
 
     def settle(self) -> None:
         pass
