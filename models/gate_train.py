@@ -12,7 +12,6 @@ keyed by (seed, step), and a run that was killed goes on from its last checkpoin
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,8 +21,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from ..errors import DataError, UsageError
 from ..seeding import generator
+from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import Bottleneck
 from .gate_losses import gated_loss
 from .gate_start import fit_thresholds, start_gates
@@ -87,7 +86,7 @@ class GateRun:
         checkpoint: Path,
     ) -> None:
         self.config, self.data, self.checkpoint = config, data, checkpoint
-        self.source = network.card.id
+        self._identity = f"{config.identity()} of {network.card.id}"
         # Statistics of the stem stay: what is trained is the arithmetic that will run.
         self.network = with_gates(network, config.seed).eval().to(config.accelerator)
         self.card = self.network.card
@@ -190,30 +189,17 @@ class GateRun:
 
     def _save(self) -> None:
         state = {
-            "config": self.config.identity(),
-            "source": self.source,
             "step": self.step,
             "network": self.network.state_dict(),
             "bottlenecks": [b.state_dict() for b in self.bottlenecks],
             "optimizer": self.optimizer.state_dict(),
         }
-        partial = self.checkpoint.with_suffix(".part")
-        try:
-            self.checkpoint.parent.mkdir(parents=True, exist_ok=True)
-            torch.save(state, partial)
-            os.replace(partial, self.checkpoint)
-        except OSError as error:
-            raise DataError(f"cannot write {self.checkpoint}: {error.strerror or error}") from error
+        write_checkpoint(self.checkpoint, self._identity, state)
 
     def _resume(self) -> bool:
-        if not self.checkpoint.exists():
+        state = read_checkpoint(self.checkpoint, self._identity, self.config.accelerator)
+        if state is None:
             return False
-        try:
-            state = torch.load(self.checkpoint, map_location=self.config.accelerator, weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds here
-            raise DataError(f"cannot read {self.checkpoint}; remove it to train anew") from error
-        if (state["config"], state["source"]) != (self.config.identity(), self.source):
-            raise UsageError(f"{self.checkpoint} is of another training: remove it, or write elsewhere")
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         for bottleneck, values in zip(self.bottlenecks, state["bottlenecks"], strict=True):

@@ -10,10 +10,9 @@ Every draw is keyed by (seed, cut, step), so that a run that was killed goes on 
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..codec.symbols import SNR_LIMIT_DB, symbol_count
-from ..errors import DataError, UsageError
+from ..errors import UsageError
 from ..seeding import generator
 from .activations import Activations, cached_activations, tail_logits
+from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import select
 from .jscc import JointCode, through_noise
 from .training_data import TrainingData
@@ -89,7 +89,7 @@ def train_code(
     network.eval().requires_grad_(False)
     device = next(network.parameters()).device
     checkpoint, identity = folder / f"cut-{cut}.pt", config.identity(card.id)
-    state = _read_checkpoint(checkpoint, identity, device)
+    state = read_checkpoint(checkpoint, identity, device)
     most = symbol_count(card.dim, config.symbols)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -159,26 +159,5 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _save(path: Path, identity: str, code: JointCode, optimizer: torch.optim.Optimizer, step: int) -> None:
-    state = {
-        "config": identity,
-        "step": step,
-        "code": code.state_dict(),
-        "optimizer": optimizer.state_dict(),
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def _read_checkpoint(path: Path, identity: str, device: torch.device) -> dict[str, Any] | None:
-    """What `_save` wrote; None where there is nothing."""
-    if not path.exists():
-        return None
-    try:
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds here
-        raise DataError(f"cannot read {path}; remove it to train anew") from error
-    if state["config"] != identity:
-        raise UsageError(f"{path} is of another configuration: give another --out or remove it")
-    return state
+    state = {"step": step, "code": code.state_dict(), "optimizer": optimizer.state_dict()}
+    write_checkpoint(path, identity, state)

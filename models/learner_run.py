@@ -6,7 +6,6 @@ trainings are short. The loss of an exit is `losses.exit_loss` on its running lo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import DataError, UsageError
 from .card import ModelCard
+from .checkpoint import read_checkpoint, write_checkpoint
 from .conv import SplitConv
 from .conv_card import ConvCard
 from .losses import exit_loss
@@ -66,29 +65,22 @@ class LearnerRun:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {
-            "config": self.config.identity(),
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-        }
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        write_checkpoint(
+            self.checkpoint,
+            self.config.identity(),
+            {
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "network": self.network.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            },
+        )
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
-        if not self.checkpoint.exists():
+        state = read_checkpoint(self.checkpoint, self.config.identity())
+        if state is None:
             return False
-        try:
-            state = torch.load(self.checkpoint, weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds here
-            raise DataError(f"cannot read {self.checkpoint}; remove it to train anew") from error
-        if state["config"] != self.config.identity():
-            raise UsageError(
-                f"{self.checkpoint} is of another configuration: give another --out or remove it"
-            )
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import DataError, UsageError
+from ..errors import UsageError
 from ..seeding import generator
 from .card import ModelCard
+from .checkpoint import read_checkpoint, write_checkpoint
 from .code_tables import code_tables
 from .compression import Bottleneck
 from .losses import backbone_loss, mixed_loss
@@ -96,31 +96,24 @@ class TrainRun:
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {
-            "config": self.config.identity(),
-            "epoch": self.epoch,
-            "seconds": self.seconds,
-            "network": self.network.state_dict(),
-            "probe": self.probe.state_dict(),
-            "bottlenecks": [b.state_dict() for b in self.bottlenecks],
-            "optimizer": self.optimizer.state_dict(),
-        }
-        partial = self.checkpoint.with_suffix(".part")
-        torch.save(state, partial)
-        os.replace(partial, self.checkpoint)
+        write_checkpoint(
+            self.checkpoint,
+            self.config.identity(),
+            {
+                "epoch": self.epoch,
+                "seconds": self.seconds,
+                "network": self.network.state_dict(),
+                "probe": self.probe.state_dict(),
+                "bottlenecks": [b.state_dict() for b in self.bottlenecks],
+                "optimizer": self.optimizer.state_dict(),
+            },
+        )
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
-        if not self.checkpoint.exists():
+        state = read_checkpoint(self.checkpoint, self.config.identity(), self.device)
+        if state is None:
             return False
-        try:
-            state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        except Exception as error:  # torch raises half a dozen kinds here
-            raise DataError(f"cannot read {self.checkpoint}; remove it to train anew") from error
-        if state["config"] != self.config.identity():
-            raise UsageError(
-                f"{self.checkpoint} is of another configuration: give another --out or remove it"
-            )
         self.epoch, self.seconds = state["epoch"], state["seconds"]
         self.network.load_state_dict(state["network"])
         self.probe.load_state_dict(state["probe"])

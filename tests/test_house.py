@@ -28,6 +28,7 @@ WITH_TORCH = {
     "server/train_session.py",
     "server/training.py",
     "models/activations.py",
+    "models/checkpoint.py",
     "models/code_tables.py",
     "models/compression.py",
     "models/jscc.py",

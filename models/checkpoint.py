@@ -1,0 +1,47 @@
+"""Checkpoints of trainings: whole or not at all, and never of another configuration."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..errors import DataError, UsageError
+
+__all__ = ["read_checkpoint", "write_checkpoint"]
+
+_IDENTITY = "config"
+
+
+def write_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
+    """Put `state` into the file, in place of an older one. DataError where it cannot be written.
+
+    identity  text that is equal for trainings that lead to the same weights
+    """
+    partial = path.with_suffix(".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.save({_IDENTITY: identity, **state}, partial)
+        os.replace(partial, path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def read_checkpoint(
+    path: Path, identity: str, device: torch.device | str | None = None
+) -> dict[str, Any] | None:
+    """What was written last, its tensors on `device`; None where there is nothing.
+
+    DataError for a file that is no checkpoint, UsageError for one of another configuration.
+    """
+    if not path.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch raises half a dozen kinds here
+        raise DataError(f"cannot read {path}; remove it to train anew") from error
+    if state.get(_IDENTITY) != identity:
+        raise UsageError(f"{path} is of another configuration: give another --out or remove it")
+    return state
