@@ -40,36 +40,32 @@ def checked_tokens(
     named = 1 if len(message.offset) == 2 else rows
     offset = _halves("offset", message.offset, named)
     scale = _halves("scale", message.scale, named, signed=False)
-    if named < rows:
-        offset, scale = np.broadcast_to(offset, rows), np.broadcast_to(scale, rows)
     planes = list(message.planes)
     if len(planes) != bits:
         raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(planes)}")
     if tables is None:
         check_planes(planes, rows * dims)
-        decode = partial(_unpacked, planes, offset, scale, dims, basis)
+        decode = partial(_unpacked, planes, offset, scale, rows, dims, basis)
         if basis.bounded:
             return decode
         tokens = decode()
     else:
-        codes = decode_planes(planes, offset, scale, dims, tables)
-        tokens = _tokens(codes, offset, scale, dims, bits, basis)
+        codes = decode_planes(planes, offset, scale, rows, dims, tables)
+        tokens = _tokens(codes.reshape(rows, dims), offset, scale, bits, basis)
     if not basis.bounded and not np.isfinite(tokens).all():
         raise PayloadError("tokens.scale", "gives values that are not finite")
     return lambda: tokens
 
 
 def _unpacked(
-    planes: Sequence[bytes], offset: np.ndarray, scale: np.ndarray, dims: int, basis: Basis
+    planes: Sequence[bytes], offset: np.ndarray, scale: np.ndarray, rows: int, dims: int, basis: Basis
 ) -> np.ndarray:
-    codes = unpack_planes(planes, offset.size * dims)
-    return _tokens(codes, offset, scale, dims, len(planes), basis)
+    codes = unpack_planes(planes, rows * dims).reshape(rows, dims)
+    return _tokens(codes, offset, scale, len(planes), basis)
 
 
-def _tokens(
-    codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, dims: int, bits: int, basis: Basis
-) -> np.ndarray:
-    values = dequantise(codes.reshape(offset.size, dims), offset, scale, bits)
+def _tokens(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int, basis: Basis) -> np.ndarray:
+    values = dequantise(codes, offset, scale, bits)
     if basis.bounded:
         return basis.reconstruct(values)
     with np.errstate(over="ignore", invalid="ignore"):

@@ -89,12 +89,16 @@ class CodeTables:
         np.cumsum(counts, axis=1, out=below[:, 1:])
         self._below = below.ravel()
 
-    def origins(self, offset: np.ndarray, scale: np.ndarray, dims: int) -> np.ndarray:
-        """Index of code 0 in the tables for each code, int64 (T * dims,); offset, scale float16 (T,)."""
+    def origins(self, offset: np.ndarray, scale: np.ndarray, rows: int, dims: int) -> np.ndarray:
+        """Index of code 0 in the tables for each code, int64 (rows * dims,).
+
+        offset, scale  float16 (rows,), or (1,) for all tokens
+        """
         if dims > self.dim:
             raise PayloadError("tokens.dims", f"must be in 1..{self.dim} for the tables, not {dims}")
         place = 255 - _zeros(offset, scale)
-        return (place[:, None] + self._start[:dims]).ravel()
+        origins = (place[:, None] + self._start[:dims]).ravel()
+        return origins if place.size == rows else np.tile(origins, rows)
 
     def ones(self, origins: np.ndarray, prefixes: np.ndarray, plane: int) -> np.ndarray:
         """P(bit `plane` is one), float64 (N,), given the higher bits of each code, `prefixes` int64 (N,)."""
@@ -112,7 +116,7 @@ def encode_planes(quantised: Quantised, first: int, stop: int, tables: CodeTable
     if constriction is None or not planes:
         return planes
     flat, bits = codes.reshape(-1).astype(np.int64), plane_matrix(codes)
-    origins = tables.origins(quantised.offset, quantised.scale, codes.shape[1])
+    origins = tables.origins(quantised.offset, quantised.scale, *codes.shape)
     for place, plane in enumerate(range(first, stop)):
         ones = tables.ones(origins, flat >> (8 - plane), plane)
         # A look at the cost first: low planes are often noise, and coding them in vain takes time.
@@ -128,17 +132,17 @@ def encode_planes(quantised: Quantised, first: int, stop: int, tables: CodeTable
 
 
 def decode_planes(
-    planes: Sequence[bytes], offset: np.ndarray, scale: np.ndarray, dims: int, tables: CodeTables
+    planes: Sequence[bytes], offset: np.ndarray, scale: np.ndarray, rows: int, dims: int, tables: CodeTables
 ) -> np.ndarray:
-    """Codes of len(planes) bits, uint8 (T * dims,); PayloadError for planes that do not decode.
+    """Codes of len(planes) bits, uint8 (rows * dims,); PayloadError for planes that do not decode.
 
-    offset, scale  float16 (T,), finite
+    offset, scale  float16 (rows,), or (1,) for all tokens; finite
     """
     if not 1 <= len(planes) <= 8:
         raise PayloadError("tokens.planes", f"must be 1 to 8 planes, not {len(planes)}")
-    count = offset.size * dims
+    count = rows * dims
     size = plane_bytes(count)
-    origins = tables.origins(offset, scale, dims)
+    origins = tables.origins(offset, scale, rows, dims)
     codes = np.zeros(count, np.int64)
     for plane, data in enumerate(planes):
         if len(data) == size:
@@ -169,7 +173,7 @@ def _bits() -> Any:
 
 
 def _zeros(offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Code of the value zero in each token's range, int64 (T,), at the nearest end where it lies outside."""
+    """Code of the value zero in each range, int64 (T,), at the nearest end where it lies outside."""
     step = scale.astype(np.float32)
     cells = -offset.astype(np.float32) / np.where(step > 0, step, np.float32(1))
     return np.clip(np.rint(cells), 0, 255).astype(np.int64)

@@ -36,7 +36,7 @@ NAMING_BITS = 32.0
 
 
 class Quantised(NamedTuple):
-    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,), all equal where the range is shared."""
+    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,), or (1,) where the range is shared."""
 
     codes: np.ndarray
     offset: np.ndarray
@@ -49,39 +49,43 @@ def quantise(x: np.ndarray) -> Quantised:
     if x.ndim != 2 or x.size == 0:
         raise PayloadError("tokens", f"must have shape (T, dims), not {x.shape}")
     low, high = x.min(axis=1), x.max(axis=1)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        raise PayloadError("tokens", "must be finite")
-    if low.min() < -LARGEST or high.max() > LARGEST:
-        x = np.clip(x, -LARGEST, LARGEST)
-        low, high = x.min(axis=1), x.max(axis=1)
-    if _shared(low, high, x.shape[1]):
-        low, high = np.full_like(low, low.min()), np.full_like(high, high.max())
+    least, most = low.min(), high.max()
+    if not (least >= -LARGEST and most <= LARGEST):
+        if not np.isfinite(x).all():
+            raise PayloadError("tokens", "must be finite")
+        return quantise(np.clip(x, -LARGEST, LARGEST))
+    if _shared(low, high, float(most) - float(least), x.shape[1]):
+        low, high = least[None], most[None]
     offset = low.astype(np.float16)
-    with np.errstate(over="ignore"):  # the neighbours of values that need none may be infinite
-        below = np.nextafter(offset, _DOWN)
-    offset = np.where(offset.astype(np.float32) > low, below, offset)
     start = offset.astype(np.float32)
+    above = start > low
+    if above.any():
+        with np.errstate(over="ignore"):  # the neighbours of values that need none may be infinite
+            offset = np.where(above, np.nextafter(offset, _DOWN), offset)
+        start = offset.astype(np.float32)
     width = (high - start) / np.float32(256.0)
     scale = width.astype(np.float16)
     scale = np.where(scale.astype(np.float32) < width, np.nextafter(scale, _UP), scale)
     step = scale.astype(np.float32)
     # A constant token has step 0 and codes 0: its offset says it all.
-    cells = (x - start[:, None]) / np.where(step > 0.0, step, np.float32(1.0))[:, None]
-    codes = np.minimum(cells, np.float32(255.0)).astype(np.uint8)
-    return Quantised(codes, offset, scale)
+    cells = x - start[:, None]
+    cells /= np.where(step > 0.0, step, np.float32(1.0))[:, None]
+    np.minimum(cells, np.float32(255.0), out=cells)
+    return Quantised(cells.astype(np.uint8), offset, scale)
 
 
-def _shared(low: np.ndarray, high: np.ndarray, dims: int) -> bool:
-    """Whether tokens of these ends (T,) had better share one range; squares of float16's span fit a float32."""
-    own, span = high - low, float(high.max()) - float(low.min())
-    return bool(span * span * low.size <= float(own @ own) * 4.0 ** (NAMING_BITS / dims))
+def _shared(low: np.ndarray, high: np.ndarray, span: float, dims: int) -> bool:
+    """Whether tokens of these ends (T,), `span` wide together, had better share one range; squares of float16's span
+    fit a float32."""
+    own = high - low
+    return span * span * low.size <= float(own @ own) * 4.0 ** (NAMING_BITS / dims)
 
 
 def dequantise(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: int) -> np.ndarray:
     """Values at the middle of their cells, float32 (T, dims).
 
     codes          uint8 (T, dims), `bits` wide: `quantise(x).codes >> (8 - bits)`
-    offset, scale  float16 (T,)
+    offset, scale  float16 (T,), or (1,) for all tokens
     bits           1..8
     """
     if not 1 <= bits <= 8:

@@ -37,11 +37,6 @@ QUORUM_BYTES = pb.InferReply(
 ).ByteSize()
 """What the account of a quorum adds to a reply."""
 
-QUORUM_BYTES = pb.InferReply(
-    quorum=pb.Quorum(votes=1, asked=1, alive=1, macs=1, reason=pb.QUORUM_REASON_QUORUM)
-).ByteSize()
-"""What the account of a quorum adds to a reply."""
-
 
 class ExitReading(NamedTuple):
     """Exit state of a request: u float32 (du,), running logits float32 (C,), exits passed, last margin."""

@@ -134,15 +134,12 @@ class TokenCodec:
             coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
         planes = self.planes(quantised, cut, 0, bits, coder)
-        offset, scale = _named(quantised.offset), _named(quantised.scale)
-        if offset == offset[:2] * count and scale == scale[:2] * count:
-            offset, scale = offset[:2], scale[:2]
         message = pb.Tokens(
             count=count,
             dims=dims,
             bits=bits,
-            offset=offset,
-            scale=scale,
+            offset=_named(quantised.offset),
+            scale=_named(quantised.scale),
             planes=planes,
         )
         saved = bits * plane_bytes(count * dims) - sum(map(len, planes))

@@ -31,7 +31,7 @@ TABLES = CodeTables(ARRAY)
 
 
 def decoded(planes, quantised, tables=TABLES):
-    return decode_planes(planes, quantised.offset, quantised.scale, quantised.codes.shape[1], tables)
+    return decode_planes(planes, quantised.offset, quantised.scale, *quantised.codes.shape, tables)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 20), st.integers(1, DIM), st.integers(1, 8), st.booleans())
@@ -71,7 +71,9 @@ def test_likely_codes_become_much_shorter():
 def test_the_length_is_near_the_models_entropy():
     quantised = sample(1001, rows=200)
     flat = quantised.codes.ravel().astype(np.int64)
-    ones = TABLES.ones(TABLES.origins(quantised.offset, quantised.scale, DIM), flat >> 7, 1)
+    ones = TABLES.ones(
+        TABLES.origins(quantised.offset, quantised.scale, len(quantised.codes), DIM), flat >> 7, 1
+    )
     bit = flat >> 6 & 1
     cost_bytes = -np.log2(np.where(bit, ones, 1 - ones)).sum() / 8
     assert len(encode_planes(quantised, 1, 2, TABLES)[0]) == pytest.approx(cost_bytes, abs=9)
@@ -127,7 +129,7 @@ def test_a_wrong_number_of_planes_is_refused(planes):
 
 def test_more_dims_than_the_tables_have_are_refused():
     with pytest.raises(PayloadError, match=r"tokens\.dims"):
-        TABLES.origins(np.zeros(1, np.float16), np.ones(1, np.float16), DIM + 1)
+        TABLES.origins(np.zeros(1, np.float16), np.ones(1, np.float16), 1, DIM + 1)
 
 
 def test_tables_are_a_few_kilobytes_of_integers():
