@@ -76,6 +76,7 @@ class VirtualRun:
         self._uplink = Air(self.timeline, uplink, self._uploaded)
         self._downlink = Air(self.timeline, downlink, self._downloaded)
         self._server = server(self.timeline, self._replied, self._lost)
+        self._life = self._server.life
         self._probe_s = probe_s
         self._progress = progress
         self._ledger = Ledger()
@@ -143,8 +144,8 @@ class VirtualRun:
         return False
 
     def _send(self, now_s: float, call: Call) -> None:
-        if now_s >= call.answer_by_s or not self._server.reachable:
-            self._close(now_s, call, link_lost=not self._server.reachable)
+        if now_s >= call.answer_by_s or not self._life.reachable:
+            self._close(now_s, call, link_lost=not self._life.reachable)
             return
         call.sent_s = now_s
         self._after(call.answer_by_s - now_s, self._lost, call)
@@ -210,7 +211,7 @@ class VirtualRun:
     def _probe(self, now_s: float, device: VirtualDevice) -> None:
         """A health check now; the link counts as back once one of them has been answered."""
         state = device.link.state(now_s)
-        if state.up and self._server.reachable and not self._server.frozen:
+        if state.up and self._life.reachable and not self._life.frozen:
             self._after(state.round_trip_s, self._found_up, device)
         else:
             self._after(self._probe_s, self._probe, device)

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import simpy
-
 from ..policies.schedule import BatchQueue
 from ..policies.service_time import Pace, segment_time
 from .sections import Fault
 from .timeline import Timeline
+from .virtual_faults import Life
 
 __all__ = ["GateTask", "LearnerServer"]
 
@@ -41,8 +40,7 @@ class LearnerServer:
         reached: Callable[[float, GateTask], None],
         lost: Callable[[float, GateTask], None],
     ) -> None:
-        self.up = True
-        self.frozen = False
+        self.life = Life(timeline, faults, self._stopped, self._thawed)
         self._timeline = timeline
         self._gate_macs = gate_macs
         self._pace = pace
@@ -52,17 +50,13 @@ class LearnerServer:
         self._queue: BatchQueue[GateTask] = BatchQueue()
         self._in_work: list[GateTask] = []
         self._busy = False
-        self._life = 0
-        self._thawed: simpy.Event | None = None
-        for fault in faults:
-            timeline.process(self._fault(fault))
 
     def receive(self, now_s: float, task: GateTask) -> None:
-        if not self.up:
+        if not self.life.reachable:
             self._lost(now_s, task)
             return
         self._queue.push((task.learner, task.gate), task)
-        if not self._busy and not self.frozen:
+        if not self._busy and not self.life.frozen:
             self._work(now_s)
 
     def _work(self, now_s: float) -> None:
@@ -72,14 +66,13 @@ class LearnerServer:
             self._in_work = batch
             macs = self._gate_macs[batch[0].learner][batch[0].gate]
             duration_s = segment_time(self._pace, len(batch), macs)
-            self._timeline.after(duration_s, self._finish, self._life)
+            self._timeline.after(duration_s, self._finish, self.life.number)
 
     def _finish(self, now_s: float, life: int) -> None:
-        if life != self._life:
+        if life != self.life.number:
             return
-        if self._thawed is not None:
-            assert self._thawed.callbacks is not None
-            self._thawed.callbacks.append(lambda _: self._finish(self._timeline.now, life))
+        if self.life.frozen:
+            self.life.once_thawed(self._finish, life)
             return
         batch, self._in_work = self._in_work, []
         for task in batch:
@@ -89,25 +82,17 @@ class LearnerServer:
                 self._queue.push((task.learner, task.gate), task)
         self._work(now_s)
 
-    def _fault(self, fault: Fault) -> Any:
-        yield self._timeline.timeout(fault.at_s)
-        if fault.kind == "freeze":
-            self.frozen, self._thawed = True, self._timeline.event()
-            yield self._timeline.timeout(fault.for_s)
-            thawed, self._thawed, self.frozen = self._thawed, None, False
-            thawed.succeed()
-            if not self._busy:
-                self._work(self._timeline.now)
+    def _thawed(self, now_s: float) -> None:
+        if not self._busy:
+            self._work(now_s)
+
+    def _stopped(self, now_s: float, killed: bool) -> None:
+        if not killed:
             return
-        self.up = False
-        if fault.kind == "kill":
-            self._life += 1
-            dead = [*self._in_work, *_all(self._queue)]
-            self._in_work, self._busy = [], False
-            for task in dead:
-                self._lost(self._timeline.now, task)
-        yield self._timeline.timeout(fault.for_s)
-        self.up = True
+        dead = [*self._in_work, *_all(self._queue)]
+        self._in_work, self._busy = [], False
+        for task in dead:
+            self._lost(now_s, task)
 
 
 def _all(queue: BatchQueue[GateTask]) -> list[GateTask]:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Generator, Sequence
 from functools import partial
 from typing import Any
 
-import simpy
-
 from ..device.effects import Reply
 from ..policies.coordination import Ask, Gone, Opinion, Verdict, coordinate
 from ..policies.service_time import Pace, segment_time
@@ -21,6 +19,7 @@ from .opinions import Opinions
 from .quorum_config import QuorumConfig
 from .sections import Fault
 from .timeline import Timeline
+from .virtual_faults import Life
 from .virtual_learners import GateTask, LearnerServer
 
 __all__ = ["VirtualQuorum"]
@@ -58,14 +57,11 @@ class VirtualQuorum:
         replied: Callable[[float, Call], None],
         lost: Callable[[float, Call], None],
     ) -> None:
-        self.reachable = True
-        self.frozen = False
         self._timeline, self._config, self._opinions = timeline, config, opinions
         self._gate_macs, self._passed, self._max_pending = gate_macs, passed, max_pending
         self._replied, self._lost = replied, lost
         self._rule = config.rule()
         self._open: set[_Question] = set()
-        self._thawed: simpy.Event | None = None
         pace = Pace(config.server.base_s, config.server.macs_per_s)
         self._servers: dict[int, LearnerServer] = {}
         for name, learners in config.processes.items():
@@ -83,9 +79,7 @@ class VirtualQuorum:
         if config.order == "cost":
             self._order.sort(key=lambda learner: sum(segment_time(pace, 1, m) for m in gate_macs[learner]))
         self._suspects: set[int] = set()
-        for fault in faults:
-            if not fault.process:
-                timeline.process(self._fault(fault))
+        self.life = Life(timeline, [fault for fault in faults if not fault.process], self._stopped)
 
     @property
     def load(self) -> int:
@@ -94,9 +88,9 @@ class VirtualQuorum:
 
     def receive(self, now_s: float, call: Call) -> None:
         """A request has arrived."""
-        if self._thawed is not None:
-            self._once_thawed(partial(self.receive, call=call))
-        elif not self.reachable:
+        if self.life.frozen:
+            self.life.once_thawed(self.receive, call)
+        elif not self.life.reachable:
             self._lost(now_s, call)
         elif self.load >= self._max_pending:
             self._replied(now_s, call)
@@ -147,8 +141,8 @@ class VirtualQuorum:
         self._timeline.after(self._config.patience_s, self._impatient, (task, task.gate))
 
     def _hear(self, now_s: float, question: _Question, event: Opinion | Gone | None) -> None:
-        if self._thawed is not None:
-            self._once_thawed(partial(self._hear, question=question, event=event))
+        if self.life.frozen:
+            self.life.once_thawed(self._hear, question, event)
         elif question.over:
             return
         elif question.waits:
@@ -192,7 +186,7 @@ class VirtualQuorum:
 
     def _probe(self, now_s: float, learner: int) -> None:
         server = self._servers[learner]
-        if server.up and not server.frozen:
+        if server.life.reachable and not server.life.frozen:
             self._suspects -= {other for other, its in self._servers.items() if its is server}
         else:
             self._timeline.after(self._config.probe_s, self._probe, learner)
@@ -217,23 +211,8 @@ class VirtualQuorum:
         for task in question.tasks.values():
             task.cancelled = True
 
-    def _once_thawed(self, act: Callable[[float], None]) -> None:
-        assert self._thawed is not None
-        assert self._thawed.callbacks is not None
-        self._thawed.callbacks.append(lambda _: act(self._timeline.now))
-
-    def _fault(self, fault: Fault) -> Any:
-        yield self._timeline.timeout(fault.at_s)
-        if fault.kind == "freeze":
-            self.frozen, self._thawed = True, self._timeline.event()
-            yield self._timeline.timeout(fault.for_s)
-            thawed, self._thawed, self.frozen = self._thawed, None, False
-            thawed.succeed()
-            return
-        self.reachable = False
-        if fault.kind == "kill":
+    def _stopped(self, now_s: float, killed: bool) -> None:
+        if killed:
             for question in list(self._open):
                 self._close(question)
-                self._lost(self._timeline.now, question.call)
-        yield self._timeline.timeout(fault.for_s)
-        self.reachable = True
+                self._lost(now_s, question.call)

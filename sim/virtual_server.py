@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
-
-import simpy
 
 from ..channel.link import REFINEMENT_IDS
 from ..codec.refinement import wants_more
@@ -17,6 +14,7 @@ from .backends import Backend
 from .call import Call
 from .sections import Fault
 from .timeline import Timeline
+from .virtual_faults import Life
 
 __all__ = ["VirtualServer"]
 
@@ -53,8 +51,7 @@ class VirtualServer:
         replied: Callable[[float, Call], None],
         lost: Callable[[float, Call], None],
     ) -> None:
-        self.reachable = True
-        self.frozen = False
+        self.life = Life(timeline, faults, self._stopped)
         self._timeline = timeline
         self._backend = backend
         self._card = card
@@ -67,11 +64,7 @@ class VirtualServer:
         self._held: HeldRequests[bool] = HeldRequests()
         self._in_work: list[Call] = []
         self._busy = False
-        self._life = 0
-        self._thawed: simpy.Event | None = None
         self._segments: dict[tuple[int, int], tuple[Segment, ...]] = {}
-        for fault in faults:
-            timeline.process(self._fault(fault))
 
     @property
     def load(self) -> int:
@@ -80,10 +73,10 @@ class VirtualServer:
 
     def receive(self, now_s: float, call: Call) -> None:
         """A request has arrived."""
-        if self.frozen and self._thawed is not None:
+        if self.life.frozen:
             # It waits in the socket, and is read when the server goes on.
-            self._once_thawed(self.receive, call)
-        elif not self.reachable:
+            self.life.once_thawed(self.receive, call)
+        elif not self.life.reachable:
             self._lost(now_s, call)
         elif self.load >= self._max_pending or (call.refines and not self._resumes(now_s, call)):
             self._replied(now_s, call)
@@ -94,9 +87,9 @@ class VirtualServer:
 
     def receive_parts(self, now_s: float, parts: Sequence[Call]) -> None:
         """The groups of one merged request have arrived: all are queued before any is begun."""
-        if self.frozen and self._thawed is not None:
-            self._once_thawed(self.receive_parts, parts)
-        elif not self.reachable:
+        if self.life.frozen:
+            self.life.once_thawed(self.receive_parts, parts)
+        elif not self.life.reachable:
             self._lost(now_s, parts[0])
         elif self.load + len(parts) > self._max_pending:
             self._replied(now_s, parts[0])
@@ -124,7 +117,7 @@ class VirtualServer:
         steps = self._segments.get((cut, tokens))
         if steps is None:
             steps = self._segments[cut, tokens] = segments(self._card, cut, tokens)
-        self._begin(_Batch(batch, steps, self._life))
+        self._begin(_Batch(batch, steps, self.life.number))
 
     def _begin(self, batch: _Batch) -> None:
         """Start the next segment of a batch."""
@@ -132,10 +125,10 @@ class VirtualServer:
         self._timeline.after(duration_s, self._finish, batch)
 
     def _finish(self, now_s: float, batch: _Batch) -> None:
-        if batch.life != self._life:
+        if batch.life != self.life.number:
             return
-        if self._thawed is not None:
-            self._once_thawed(self._finish, batch)
+        if self.life.frozen:
+            self.life.once_thawed(self._finish, batch)
             return
         exit = batch.steps[batch.index].exit
         leave = [call for call in batch.calls if call.reply.exit <= exit]  # type: ignore[union-attr]
@@ -161,34 +154,19 @@ class VirtualServer:
     def _leave(self, now_s: float, call: Call) -> None:
         reply = call.reply
         if reply is not None and reply.session:
-            if self.reachable:
+            if self.life.reachable:
                 self._held.put((call.device.index, reply.session), True, now_s)
             else:  # it drains, and asks no more
                 call.reply = reply._replace(session=0)
         self._replied(now_s, call)
 
-    def _once_thawed(self, act: Callable[[float, Any], None], subject: Any) -> None:
-        assert self._thawed is not None
-        assert self._thawed.callbacks is not None
-        self._thawed.callbacks.append(lambda _: act(self._timeline.now, subject))
-
-    def _fault(self, fault: Fault) -> Any:
-        yield self._timeline.timeout(fault.at_s)
-        if fault.kind == "freeze":
-            self.frozen, self._thawed = True, self._timeline.event()
-            yield self._timeline.timeout(fault.for_s)
-            thawed, self._thawed, self.frozen = self._thawed, None, False
-            thawed.succeed()
-            return
-        self.reachable = False
+    def _stopped(self, now_s: float, killed: bool) -> None:
         self._held.clear()
-        if fault.kind == "kill":
-            self._life += 1
-            dead, self._in_work = [*self._in_work, *self._queue.take(self._max_pending)], []
-            while waiting := self._queue.take(self._max_pending):
-                dead += waiting
-            self._busy = False
-            for call in dead:
-                self._lost(self._timeline.now, call)
-        yield self._timeline.timeout(fault.for_s)
-        self.reachable = True
+        if not killed:
+            return
+        dead, self._in_work = [*self._in_work, *self._queue.take(self._max_pending)], []
+        while waiting := self._queue.take(self._max_pending):
+            dead += waiting
+        self._busy = False
+        for call in dead:
+            self._lost(now_s, call)
