@@ -20,6 +20,9 @@ REPORT_SIGMA_DB = 1.0
 """Error of a fresh report, as modems give them."""
 
 
+_LONGEST = 8
+
+
 class LinkBelief(NamedTuple):
     """The rate taken as log-normal around rate_bps, and the round trip of an empty message."""
 
@@ -47,21 +50,29 @@ def predict(predicted: PredictedUtility, observation: Observation) -> Prediction
 class Exploration:
     """Local answers bring no report of the link: after `after` in a row, something must be sent again.
 
-    So a device which once met a bad link does not stay away from it for ever.
+    So a device which once met a bad link does not stay away from it for ever. Each try of which nothing follows makes
+    the wait for the next one twice as long, up to `_LONGEST` times: a link may be bad for good, and tries cost airtime.
     """
 
     def __init__(self, after: int) -> None:
         self._after = after
-        self._unsent = 0
+        self._unsent, self._wait, self._trying = 0, after, False
 
-    def best(self, values: np.ndarray, sends: np.ndarray, link_up: bool) -> int:
-        """Index of the best candidate; of the best that sends, where it is time to."""
-        if link_up and self._unsent >= self._after and sends.any():
-            values = np.where(sends, values, -np.inf)
-        return int(values.argmax())
+    def best(self, values: np.ndarray, sends: np.ndarray, link_up: bool, *, affordable: bool = True) -> int:
+        """Index of the best candidate; of the best that sends, where it is time to and `affordable`."""
+        best = int(values.argmax())
+        self._trying = False
+        if link_up and affordable and self._unsent >= self._wait and not sends[best] and sends.any():
+            self._trying = True
+            best = int(np.where(sends, values, -np.inf).argmax())
+        return best
 
     def learn(self, outcome: Outcome) -> None:
-        self._unsent = 0 if outcome.offloaded else self._unsent + 1
+        if not outcome.offloaded:
+            self._unsent += 1
+            return
+        self._unsent = 0
+        self._wait = min(2 * self._wait, _LONGEST * self._after) if self._trying else self._after
 
     def reset(self) -> None:
-        self._unsent = 0
+        self._unsent, self._wait, self._trying = 0, self._after, False

@@ -1,10 +1,10 @@
 """Lyapunov drift-plus-penalty control: as much utility as long-term budgets allow (arXiv 2505.17604).
 
-    Z_k <- max(0, Z_k + mu (g_k / gbar_k - 1))       one virtual queue a budget, in units of the budget
     decide: argmax over the grid of V utility - sum_k Z_k ghat_k / gbar_k
 
-On every path, whatever is decided: mean cost / budget - 1 <= (Z_T - Z_0) / (mu T). On i.i.d. channels the utility
-comes within O(1/V) of the best that the budgets allow, with a backlog of O(V): Z / V is the price of a budget.
+Z_k is the pressure of budget k's virtual queue (`virtual_queue.py`, with the bound that holds on every path). On i.i.d.
+channels the utility comes within O(1/V) of the best that the budgets allow, with a backlog of O(V): Z / V is the price
+of a budget.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .greedy import GreedyTables
 from .observation import Observation
 from .policy import Outcome
 from .predicted import Prediction
-from .rules import queue_step
+from .virtual_queue import DEBT, VirtualQueues
 
 __all__ = ["Lyapunov", "drift_plus_penalty", "predicted_costs"]
 
@@ -49,6 +49,7 @@ class Lyapunov:
                    the budgets
     step           mu
     start          Z_0 of every budget, or one value a budget: a price known beforehand, times v
+    debt           kappa
     explore_after  local answers in a row after which the link is tried again
     """
 
@@ -60,29 +61,31 @@ class Lyapunov:
         v: float = 200.0,
         step: float = 1.0,
         start: float | Sequence[float] = 0.0,
+        debt: float = DEBT,
         explore_after: int = 4,
     ) -> None:
         self._tables = tables
         self._budgets = budgets
-        self._v, self._step = v, step
-        self._start = np.broadcast_to(np.asarray(start, float), (len(budgets.active),))
+        self._v = v
         self._exploration = Exploration(explore_after)
-        self.backlog = self._start.copy()
+        self.queues = VirtualQueues(budgets, start, step, debt)
 
     def decide(self, observation: Observation) -> Decision:
         predicted = self._tables.predicted
         prediction = predict(predicted, observation)
         values = prediction.utility
-        if len(self.backlog):
+        if self._budgets.active:
             costs = predicted_costs(prediction, self._budgets, observation.device_queue)
-            values = drift_plus_penalty(values, costs, self.backlog, self._v)
-        return predicted.candidates[self._exploration.best(values, predicted.sends, observation.link_up)]
+            values = drift_plus_penalty(values, costs, self.queues.pressure, self._v)
+        # What is tried must be paid for like all else: not while a budget is overdrawn.
+        affordable = not self.queues.overdrawn
+        best = self._exploration.best(values, predicted.sends, observation.link_up, affordable=affordable)
+        return predicted.candidates[best]
 
     def learn(self, outcome: Outcome) -> None:
         self._exploration.learn(outcome)
-        if len(self.backlog):
-            self.backlog = queue_step(self.backlog, self._budgets.spent(outcome), 1.0, self._step)
+        self.queues.learn(outcome)
 
     def reset(self, seed: int) -> None:
         self._exploration.reset()
-        self.backlog = self._start.copy()
+        self.queues.reset()

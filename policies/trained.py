@@ -1,7 +1,7 @@
 """A trained policy on a board or in simulation: numpy, a small perceptron, no torch.
 
 Budgets are kept as Lyapunov control keeps them: the network was trained over prices, and a virtual queue for each
-budget says what its price is now. So the bound on every path holds for it too (see `lyapunov.py`).
+budget says what its price is now. So the bound on every path holds for it too (see `virtual_queue.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from .features import Scales, features
 from .memory import Memory, price_features
 from .observation import Observation
 from .policy import Outcome
-from .rules import queue_step
 from .trained_file import TrainedNetwork
+from .virtual_queue import DEBT, VirtualQueues
 
 __all__ = ["Trained"]
 
@@ -25,8 +25,8 @@ __all__ = ["Trained"]
 class Trained:
     """Takes the action with the highest score.
 
-    budgets   must be set where the network was trained with a price for them
-    v, step   as in Lyapunov; prices: Z_0 / v, one a budget, those of the network's card
+    budgets        must be set where the network was trained with a price for them
+    v, step, debt  as in Lyapunov; prices: Z_0 / v, one a budget, those of the network's card
     """
 
     def __init__(
@@ -37,24 +37,24 @@ class Trained:
         v: float = 200.0,
         step: float = 1.0,
         prices: Sequence[float] = (),
+        debt: float = DEBT,
     ) -> None:
         card = network.card
         self._network = network
         self._budgets = Budgets(**{name: getattr(budgets, name) for name in card.budgets})
         self._scales = Scales(card.deadline_s, float("inf") if card.battery_j is None else card.battery_j)
-        self._v, self._step = v, step
-        self._start = v * np.array(prices if len(prices) else [0.0] * len(card.budgets), float)
+        self._v = v
+        self.queues = VirtualQueues(self._budgets, [v * price for price in prices] or 0.0, step, debt)
         self._known: dict[tuple[int, ...], Decision] = {}
         self._ends = np.cumsum(card.outputs)[:-1]
         self._memory = Memory(1)
-        self.backlog = self._start.copy()
 
     def decide(self, observation: Observation) -> Decision:
         x = np.concatenate(
             [
                 features(observation, self._scales),
                 self._memory.rows()[0],
-                price_features(self.backlog / self._v),
+                price_features(self.queues.pressure / self._v),
             ]
         )
         levels = tuple(int(scores.argmax()) for scores in np.split(self._network(x), self._ends))
@@ -67,9 +67,8 @@ class Trained:
         self._memory.learn(
             np.array([outcome.offloaded]), np.array([outcome.degraded]), np.array([outcome.margin])
         )
-        if len(self.backlog):
-            self.backlog = queue_step(self.backlog, self._budgets.spent(outcome), 1.0, self._step)
+        self.queues.learn(outcome)
 
     def reset(self, seed: int) -> None:
         self._memory = Memory(1)
-        self.backlog = self._start.copy()
+        self.queues.reset()

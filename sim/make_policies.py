@@ -154,7 +154,7 @@ class PolicyMaker:
     def _calibrated(self, config: LyapunovPolicy | TrainedPolicy) -> tuple[float, ...]:
         from .tuning import calibrated_prices
 
-        key = "prices", config.model_copy(update={"name": "", "v": 1.0, "step": 1.0})
+        key = "prices", config.model_copy(update={"name": "", "v": 1.0, "step": 1.0, "debt": 0.0})
         prices: tuple[float, ...] = self._once(key, lambda: calibrated_prices(self._setup, config))
         return prices
 
@@ -171,6 +171,7 @@ class PolicyMaker:
             v=config.v,
             step=config.step,
             start=[config.v * price for price in prices] if budgets.active else 0.0,
+            debt=config.debt,
             explore_after=config.explore_after,
         )
 
@@ -198,7 +199,7 @@ class PolicyMaker:
         prices = self._calibrated(config) if config.prices is None else config.prices
         if prices and len(prices) != len(card.budgets):
             raise ConfigError(f"policy '{config.name}': {len(prices)} prices for {len(card.budgets)} budgets")
-        return Trained(network, budgets, v=config.v, step=config.step, prices=prices)
+        return Trained(network, budgets, v=config.v, step=config.step, debt=config.debt, prices=prices)
 
     def _oracle(self, config: OraclePolicy, device: int, sight: Sight | None) -> Oracle:
         setup = self._setup

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ..errors import UsageError
 from ..policies.decision import NEVER, Decision
+from ..policies.virtual_queue import DEBT
 from .sections import Section
 
 __all__ = [
@@ -28,7 +29,11 @@ __all__ = [
 ]
 
 EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
-EXPLORE_AFTER: Any = Field(4, ge=1, description="local answers in a row before the link is tried again")
+EXPLORE_AFTER: Any = Field(
+    4,
+    ge=1,
+    description="local answers in a row before a link is tried again; twice as many after each vain try",
+)
 
 
 class DecisionConfig(Section):
@@ -113,6 +118,7 @@ class LyapunovPolicy(Section):
     explore_after: int = EXPLORE_AFTER
     v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
+    debt: float = Field(DEBT, ge=0, description="kappa: more pressure while a path is over budget")
     prices: tuple[float, ...] | None = Field(
         None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
     )
@@ -163,6 +169,7 @@ class TrainedPolicy(Section):
     path: Path = Field(description="file that `splitpoint policy train` wrote")
     v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
+    debt: float = Field(DEBT, ge=0, description="kappa: more pressure while a path is over budget")
     prices: tuple[float, ...] | None = Field(
         None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
     )

@@ -66,7 +66,7 @@ def calibrated_prices(setup: Setup, config: LyapunovPolicy | TrainedPolicy) -> t
     def spent(prices: np.ndarray) -> np.ndarray:
         # A step of next to nothing keeps the backlog where it starts.
         common = tuple(prices.mean(axis=1).tolist())
-        columns = engine.run(config.model_copy(update={"prices": common, "step": 1e-12}))
+        columns = engine.run(config.model_copy(update={"prices": common, "step": 1e-12, "debt": 0.0}))
         return device_costs(columns, budgets).mean(axis=1, keepdims=True)
 
     return tuple(least_prices(spent, (len(budgets.active), 1))[:, 0].tolist())

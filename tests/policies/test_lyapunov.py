@@ -45,7 +45,7 @@ def test_on_every_path_the_excess_is_at_most_the_growth_of_the_queue(
     """Whatever the requests really cost, and whatever is decided."""
     policy = Lyapunov(TABLES, BUDGETS, v=v, step=step, start=price * v)
     policy.reset(0)
-    begun = policy.backlog.copy()
+    begun = policy.queues.backlog.copy()
     spent = []
     for latency_s, energy_j, airtime_s, log_rate in path:
         decision = policy.decide(GOOD._replace(rate_bps=10.0**log_rate))
@@ -53,7 +53,7 @@ def test_on_every_path_the_excess_is_at_most_the_growth_of_the_queue(
         policy.learn(outcome)
         spent.append([latency_s / 0.1, energy_j / 0.12, airtime_s / 0.008])
     excess = np.mean(spent, axis=0) - 1.0
-    assert (excess <= (policy.backlog - begun) / (step * len(path)) + 1e-9).all()
+    assert (excess <= (policy.queues.backlog - begun) / (step * len(path)) + 1e-9).all()
 
 
 def test_without_budgets_it_is_greedy() -> None:
@@ -77,9 +77,9 @@ def test_a_longer_queue_sends_less() -> None:
 def test_reset_puts_back_the_price_known_beforehand() -> None:
     policy = Lyapunov(TABLES, BUDGETS, start=[1.0, 2.0, 3.0])
     policy.learn(Outcome(Decision(6), 6, False, False, False, 1.0, 9.0, 9.0, 9.0, 0))
-    assert not np.array_equal(policy.backlog, [1.0, 2.0, 3.0])
+    assert not np.array_equal(policy.queues.backlog, [1.0, 2.0, 3.0])
     policy.reset(0)
-    np.testing.assert_array_equal(policy.backlog, [1.0, 2.0, 3.0])
+    np.testing.assert_array_equal(policy.queues.backlog, [1.0, 2.0, 3.0])
 
 
 VS = (40.0, 80.0, 160.0, 320.0, 640.0)

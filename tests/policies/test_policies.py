@@ -111,6 +111,23 @@ def test_greedy_tries_a_link_again_that_it_left_alone(tables: GreedyTables) -> N
     assert splits[3] < 2
 
 
+def test_a_link_that_stays_bad_is_tried_ever_more_seldom(tables: GreedyTables) -> None:
+    greedy, bad = Greedy(tables, explore_after=2), GOOD._replace(rate_bps=2e3)
+    tried = []
+    for request in range(60):
+        sends = greedy.decide(bad).split < 2
+        tried += [request] * sends
+        greedy.learn(LOCAL._replace(offloaded=sends))
+    assert np.diff(tried).tolist() == [5, 9, 17, 17]
+    # Once something is sent of its own accord, a bad link is tried as soon as at first.
+    assert greedy.decide(GOOD).split < 2
+    greedy.learn(LOCAL._replace(offloaded=True))
+    for _ in range(2):
+        assert greedy.decide(bad).split >= 2
+        greedy.learn(LOCAL)
+    assert greedy.decide(bad).split < 2
+
+
 def test_calibration_is_not_taken_from_the_evaluation_profile() -> None:
     with pytest.raises(UsageError, match="evaluation profile"):
         GreedyTables(SETUP.evaluation, SETUP.deployment(0), (0.5,))

@@ -72,11 +72,11 @@ def test_a_budget_that_is_overspent_raises_its_price(tmp_path: Path) -> None:
     save_trained(tmp_path / "p.safetensors", _card(budgets), _by("price_airtime_s", 1.0, budgets))
     policy = Trained(load_trained(tmp_path / "p.safetensors"), Budgets(airtime_s=0.01), v=20.0)
     assert policy.decide(GOOD).split == 0
-    begun = policy.backlog.copy()
+    begun = policy.queues.backlog.copy()
     spent = [0.05, 0.0, 0.03, 0.02]
     for airtime_s in spent:
         policy.learn(Outcome(Decision(0), 0, True, False, False, 1.0, 0.1, 0.1, airtime_s, 3000))
-    assert np.mean(spent) / 0.01 - 1.0 <= (policy.backlog[0] - begun[0]) / len(spent) + 1e-9
+    assert np.mean(spent) / 0.01 - 1.0 <= (policy.queues.backlog[0] - begun[0]) / len(spent) + 1e-9
     assert policy.decide(GOOD).split == 6
 
 
