@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 
 from .device.split_command import join_halves, split_learning
-from .errors import SplitpointError
+from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
 from .models.train_command import train, train_gates, train_jscc
@@ -40,6 +40,11 @@ class EngineName(StrEnum):
     live = "live"
     profile = "profile"
     tensor = "tensor"
+
+
+class DevicePolicy(StrEnum):
+    auto = "auto"
+    remote = "remote"
 
 
 class HeadName(StrEnum):
@@ -130,6 +135,15 @@ def serve(
     gate_log: Annotated[
         Path | None, typer.Option(help="JSON lines of gates run and questions cancelled, for measurements.")
     ] = None,
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Decide for boards that ask: a kind, a name in the scenario, a trained one's file."
+        ),
+    ] = None,
+    policy_scenario: Annotated[
+        str | None, typer.Option(help="With it: the scenario whose devices and budgets it reckons with.")
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes a free one.")] = "127.0.0.1:50051",
     threads: Annotated[int, typer.Option(min=1, help="torch's threads.")] = 1,
     max_batch: Annotated[int, typer.Option(min=1)] = 16,
@@ -153,25 +167,31 @@ def serve(
 
     host, port = host_port(listen)
     pace = None if pace_macs_per_s is None else {"base_s": pace_base_s, "macs_per_s": pace_macs_per_s}
-    serve_main(
-        checked(
-            ServerConfig,
-            model=model,
-            learners=tuple(learner or ()),
-            quorum=None if quorum is None else load_quorum(quorum),
-            gate_log=gate_log,
-            host=host,
-            port=port,
-            threads=threads,
-            max_batch=max_batch,
-            max_pending=max_pending,
-            pace=pace,
-            certificate=certificate,
-            key=key,
-            client_root=client_root,
-            training={"folder": train_dir} if train_ else None,
-        )
+    config: ServerConfig = checked(
+        ServerConfig,
+        model=model,
+        learners=tuple(learner or ()),
+        quorum=None if quorum is None else load_quorum(quorum),
+        gate_log=gate_log,
+        host=host,
+        port=port,
+        threads=threads,
+        max_batch=max_batch,
+        max_pending=max_pending,
+        pace=pace,
+        certificate=certificate,
+        key=key,
+        client_root=client_root,
+        training={"folder": train_dir} if train_ else None,
     )
+    policies = None
+    if policy is not None:
+        from .sim.serve_policies import policy_source
+
+        policies = policy_source(policy, policy_scenario, config.devices_network)
+    elif policy_scenario is not None:
+        raise UsageError("--policy-scenario says what --policy reckons with: give both")
+    serve_main(config, policies=policies)
 
 
 @app.command("channel")
@@ -197,6 +217,9 @@ def device(
     ] = "clutter",
     deadline_s: Annotated[float, typer.Option(min=0.0, help="Relative, for each image.")] = 0.5,
     index: Annotated[int, typer.Option(min=0, help="This device's number on the emulator.")] = 0,
+    policy: Annotated[
+        DevicePolicy, typer.Option(help="Decide here, or let the server (serve --policy) decide.")
+    ] = DevicePolicy.auto,
     root: Annotated[Path | None, typer.Option(help="TLS: who signed the server, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS: this client's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
@@ -211,7 +234,16 @@ def device(
 
     given = (root, certificate, key, server_name)
     tls = Tls(*given) if any(value is not None for value in given) else None
-    run_images(model, server, images, deadline_s=deadline_s, index=index, tls=tls, as_json=json_)
+    run_images(
+        model,
+        server,
+        images,
+        deadline_s=deadline_s,
+        index=index,
+        tls=tls,
+        remote=policy is DevicePolicy.remote,
+        as_json=json_,
+    )
 
 
 @app.command("device-worker", hidden=True)

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import numpy as np
 
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..errors import DataError, SplitpointError, UsageError
+from ..errors import DataError, RemoteError, SplitpointError, UsageError
 from ..models.card import ModelCard
 from ..models.profile import Profile
 from ..models.store import codec_arrays
@@ -39,6 +39,7 @@ from .encoder import Encoder
 from .head import Head, calibration_of, codec_of, load_head
 from .pixels import ImageLike, as_pixels
 from .realtime_batch import BatchDevice
+from .remote_policy import RemotePolicy
 from .session import Finished, Session
 from .warm_up import measured_block_s
 
@@ -50,6 +51,8 @@ _OVERHEAD_S = 0.003
 _SERVER = Pace(0.001, 2.0e10)
 _POWER = Power(cpu_w=2.5, tx_w=1.3, rx_w=0.9, idle_w=0.3)
 _COHERENCE_S = 0.5
+_ASK = 0.25
+"""Part of the deadline that a server which decides is waited for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +93,8 @@ class Client:
 
     address     the server, or the emulator before it: "host:port"
     model       an exported folder, or a model's name or file (these need torch)
-    policy      a Decision, a policy, or None: greedy from the model's calibration profile, where it has one,
-                else a split at half depth
+    policy      a Decision, a policy, "remote": the server decides, and where it does not in time all is local, or
+                None: greedy from the model's calibration profile, where it has one, else a split at half depth
     deadline_s  relative, for each image; the answer comes by then even if the server does not
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
@@ -110,7 +113,7 @@ class Client:
         address: str,
         model: str | Path = "clutter",
         *,
-        policy: Policy | Decision | None = None,
+        policy: Policy | Decision | Literal["remote"] | None = None,
         deadline_s: float = 0.5,
         device: int = 0,
         coder: str = "packed",
@@ -128,6 +131,11 @@ class Client:
         if isinstance(policy, Decision):
             policy.check(card.depth, card.dim)
             policy = Static(policy)
+        self._remote: RemotePolicy | None = None
+        if isinstance(policy, str):
+            if policy != "remote":
+                raise UsageError(f"policy must be 'remote', a Decision or a policy, not '{policy}'")
+            policy = self._remote = RemotePolicy(card, str(device), _ASK * deadline_s)
         chosen = policy or _default_policy(model, card, block_s, slack_s, deadline_s)
         self._deadline_s = deadline_s
         self._session = Session(
@@ -249,11 +257,16 @@ class Client:
             self._clock,
             probe_s=probe_s,
             admit=self._admit,
+            remote=self._remote,
         )
         await self._device.connect()
 
     async def _admit(self) -> None:
         agreed = await agreement(self._service, self.card, self._coder, self._codec.tables_crc)
+        if self._remote is not None and not agreed.policy:
+            raise RemoteError(
+                f"{self._service.address} does not decide for boards: start it with serve --policy"
+            )
         self._device.encoder = Encoder(self.card, self._codec, agreed.coder, whole_input=agreed.whole_input)
 
     async def _shut(self) -> None:

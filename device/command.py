@@ -66,9 +66,11 @@ def run_images(
     deadline_s: float,
     index: int = 0,
     tls: Tls | None = None,
+    remote: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Print a row for each image under `images` and a summary; as_json: an object a line, the summary last.
+    """Print a row for each image under `images` and a summary; as_json: an object a line, the summary last; remote:
+    the server decides.
 
     Where an image's folder is named like one of the network's classes, its answer is checked. Images that cannot
     be read are named on stderr and left out. Raises DataError where there is no image at all.
@@ -78,7 +80,9 @@ def run_images(
     errors = Console(stderr=True, highlight=False)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
-        Client(server, model, deadline_s=deadline_s, device=index, tls=tls) as client,
+        Client(
+            server, model, policy="remote" if remote else None, deadline_s=deadline_s, device=index, tls=tls
+        ) as client,
         Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
     ):
         if not client.link_up:

@@ -14,10 +14,12 @@ __all__ = ["Agreement", "agreement"]
 
 
 class Agreement(NamedTuple):
-    """How to speak to a server: the coder, and whether it takes whole inputs only, as a quorum of other networks."""
+    """How to speak to a server: the coder, whether it takes whole inputs only, as a quorum of other networks, and the
+    name of the policy that it decides by for boards that ask, if any."""
 
     coder: str
     whole_input: bool
+    policy: str = ""
 
 
 async def agreement(client: ServiceClient, card: ModelCard, coder: str, tables_crc: int) -> Agreement:
@@ -35,4 +37,4 @@ async def agreement(client: ServiceClient, card: ModelCard, coder: str, tables_c
         )
     known = CODERS[coder] in description.coders
     agreed = coder if known and (coder == "packed" or description.tables_crc == tables_crc) else "packed"
-    return Agreement(agreed, pb.PAYLOAD_KIND_TOKENS not in description.payloads)
+    return Agreement(agreed, pb.PAYLOAD_KIND_TOKENS not in description.payloads, description.policy)

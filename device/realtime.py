@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Generator
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..clock import Clock
 from ..errors import DataError, RemoteError, SplitpointError
+from ..policies.observation import Observation
 from ..protos import splitpoint_pb2 as pb
 from ..protos.charges import charged
 from ..protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut
@@ -19,6 +21,7 @@ from .accounting import Trip
 from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
 from .encoder import Encoder
 from .head import Head, HeadState, advanced
+from .remote_policy import RemotePolicy
 from .session import Finished, Session
 
 __all__ = ["SHORTEST_S", "RealTimeDevice"]
@@ -40,6 +43,7 @@ class RealTimeDevice:
     probe_s   how often a lost link is looked at again
     admit     asked by `connect`, and again once the server has refused this model: raises RemoteError while the
               server does not fit; None takes any
+    remote    the session's policy, where it is the server that decides: it is asked before each request
 
     Losing the server costs accuracy, never an answer: every failure of the link ends in the agent's fallback.
     """
@@ -55,6 +59,7 @@ class RealTimeDevice:
         paced: bool = False,
         probe_s: float = 0.25,
         admit: Callable[[], Awaitable[None]] | None = None,
+        remote: RemotePolicy | None = None,
     ) -> None:
         self.session = session
         self.clock = clock
@@ -62,6 +67,7 @@ class RealTimeDevice:
         self._head = head
         self._admit = admit
         self._admitted = admit is None
+        self._remote = remote
         self._client = client
         self._stream = client.stream()
         self._paced = paced
@@ -84,8 +90,9 @@ class RealTimeDevice:
     async def serve(self, image: np.ndarray, arrival_s: float, queue: int = 0) -> Finished:
         """Answer one image, uint8 (H, W, C), exactly once; `queue` requests wait behind it."""
         self._request_id += 1
+        observation = await self._consult(arrival_s, queue)
         now_s = self.clock.now()
-        generator = self.session.begin(now_s, arrival_s, queue)
+        generator = self.session.begin(now_s, arrival_s, queue, observation)
         return self.session.finish(await self._drive(generator, image, now_s))
 
     async def _drive(
@@ -117,6 +124,33 @@ class RealTimeDevice:
         if self._probing is not None:
             self._probing.cancel()
             await asyncio.gather(self._probing, return_exceptions=True)
+        if self._remote is not None and self.session.link_up:
+            with suppress(RemoteError):
+                await self._remote.close(self._client)
+
+    async def _consult(self, arrival_s: float, queue: int) -> Observation | None:
+        """Ask a remote policy about what is seen now, if there is the time; None where the policy is here."""
+        if self._remote is None:
+            return None
+        observation = self.session.observe(self.clock.now(), arrival_s, queue)
+        spare_s = self.session.spare_s(observation)
+        if self.session.link_up and spare_s >= SHORTEST_S:
+            try:
+                await self._remote.ask(self._client, observation, spare_s)
+            except RemoteError as error:
+                self._failed(error)
+        return observation
+
+    def _failed(self, error: RemoteError) -> bool:
+        """A call had no reply: look for the server where it is gone or has become another. Whether the link is lost."""
+        self._last_error = error
+        lost = isinstance(error, LinkDown | TimedOut | CertificateError)
+        misfit = isinstance(error, Refused) and error.code in _MISFITS and self._admit is not None
+        if misfit:
+            self._admitted = False
+        if lost or misfit:
+            self._look_again()
+        return lost
 
     def _look_again(self) -> None:
         """Take the link as down, and look at once and then every `probe_s` whether it is back."""
@@ -185,17 +219,10 @@ class RealTimeDevice:
         """The reply to what is on its way, measured; None where there is none, and why in `last_error`."""
         try:
             reply = await call
-        except (LinkDown, TimedOut, CertificateError) as error:
-            self._last_error = error
-            self.session.lost(self.clock.now())
-            self._look_again()
-            return None
         except RemoteError as error:
-            # The server refused this request: the link itself is well.
-            self._last_error = error
-            if isinstance(error, Refused) and error.code in _MISFITS and self._admit is not None:
-                self._admitted = False
-                self._look_again()
+            # Where the server refused this request, the link itself is well.
+            if self._failed(error):
+                self.session.lost(self.clock.now())
             return None
         self._last_error = None
         _measure(trip, reply, self.clock.now())

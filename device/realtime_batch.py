@@ -36,9 +36,10 @@ class BatchDevice(RealTimeDevice):
     ) -> list[Finished]:
         """By one Decision, answer all of `images` where it lets them be merged, else the first of them alone."""
         self._request_id += 1
-        now_s = self.clock.now()
         behind = queue + len(images) - 1
-        generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(images))
+        observation = await self._consult(arrival_s, behind)
+        now_s = self.clock.now()
+        generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(images), observation)
         if self.session.batch == 1:
             return [self.session.finish(await self._drive(generator, images[0], now_s))]
         answers = await self._drive_batch(generator, images, now_s)

@@ -67,13 +67,11 @@ class Session:
         self._decision: Decision
         self.batch = 1
 
-    def begin(self, start_s: float, arrival_s: float, queue: int) -> Generator[Effect, Any, Answer]:
-        """Decide on the request that arrived at `arrival_s` and start its agent; `queue` wait behind it."""
-        self._arrival_s, self._start_s, self._trip, self._first = arrival_s, start_s, None, None
-        due_s = arrival_s + self._deadline_s
+    def observe(self, now_s: float, arrival_s: float, queue: int) -> Observation:
+        """What is known now of the request that arrived at `arrival_s`; `queue` wait behind it."""
         estimate = self._estimate
-        snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
-        self._observation = _observed(
+        snr_db, rate_bps, rate_sigma_db = estimate.at(now_s)
+        return _observed(
             (
                 snr_db,
                 rate_bps,
@@ -82,24 +80,44 @@ class Session:
                 queue,
                 estimate.server_load,
                 self._energy_left_j,
-                due_s - start_s,
+                arrival_s + self._deadline_s - now_s,
                 self.link_up,
             )
         )
+
+    def begin(
+        self, start_s: float, arrival_s: float, queue: int, observation: Observation | None = None
+    ) -> Generator[Effect, Any, Answer]:
+        """Decide on the request that arrived at `arrival_s` and start its agent; `queue` wait behind it.
+
+        observation  what `observe` said just now, where the policy was asked beforehand; None: it is made here
+        """
+        self._arrival_s, self._start_s, self._trip, self._first = arrival_s, start_s, None, None
+        self._observation = observation or self.observe(start_s, arrival_s, queue)
         self._decision = decision = self._policy.decide(self._observation)
-        return self.agent.answer(decision, start_s, due_s, self.link_up)
+        return self.agent.answer(decision, start_s, arrival_s + self._deadline_s, self.link_up)
 
     def begin_batch(
-        self, start_s: float, arrival_s: float, queue: int, count: int
+        self,
+        start_s: float,
+        arrival_s: float,
+        queue: int,
+        count: int,
+        observation: Observation | None = None,
     ) -> Generator[BatchEffect, Any, list[Answer]] | Generator[Effect, Any, Answer]:
         """As `begin`, for `count` requests of one arrival, where the Decision lets them be merged; else for the first
         of them alone. `batch` says how many."""
-        single = self.begin(start_s, arrival_s, queue)
+        single = self.begin(start_s, arrival_s, queue, observation)
         decision = self._decision
         self.batch = count if decision.merge < 1.0 and count > 1 else 1
         if self.batch == 1:
             return single
         return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.link_up)
+
+    def spare_s(self, observation: Observation) -> float:
+        """How long a policy may be waited for, so that the first exit can still answer in time."""
+        agent = self.agent
+        return observation.time_left_s - agent.slack_s - agent.block_s[agent.exits[0]]
 
     @property
     def snr_db(self) -> float:

@@ -108,6 +108,7 @@ class ServiceClient:
         self.metadata = ((DEVICE_KEY, str(device)),)
         self.channel = connect(address, timeouts=self.timeouts, tls=tls)
         self._stub = pb_grpc.SplitInferenceStub(self.channel)
+        self._policies = pb_grpc.PolicyServiceStub(self.channel)
         self._health = health_pb2_grpc.HealthStub(self.channel)
         # Bytes in, bytes out: the stream serialises once and survives a reply that does not parse.
         self._open_stream = self.channel.stream_stream(
@@ -144,6 +145,16 @@ class ServiceClient:
     async def refine(self, request: pb.RefineRequest, timeout: float | None = None) -> pb.InferReply:
         """More planes or tokens for a request that the server holds. Never tried twice."""
         call = self._stub.Refine(request, timeout=timeout or self.timeouts.call, metadata=self.metadata)
+        return await self._ask(call)
+
+    async def decide(self, request: pb.DecideRequest, timeout: float | None = None) -> pb.DecideReply:
+        """What the server's policy decides. Never tried twice: it counts what it is asked."""
+        call = self._policies.Decide(request, timeout=timeout or self.timeouts.call, metadata=self.metadata)
+        return await self._ask(call)
+
+    async def learn(self, request: pb.LearnRequest, timeout: float | None = None) -> pb.LearnReply:
+        """Tell the server's policy how requests ended."""
+        call = self._policies.Learn(request, timeout=timeout or self.timeouts.call, metadata=self.metadata)
         return await self._ask(call)
 
     async def run_gates(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-__all__ = ["MAX_MESSAGE_BYTES", "SERVICE", "Timeouts", "channel_options", "server_options"]
+__all__ = ["MAX_MESSAGE_BYTES", "POLICY_SERVICE", "SERVICE", "Timeouts", "channel_options", "server_options"]
 
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 SERVICE = "splitpoint.v1.SplitInference"
+POLICY_SERVICE = "splitpoint.v1.PolicyService"
 
 # Calls that may be sent twice: they change nothing on the server.
 _SAFE_TO_RETRY = (
@@ -22,7 +23,7 @@ _SAFE_TO_RETRY = (
 class Timeouts:
     """Every timeout of the client, in seconds.
 
-    call        deadline of Describe, Refine and of Infer where the caller names none
+    call        deadline of Describe, Refine, Learn, and of Infer and Decide where the caller names none
     health      deadline of a health check
     train       deadline of one split-learning step and of one RunGates
     stream      life of one InferStream; a fresh one is opened before it ends

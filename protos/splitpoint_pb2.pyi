@@ -144,11 +144,14 @@ class DescribeReply(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     TABLES_CRC_FIELD_NUMBER: _builtins.int
     LEARNERS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     tables_crc: _builtins.int
     """CRC-32 of the entropy coder's tables, all cuts together; unset without tables. They are no part of the
     model's id: CODER_ANS may be used where both sides have equal ones.
     """
+    policy: _builtins.str
+    """Name of the policy that PolicyService decides by; empty where it does not."""
     @_builtins.property
     def model(self) -> Global___ModelCard: ...
     @_builtins.property
@@ -171,10 +174,11 @@ class DescribeReply(_message.Message):
         limits: Global___Limits | None = ...,
         tables_crc: _builtins.int | None = ...,
         learners: _abc.Iterable[Global___Learner] | None = ...,
+        policy: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "limits", b"limits", "model", b"model", "tables_crc", b"tables_crc"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "coders", b"coders", "learners", b"learners", "limits", b"limits", "model", b"model", "payloads", b"payloads", "protocol_version", b"protocol_version", "tables_crc", b"tables_crc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "coders", b"coders", "learners", b"learners", "limits", b"limits", "model", b"model", "payloads", b"payloads", "policy", b"policy", "protocol_version", b"protocol_version", "tables_crc", b"tables_crc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tables_crc: _TypeAlias = _typing.Literal["tables_crc"]  # noqa: Y015
     _WhichOneofArgType__tables_crc: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc"]  # noqa: Y015
@@ -1208,6 +1212,8 @@ Global___TrainStepReply: _TypeAlias = TrainStepReply  # noqa: Y015
 
 @_typing.final
 class Decision(_message.Message):
+    """Doubles: what a policy decides and learns must not depend on which side of the wire it stands."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SPLIT_FIELD_NUMBER: _builtins.int
@@ -1256,6 +1262,8 @@ Global___Decision: _TypeAlias = Decision  # noqa: Y015
 
 @_typing.final
 class Observation(_message.Message):
+    """What is unset is not known yet; energy_j: the device is on mains."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     SNR_DB_FIELD_NUMBER: _builtins.int
@@ -1321,26 +1329,96 @@ class Observation(_message.Message):
 Global___Observation: _TypeAlias = Observation  # noqa: Y015
 
 @_typing.final
+class Outcome(_message.Message):
+    """How one request ended, as far as the device knows; no label."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    OFFLOADED_FIELD_NUMBER: _builtins.int
+    DEGRADED_FIELD_NUMBER: _builtins.int
+    LATE_FIELD_NUMBER: _builtins.int
+    MARGIN_FIELD_NUMBER: _builtins.int
+    LATENCY_S_FIELD_NUMBER: _builtins.int
+    ENERGY_J_FIELD_NUMBER: _builtins.int
+    AIRTIME_S_FIELD_NUMBER: _builtins.int
+    UPLINK_BYTES_FIELD_NUMBER: _builtins.int
+    cut: _builtins.int
+    offloaded: _builtins.bool
+    degraded: _builtins.bool
+    late: _builtins.bool
+    margin: _builtins.float
+    latency_s: _builtins.float
+    energy_j: _builtins.float
+    airtime_s: _builtins.float
+    uplink_bytes: _builtins.int
+    @_builtins.property
+    def decision(self) -> Global___Decision:
+        """what was done, which is the device's safe default where no Decision came in time"""
+
+    def __init__(
+        self,
+        *,
+        decision: Global___Decision | None = ...,
+        cut: _builtins.int = ...,
+        offloaded: _builtins.bool = ...,
+        degraded: _builtins.bool = ...,
+        late: _builtins.bool = ...,
+        margin: _builtins.float = ...,
+        latency_s: _builtins.float = ...,
+        energy_j: _builtins.float = ...,
+        airtime_s: _builtins.float = ...,
+        uplink_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["airtime_s", b"airtime_s", "cut", b"cut", "decision", b"decision", "degraded", b"degraded", "energy_j", b"energy_j", "late", b"late", "latency_s", b"latency_s", "margin", b"margin", "offloaded", b"offloaded", "uplink_bytes", b"uplink_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Outcome: _TypeAlias = Outcome  # noqa: Y015
+
+@_typing.final
 class DecideRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
     DEVICE_FIELD_NUMBER: _builtins.int
     OBSERVATION_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    FIRST_OUTCOME_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
     device: _builtins.str
+    """a number is that of a device in the policy's scenario"""
+    model_id: _builtins.str
+    """of the network that the Decision is for"""
+    session: _builtins.str
+    """drawn by the device at its start: with `device` it names one policy"""
+    first_outcome: _builtins.int
+    """how many outcomes of this session came before these: none is learned twice"""
     @_builtins.property
     def observation(self) -> Global___Observation: ...
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]:
+        """of the requests answered since, in order; learned before it decides"""
+
     def __init__(
         self,
         *,
         protocol_version: _builtins.int = ...,
         device: _builtins.str = ...,
         observation: Global___Observation | None = ...,
+        model_id: _builtins.str = ...,
+        session: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+        first_outcome: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["observation", b"observation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "observation", b"observation", "protocol_version", b"protocol_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "first_outcome", b"first_outcome", "model_id", b"model_id", "observation", b"observation", "outcomes", b"outcomes", "protocol_version", b"protocol_version", "session", b"session"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1351,17 +1429,76 @@ class DecideReply(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     DECISION_FIELD_NUMBER: _builtins.int
+    REPLACED_FIELD_NUMBER: _builtins.int
+    replaced: _builtins.bool
+    """the policy failed, and this is the safe default: all local"""
     @_builtins.property
     def decision(self) -> Global___Decision: ...
     def __init__(
         self,
         *,
         decision: Global___Decision | None = ...,
+        replaced: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision", "replaced", b"replaced"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DecideReply: _TypeAlias = DecideReply  # noqa: Y015
+
+@_typing.final
+class LearnRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
+    DEVICE_FIELD_NUMBER: _builtins.int
+    MODEL_ID_FIELD_NUMBER: _builtins.int
+    SESSION_FIELD_NUMBER: _builtins.int
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    FIRST_OUTCOME_FIELD_NUMBER: _builtins.int
+    protocol_version: _builtins.int
+    device: _builtins.str
+    model_id: _builtins.str
+    session: _builtins.str
+    first_outcome: _builtins.int
+    @_builtins.property
+    def outcomes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Outcome]: ...
+    def __init__(
+        self,
+        *,
+        protocol_version: _builtins.int = ...,
+        device: _builtins.str = ...,
+        model_id: _builtins.str = ...,
+        session: _builtins.str = ...,
+        outcomes: _abc.Iterable[Global___Outcome] | None = ...,
+        first_outcome: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["device", b"device", "first_outcome", b"first_outcome", "model_id", b"model_id", "outcomes", b"outcomes", "protocol_version", b"protocol_version", "session", b"session"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LearnRequest: _TypeAlias = LearnRequest  # noqa: Y015
+
+@_typing.final
+class LearnReply(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTCOMES_FIELD_NUMBER: _builtins.int
+    outcomes: _builtins.int
+    """how many of this session have been told"""
+    def __init__(
+        self,
+        *,
+        outcomes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outcomes", b"outcomes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LearnReply: _TypeAlias = LearnReply  # noqa: Y015

@@ -333,6 +333,11 @@ class PolicyServiceStub:
                 request_serializer=splitpoint_dot_protos_dot_splitpoint__pb2.DecideRequest.SerializeToString,
                 response_deserializer=splitpoint_dot_protos_dot_splitpoint__pb2.DecideReply.FromString,
                 _registered_method=True)
+        self.Learn = channel.unary_unary(
+                '/splitpoint.v1.PolicyService/Learn',
+                request_serializer=splitpoint_dot_protos_dot_splitpoint__pb2.LearnRequest.SerializeToString,
+                response_deserializer=splitpoint_dot_protos_dot_splitpoint__pb2.LearnReply.FromString,
+                _registered_method=True)
 
 
 class PolicyServiceServicer:
@@ -340,7 +345,15 @@ class PolicyServiceServicer:
     """
 
     def Decide(self, request, context):
-        """Missing associated documentation comment in .proto file."""
+        """The Decision for the request whose turn has come.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Learn(self, request, context):
+        """How requests ended, where no Decide follows that could say it: before a board is switched off, say.
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -352,6 +365,11 @@ def add_PolicyServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=splitpoint_dot_protos_dot_splitpoint__pb2.DecideRequest.FromString,
                     response_serializer=splitpoint_dot_protos_dot_splitpoint__pb2.DecideReply.SerializeToString,
+            ),
+            'Learn': grpc.unary_unary_rpc_method_handler(
+                    servicer.Learn,
+                    request_deserializer=splitpoint_dot_protos_dot_splitpoint__pb2.LearnRequest.FromString,
+                    response_serializer=splitpoint_dot_protos_dot_splitpoint__pb2.LearnReply.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -382,6 +400,33 @@ class PolicyService:
             '/splitpoint.v1.PolicyService/Decide',
             splitpoint_dot_protos_dot_splitpoint__pb2.DecideRequest.SerializeToString,
             splitpoint_dot_protos_dot_splitpoint__pb2.DecideReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Learn(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/splitpoint.v1.PolicyService/Learn',
+            splitpoint_dot_protos_dot_splitpoint__pb2.LearnRequest.SerializeToString,
+            splitpoint_dot_protos_dot_splitpoint__pb2.LearnReply.FromString,
             options,
             channel_credentials,
             insecure,

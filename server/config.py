@@ -84,6 +84,11 @@ class ServerConfig(BaseModel):
         """The model whose tail answers requests; empty where there is none."""
         return self.model or ("" if self.learners or self.quorum else "clutter")
 
+    @property
+    def devices_network(self) -> str:
+        """The model whose requests are taken, by a tail or by a quorum; empty for learners alone."""
+        return self.quorum.device_model if self.quorum else self.network
+
     @model_validator(mode="after")
     def _one_answer(self) -> Self:
         if self.quorum is not None and self.model:

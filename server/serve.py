@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 
 import grpc
 
-from ..errors import DataError, MissingExtra, UsageError
+from ..errors import ConfigError, DataError, MissingExtra, UsageError
 from ..models.card import ModelCard
-from ..protos.options import SERVICE, server_options
+from ..protos.options import POLICY_SERVICE, SERVICE, server_options
 from .config import ServerConfig
+from .deciding import PolicyDesk, PolicySource
 from .engine import Engine, Parts, load_engine, load_parts
 from .health import HEALTH, HealthService
 from .memory import keep_freed_memory
 from .opening import open_desks
+from .policy_service import PolicyService
 from .service import InferenceService
 
 if TYPE_CHECKING:
@@ -35,14 +37,16 @@ async def serve(
     config: ServerConfig,
     parts: Engine | Parts | None = None,
     *,
+    policies: PolicySource | None = None,
     ready: Callable[[str], None] | None = None,
     stop: asyncio.Event | None = None,
 ) -> None:
     """Serve until `stop` is set or a signal comes, then drain.
 
     parts  what to serve; None loads what the configuration names
+    policies  who decides for boards that ask; None: they decide for themselves
     ready  called with "host:port" when requests are welcome; None prints `listening on host:port`
-    Raises UsageError where the port cannot be had.
+    Raises UsageError where the port cannot be had, ConfigError for policies of another network.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -50,6 +54,8 @@ async def serve(
         parts = await asyncio.to_thread(load_parts, config)
     if isinstance(parts, Engine):
         parts = Parts(parts)
+    if policies is not None:
+        _check_policies(policies, parts)
     desks = await open_desks(config, parts)
     training = _training(config, parts.engine.card) if config.training and parts.engine else None
     service = InferenceService(
@@ -57,9 +63,12 @@ async def serve(
         max_message_bytes=config.max_message_bytes,
         gates=desks.gates,
         train=training.step if training else None,
+        policy=policies.name if policies else "",
     )
+    deciders = PolicyDesk(policies) if policies else None
+    deciding = PolicyService(deciders)
     server = grpc.aio.server(options=server_options(max_message_bytes=config.max_message_bytes))
-    server.add_generic_rpc_handlers((service.handler(),))
+    server.add_generic_rpc_handlers((service.handler(), deciding.handler()))
     health = HealthService(SERVICE)
     server.add_generic_rpc_handlers((health.handler(),))
     _reflect(server)
@@ -72,15 +81,20 @@ async def serve(
         (ready or _announce)(address)
         await stop.wait()
         await health.set(False)
+        deciding.drain()
         await service.drain(config.grace_s)
     finally:
         await server.stop(0.25)
         await desks.close()
+        if deciders is not None:
+            deciders.close()
         if training is not None:
             training.close()
 
 
-def main(config: ServerConfig, parts: Engine | Parts | None = None) -> None:
+def main(
+    config: ServerConfig, parts: Engine | Parts | None = None, policies: PolicySource | None = None
+) -> None:
     """`serve` in a process of its own; returns after a drained shutdown."""
     # The compute thread and the event loop share the interpreter: hand it over quickly.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
@@ -88,7 +102,7 @@ def main(config: ServerConfig, parts: Engine | Parts | None = None) -> None:
     parts = parts or load_parts(config)
     gc.collect()
     gc.freeze()
-    asyncio.run(serve(config, parts))
+    asyncio.run(serve(config, parts, policies=policies))
     # A second signal while the interpreter ends must not turn a clean exit into a killed process.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -105,6 +119,15 @@ def _training(config: ServerConfig, card: ModelCard) -> TrainService:
     return TrainService(card, lambda: load_network(config.network)[0], config.training, config.threads)
 
 
+def _check_policies(policies: PolicySource, parts: Parts) -> None:
+    card = parts.engine.card if parts.engine else parts.device[0] if parts.device else None
+    if card is not None and card.id != policies.card.id:
+        raise ConfigError(
+            f"policy '{policies.name}' is for model {policies.card.id} ({policies.card.name}), "
+            f"this server runs {card.id} ({card.name})"
+        )
+
+
 def _announce(address: str) -> None:
     print(f"listening on {address}", flush=True)
 
@@ -114,7 +137,7 @@ def _reflect(server: grpc.aio.Server) -> None:
         from grpc_reflection.v1alpha import reflection
     except ImportError:
         return
-    names = (SERVICE, HEALTH, reflection.SERVICE_NAME)
+    names = (SERVICE, POLICY_SERVICE, HEALTH, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
 
 

@@ -34,6 +34,7 @@ class InferenceService:
     desk   takes requests in; None: this server runs gates only
     gates  answers RunGates; None refuses it
     train  answers TrainStep, bytes to bytes; None refuses it
+    policy  name of the policy that a PolicyService beside this one decides by; Describe tells it
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class InferenceService:
         max_message_bytes: int = MAX_MESSAGE_BYTES,
         gates: GateService | None = None,
         train: Callable[[bytes], Awaitable[bytes]] | None = None,
+        policy: str = "",
     ) -> None:
-        self._desk, self._gates, self._train = desk, gates, train
+        self._desk, self._gates, self._train, self._policy = desk, gates, train, policy
         self._max_message_bytes = max_message_bytes
         self._sessions: set[Session] = set()
         self._calls = 0
@@ -68,6 +70,7 @@ class InferenceService:
         desk, gates = self._desk, self._gates
         reply = pb.DescribeReply() if desk is None else desk.describe()
         reply.protocol_version = PROTOCOL_VERSION
+        reply.policy = self._policy
         reply.limits.max_message_bytes = self._max_message_bytes
         if desk is not None:
             reply.limits.max_batch, reply.limits.max_pending = desk.max_batch, desk.max_pending

@@ -24,7 +24,16 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .work import Sample
 
-__all__ = ["Checked", "Rejected", "Validator", "check_version", "invalid", "parse", "read_deadline"]
+__all__ = [
+    "Checked",
+    "Rejected",
+    "Validator",
+    "check_model",
+    "check_version",
+    "invalid",
+    "parse",
+    "read_deadline",
+]
 
 _SHORTEST_DEADLINE_S = 1e-4
 _EMPTY = np.empty(0, np.float32)
@@ -71,11 +80,7 @@ class Validator:
     def served_here(self, version: int, model_id: str) -> None:
         """Raise Rejected (FAILED_PRECONDITION) unless protocol version and model are this server's."""
         check_version(version)
-        if model_id != self.card.id:
-            raise Rejected(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"model_id: {model_id[:64]!r}, this server runs {self.card.id!r} ({self.card.name})",
-            )
+        check_model(model_id, self.card)
 
     def check(self, request: pb.InferRequest) -> Checked:
         """The request's sample. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
@@ -161,6 +166,15 @@ def check_version(version: int) -> None:
         raise Rejected(
             grpc.StatusCode.FAILED_PRECONDITION,
             f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
+        )
+
+
+def check_model(model_id: str, card: ModelCard) -> None:
+    """Raise Rejected (FAILED_PRECONDITION) unless the model is this server's."""
+    if model_id != card.id:
+        raise Rejected(
+            grpc.StatusCode.FAILED_PRECONDITION,
+            f"model_id: {model_id[:64]!r}, this server runs {card.id!r} ({card.name})",
         )
 
 

@@ -100,11 +100,11 @@ def scripted():
 
 
 @asynccontextmanager
-async def running(parts, **settings):
+async def running(parts, policies=None, **settings):
     """A server in this loop; its address."""
     stop, ready = asyncio.Event(), asyncio.get_running_loop().create_future()
     config = ServerConfig(**{"port": 0, "grace_s": 0.5} | settings)
-    task = asyncio.create_task(serve(config, parts, ready=ready.set_result, stop=stop))
+    task = asyncio.create_task(serve(config, parts, policies=policies, ready=ready.set_result, stop=stop))
     try:
         await asyncio.wait((task, ready), return_when=asyncio.FIRST_COMPLETED)
         yield ready.result() if ready.done() else await task

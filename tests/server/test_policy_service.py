@@ -1,0 +1,438 @@
+"""PolicyService over a real server in this process: the policies' own Decisions, kept apart, and unbreakable."""
+
+import asyncio
+import math
+import threading
+from contextlib import asynccontextmanager
+
+import grpc
+import numpy as np
+import pytest
+
+from splitpoint.channel.config import ChannelConfig
+from splitpoint.channel.emulator import Emulator
+from splitpoint.models.card import ModelCard
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.observation import Observation
+from splitpoint.policies.policy import Outcome
+from splitpoint.policies.wire import observation_message, outcome_message, read_decision
+from splitpoint.protos import PROTOCOL_VERSION
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import Refused, ServiceClient
+from splitpoint.protos.options import POLICY_SERVICE
+from splitpoint.server.deciding import MOST_POLICIES, PolicyDesk, PolicySource
+from splitpoint.server.engine import Parts
+
+CODE = grpc.StatusCode
+CARD = ModelCard(
+    name="small",
+    id="0123456789abcdef",
+    image_size=(16, 16),
+    channels=1,
+    classes=tuple("abcde"),
+    mean=(0.5,),
+    std=(0.25,),
+    patch=4,
+    dim=24,
+    depth=4,
+    heads=2,
+    exits=(1, 2, 4),
+    exit_state_dim=8,
+)
+SAFE = Decision(CARD.depth)
+SEEN = Observation(10.0, 1e6, 2.0, 0.01, 0, 0.0, math.inf, 0.3, True)
+
+
+class Sensitive:
+    """Every bit of what it ever saw and learned changes its Decisions."""
+
+    def __init__(self, device="0"):
+        self.device = device
+        self.reset(0)
+
+    def decide(self, observation):
+        self._take(repr(observation))
+        return Decision(self.state % 5, keep=1.0 / (1 + self.state % 97), bits=1 + self.state % 8)
+
+    def learn(self, outcome):
+        self._take(repr(outcome))
+
+    def reset(self, seed):
+        self.state = seed
+
+    def _take(self, text):
+        for byte in text.encode():
+            self.state = (31 * self.state + byte) % (2**61 - 1)
+
+
+def source(make=Sensitive, seed=5):
+    return PolicySource("sensitive", CARD, make, seed)
+
+
+def asking(session="s", device="0", observation=SEEN, outcomes=(), first=0):
+    return pb.DecideRequest(
+        protocol_version=PROTOCOL_VERSION,
+        device=device,
+        observation=observation_message(observation),
+        model_id=CARD.id,
+        session=session,
+        outcomes=map(outcome_message, outcomes),
+        first_outcome=first,
+    )
+
+
+def telling(outcomes, first, session="s"):
+    return pb.LearnRequest(
+        protocol_version=PROTOCOL_VERSION,
+        device="0",
+        model_id=CARD.id,
+        session=session,
+        outcomes=map(outcome_message, outcomes),
+        first_outcome=first,
+    )
+
+
+def scenes(count, seed=3):
+    """Observations, some of them with nothing known, each with the outcome that follows it."""
+    random = np.random.default_rng(seed)
+    for number in range(count):
+        known = random.random(4).tolist() if number % 5 else [math.nan] * 4
+        battery = math.inf if number % 2 else 100.0 - number / 7
+        seen = Observation(
+            *known[:3], known[3] / 10, number % 3, known[0] * 4, battery, 0.3 - number / 997, number % 7 > 0
+        )
+        made = Decision(number % 5, keep=1.0 / (number + 3), exit_margin=random.random())
+        costs = random.random(4).tolist()
+        yield seen, Outcome(made, number % 4, number % 2 == 0, number % 3 == 0, False, *costs, number)
+
+
+def run(scenario, in_loop, policies=None):
+    """The scenario with a client of a server whose policies are these."""
+
+    async def main():
+        async with in_loop(Parts(), policies=policies) as address, ServiceClient(address) as client:
+            return await scenario(client)
+
+    return asyncio.run(main())
+
+
+async def decided(client, request):
+    return read_decision((await client.decide(request, 5.0)).decision, CARD.depth, CARD.dim)
+
+
+def test_decisions_are_those_of_the_policy_in_process(in_loop):
+    async def scenario(client):
+        untold, found = [], []
+        for number, (seen, outcome) in enumerate(scenes(40)):
+            found.append(
+                await decided(client, asking(observation=seen, outcomes=untold, first=number - len(untold)))
+            )
+            untold = [outcome]
+            if number % 4 == 0:
+                assert (await client.learn(telling(untold, number))).outcomes == number + 1
+                untold = []
+        return found
+
+    policy = Sensitive()
+    policy.reset(5)
+    wanted = []
+    for seen, outcome in scenes(40):
+        wanted.append(policy.decide(seen))
+        policy.learn(outcome)
+    assert run(scenario, in_loop, source()) == wanted
+    assert len({decision.keep for decision in wanted}) > 20
+
+
+def test_sessions_and_devices_share_nothing(in_loop):
+    def alone(**name):
+        async def scenario(client):
+            return [await decided(client, asking(observation=seen, **name)) for seen, _ in scenes(10)]
+
+        return scenario
+
+    async def mixed(client):
+        names = [{"device": "0"}, {"device": "1"}, {"session": "t"}]
+        found = [
+            [await decided(client, asking(observation=seen, **name)) for name in names]
+            for seen, _ in scenes(10)
+        ]
+        return list(map(list, zip(*found, strict=True)))
+
+    wanted = run(alone(), in_loop, source())
+    assert run(mixed, in_loop, source()) == [wanted] * 3
+
+
+def test_each_device_gets_a_policy_made_for_it(in_loop):
+    made = []
+
+    def make(device):
+        made.append(device)
+        return Sensitive()
+
+    async def scenario(client):
+        for device in ("7", "camera", ""):
+            for _ in range(2):
+                await client.decide(asking(device=device))
+
+    run(scenario, in_loop, source(make))
+    assert made == ["7", "camera", "0"]  # the last by the metadata
+
+
+def test_an_outcome_told_twice_is_learned_once(in_loop):
+    (seen, first), (_, second), (_, third) = scenes(3)
+
+    async def scenario(client):
+        await client.learn(telling([first], 0))
+        await client.learn(telling([first, second], 0))
+        assert (await client.learn(telling([second], 1))).outcomes == 2
+        return await decided(client, asking(observation=seen, outcomes=[first, second, third]))
+
+    policy = Sensitive()
+    policy.reset(5)
+    for outcome in (first, second, third):
+        policy.learn(outcome)
+    assert run(scenario, in_loop, source()) == policy.decide(seen)
+
+
+def test_the_policy_that_was_not_asked_for_longest_is_forgotten(in_loop):
+    made = []
+
+    async def main():
+        desk = PolicyDesk(source(lambda device: made.append(device) or Sensitive()), most=2)
+        for device in ("a", "b", "a", "c", "a", "b"):
+            await desk.tell(device, "s", [], 0, SEEN)
+        desk.close()
+
+    asyncio.run(main())
+    assert made == ["a", "b", "c", "b"]
+
+
+def test_a_crowd_of_sessions_is_bounded(in_loop):
+    async def main():
+        desk = PolicyDesk(source())
+        for number in range(2 * MOST_POLICIES):
+            await desk.tell("0", str(number), [], 0, SEEN)
+        desk.close()
+        return len(desk._policies)
+
+    assert asyncio.run(main()) == MOST_POLICIES
+
+
+class Bad:
+    def __init__(self, act):
+        self.decide = act
+
+    def learn(self, outcome):
+        raise ValueError("learn")
+
+    def reset(self, seed):
+        pass
+
+
+def fails(_):
+    raise ZeroDivisionError
+
+
+def exits(_):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        fails,
+        exits,
+        lambda _: None,
+        lambda _: Decision(2, exit_margin=math.nan),
+        lambda _: Decision(2, keep=float("nan")),
+        lambda _: Decision(CARD.depth + 1),
+        lambda _: Decision(2, dims=CARD.dim + 1),
+    ],
+    ids=["raises", "interrupts", "none", "nan", "nan-keep", "too-deep", "too-wide"],
+)
+def test_a_bad_policy_is_replaced_by_the_safe_default(in_loop, act):
+    ((_, outcome),) = scenes(1)
+
+    async def scenario(client):
+        for number in range(2):
+            reply = await client.decide(asking(outcomes=[outcome], first=number), 5.0)
+            assert reply.replaced
+            assert read_decision(reply.decision, CARD.depth, CARD.dim) == SAFE
+
+    run(scenario, in_loop, source(lambda _: Bad(act)))
+
+
+def test_a_policy_that_cannot_be_made_is_replaced_too(in_loop):
+    async def scenario(client):
+        assert (await client.decide(asking(), 5.0)).replaced
+
+    run(scenario, in_loop, source(fails))
+
+
+def test_a_policy_that_hangs_costs_a_wait_and_no_answer():
+    release = threading.Event()
+
+    def hangs(_):
+        release.wait(20)
+        return Decision(0)
+
+    async def main():
+        desk = PolicyDesk(source(lambda _: Bad(hangs)), limit_s=0.05, max_pending=2)
+        try:
+            for _ in range(2):
+                assert await desk.tell("0", "s", [], 0, SEEN) == (SAFE, True, 0)
+            # Both still lie with the thread.
+            with pytest.raises(Exception, match="queue full: 2") as refused:
+                await desk.tell("0", "s", [], 0, SEEN)
+            assert refused.value.code is CODE.RESOURCE_EXHAUSTED
+        finally:
+            release.set()
+        desk.close()
+
+    asyncio.run(main())
+
+
+def spoiled(**changes):
+    request = asking()
+    for name, value in changes.items():
+        setattr(request, name, value)
+    return request
+
+
+def bad_outcome(**changes):
+    ((_, outcome),) = scenes(1)
+    request = asking(outcomes=[outcome, outcome])
+    for name, value in changes.items():
+        setattr(request.outcomes[1], name, value)
+    return request
+
+
+def bad_observation(**changes):
+    request = asking()
+    for name, value in changes.items():
+        setattr(request.observation, name, value)
+    return request
+
+
+def without_observation():
+    request = asking()
+    request.ClearField("observation")
+    return request
+
+
+HOSTILE = [
+    (spoiled(protocol_version=99), CODE.FAILED_PRECONDITION, "protocol_version: 99"),
+    (spoiled(model_id="0" * 16), CODE.FAILED_PRECONDITION, "model_id: "),
+    (spoiled(device="x" * 65), CODE.INVALID_ARGUMENT, "device: "),
+    (spoiled(session=""), CODE.INVALID_ARGUMENT, "session: "),
+    (spoiled(session="x" * 100_000), CODE.INVALID_ARGUMENT, "session: "),
+    (spoiled(first_outcome=2**64 - 1), CODE.INVALID_ARGUMENT, "first_outcome: "),
+    (without_observation(), CODE.INVALID_ARGUMENT, "observation: is missing"),
+    (bad_observation(rate_bps=math.nan), CODE.INVALID_ARGUMENT, "observation.rate_bps: "),
+    (bad_observation(time_left_s=math.inf), CODE.INVALID_ARGUMENT, "observation.time_left_s: "),
+    (bad_outcome(margin=7.0), CODE.INVALID_ARGUMENT, "outcomes[1].margin: "),
+    (bad_outcome(cut=99), CODE.INVALID_ARGUMENT, "outcomes[1].cut: "),
+    (
+        asking(outcomes=[outcome for _, outcome in scenes(257)]),
+        CODE.INVALID_ARGUMENT,
+        "outcomes: must be at most 256",
+    ),
+    (b"\xff\xff\xff", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
+    (b"\x12\x02\xff\xfe", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
+]
+
+
+def test_hostile_messages_are_refused_by_name_and_change_nothing(in_loop):
+    async def scenario(client):
+        call = client.channel.unary_unary(f"/{POLICY_SERVICE}/Decide", None, None)
+        first = await decided(client, asking())
+        for request, code, said in HOSTILE:
+            data = request if isinstance(request, bytes) else request.SerializeToString()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(data, timeout=5.0)
+            assert (refused.value.code(), said in refused.value.details()) == (code, True), refused.value
+        with pytest.raises(Refused, match="session: "):
+            await client.learn(telling([], 0, session=""))
+        return first, await decided(client, asking())
+
+    policy = Sensitive()
+    policy.reset(5)
+    assert run(scenario, in_loop, source()) == (policy.decide(SEEN), policy.decide(SEEN))
+
+
+def test_mangled_messages_never_break_the_server(in_loop):
+    random = np.random.default_rng(11)
+    ((_, outcome),) = scenes(1)
+    good = asking(outcomes=[outcome]).SerializeToString()
+
+    async def scenario(client):
+        call = client.channel.unary_unary(f"/{POLICY_SERVICE}/Decide", None, None)
+        codes = set()
+        for _ in range(150):
+            data = bytearray(good)
+            for place in random.integers(0, len(data), random.integers(1, 6)).tolist():
+                data[place] = int(random.integers(256))
+            try:
+                await call(bytes(data[: random.integers(1, len(data) + 1)]), timeout=5.0)
+            except grpc.aio.AioRpcError as error:
+                codes.add(error.code())
+        return codes
+
+    codes = run(scenario, in_loop, source())
+    assert CODE.INVALID_ARGUMENT in codes
+    assert codes <= {CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION}
+
+
+def test_a_server_says_whether_it_decides(in_loop):
+    async def named(client):
+        return (await client.describe()).policy
+
+    async def refused(client):
+        assert not (await client.describe()).policy
+        for call in (client.decide(asking()), client.learn(telling([], 0))):
+            with pytest.raises(Refused, match="one started with serve --policy does") as caught:
+                await call
+            assert caught.value.code is CODE.UNIMPLEMENTED
+
+    assert run(named, in_loop, source()) == "sensitive"
+    run(refused, in_loop)
+
+
+@asynccontextmanager
+async def emulated(upstream):
+    """The emulator before a server, in this loop; its address."""
+    link = {"kind": "constant", "rate_bps": 1e6, "round_trip_s": 0.02}
+    emulator = Emulator(ChannelConfig.model_validate({"links": [link]}), upstream, 0)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((emulator.handler(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        await server.stop(0.0)
+        await emulator.close()
+
+
+def test_the_emulator_relays_it_as_it_is(in_loop):
+    (seen, outcome), (later, _) = scenes(2)
+
+    async def main():
+        async with (
+            in_loop(Parts(), policies=source()) as address,
+            emulated(address) as near,
+            ServiceClient(near, device=3) as client,
+        ):
+            first = await decided(client, asking(device="", observation=seen))
+            assert (await client.learn(telling([outcome], 0, "t"))).outcomes == 1
+            second = await decided(client, asking(device="3", observation=later, outcomes=[outcome]))
+            with pytest.raises(Refused, match="session: ") as refused:
+                await client.decide(asking(session=""))
+            assert refused.value.code is CODE.INVALID_ARGUMENT
+            return [first, second]
+
+    policy = Sensitive()
+    policy.reset(5)
+    wanted = [policy.decide(seen)]
+    policy.learn(outcome)
+    assert asyncio.run(main()) == [*wanted, policy.decide(later)]
