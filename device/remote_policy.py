@@ -14,7 +14,7 @@ from collections import deque
 
 import grpc
 
-from ..errors import RemoteError, SplitpointError
+from ..errors import DataError, RemoteError
 from ..models.card import ModelCard
 from ..policies.decision import Decision
 from ..policies.observation import Observation
@@ -44,7 +44,7 @@ class RemotePolicy:
         self._answered = 0
         self._asked: Observation | None = None
         self._decision: Decision | None = None
-        self._error: SplitpointError = RemoteError("the server was not asked")
+        self._error = RemoteError("the server was not asked")
         self.reset(0)
 
     async def ask(self, client: ServiceClient, observation: Observation, timeout_s: float) -> None:
@@ -63,19 +63,19 @@ class RemotePolicy:
         )
         try:
             reply = await client.decide(request, min(self.limit_s, timeout_s))
+            self._forget(told)
+            if reply.replaced:
+                raise RemoteError(f"{client.address}: its policy failed")
+            self._decision = read_decision(reply.decision, self._card.depth, self._card.dim)
+        except DataError as error:
+            self._error = RemoteError(f"{client.address}: decided what does not fit: {error}")
+            raise self._error from None
         except RemoteError as error:
             self._error = error
             if isinstance(error, Refused) and error.code is grpc.StatusCode.INVALID_ARGUMENT:
                 # Told again it would be refused again.
                 self._untold.clear()
             raise
-        self._forget(told)
-        try:
-            if reply.replaced:
-                raise RemoteError(f"{client.address}: its policy failed")
-            self._decision = read_decision(reply.decision, self._card.depth, self._card.dim)
-        except SplitpointError as error:
-            self._error = error
 
     def decide(self, observation: Observation) -> Decision:
         """What the server decided of this very observation. Raises what kept it from doing so."""

@@ -112,13 +112,11 @@ class PolicyDesk:
         outcomes: Sequence[Outcome],
         first: int,
         observation: Observation | None = None,
-        remaining_s: float | None = None,
     ) -> Decided:
         """Have the session's policy learn the outcomes that it has not heard yet, and decide where there is an
         observation. Raises Rejected (RESOURCE_EXHAUSTED) where too many wait.
 
-        first        how many outcomes of the session came before these
-        remaining_s  until the caller's deadline, None for none
+        first  how many outcomes of the session came before these
         """
         if self._pending >= self._max_pending:
             raise Rejected(
@@ -127,11 +125,10 @@ class PolicyDesk:
         self._pending += 1
         future: asyncio.Future[Decided] = self._loop.create_future()
         self._inbox.put(_Job(device, session, outcomes, first, observation, future))
-        limit_s = self._limit_s if remaining_s is None else min(self._limit_s, remaining_s)
         try:
-            return await asyncio.wait_for(future, limit_s)
+            return await asyncio.wait_for(future, self._limit_s)
         except TimeoutError:
-            logger.warning("policy %s: no answer within %.3g s", self.source.name, limit_s)
+            logger.warning("policy %s: no answer within %.3g s", self.source.name, self._limit_s)
             return Decided(self._safe, True, first + len(outcomes))
 
     def close(self) -> None:

@@ -59,7 +59,7 @@ class PolicyService:
             if not request.HasField("observation"):
                 raise invalid("observation: is missing")
             observation = _read(read_observation, request.observation)
-            decided = await desk.tell(*told, observation, context.time_remaining())
+            decided = await desk.tell(*told, observation)
         except Rejected as refusal:
             await context.abort(refusal.code, str(refusal))
         assert decided.decision is not None
