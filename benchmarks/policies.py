@@ -1,6 +1,7 @@
 """Every policy in every scenario, on the evaluation profile and on seeds and traces that no policy was tuned on.
 
-    python benchmarks/policies.py --train          # trains what is missing into --policies, then compares
+    python benchmarks/policies.py                                    # with the trained policies of the scenarios
+    python benchmarks/policies.py --policies runs/policies --train   # trains what is missing there, then compares
     python benchmarks/policies.py --scenario driving --traces TRACES.parquet
 
 All policies meet equal sample paths, seed by seed; ± are 95 % intervals over the seeds (Student's t). Share is
@@ -26,7 +27,6 @@ from splitpoint.sim.rl_evaluate import evaluate_policies, interval
 from splitpoint.sim.scenario import Scenario, load_scenario
 
 SCENARIOS = ("steady", "fading", "driving", "cellular", "outages", "overload", "drift")
-TRAINED = ("steady", "fading", "driving", "outages", "drift")
 RESULTS = Path(__file__).resolve().parent / "results"
 
 
@@ -37,14 +37,14 @@ def main() -> None:
     parser.add_argument("--scenario", nargs="*", default=list(SCENARIOS), choices=SCENARIOS)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=1600)
-    parser.add_argument(
-        "--policies", type=Path, default=Path("runs/policies"), help="trained policies, SCENARIO.safetensors"
-    )
+    parser.add_argument("--policies", type=Path, help="trained policies of your own, SCENARIO.safetensors")
     parser.add_argument("--train", action="store_true", help="train what is missing there")
-    parser.add_argument("--steps", type=int, default=1_000_000)
+    parser.add_argument("--steps", type=int, default=8_000_000)
     parser.add_argument("--traces", type=Path, help="SNR traces of your own for `driving`, parquet or CSV")
     parser.add_argument("--out", type=Path, default=RESULTS / "policies.json")
     options = parser.parse_args()
+    if options.train and options.policies is None:
+        parser.error("--train needs --policies, the folder to train into")
     options.out.parent.mkdir(exist_ok=True)
     last = {}
     for name in options.scenario:
@@ -59,10 +59,11 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if options.traces is not None and name == "driving":
         scenario = on_traces(scenario, options.traces)
     policies: list[PolicyConfig] = list(scenario.policies)
-    path = options.policies / f"{name}.safetensors"
-    if options.train and name in TRAINED and not path.exists():
-        train(name, path, options.steps)
-    if path.exists():
+    if options.policies is not None and any(policy.name == "trained" for policy in policies):
+        path = options.policies / f"{name}.safetensors"
+        if options.train and not path.exists():
+            train(name, path, options.steps)
+        policies = [policy for policy in policies if policy.name != "trained"]
         policies.append(TrainedPolicy(name="trained", path=path))
     # One file a scenario, so that scenarios can be run side by side.
     out = options.out.with_name(f"{options.out.stem}-{scenario.name}.json")
