@@ -27,7 +27,7 @@ class Background:
             if shared._holders == 0:
                 shared._loop = asyncio.new_event_loop()
                 shared._thread = threading.Thread(
-                    target=shared._loop.run_forever, name="splitpoint-client", daemon=True
+                    target=_run, args=(shared._loop,), name="splitpoint-client", daemon=True
                 )
                 shared._thread.start()
             shared._holders += 1
@@ -49,3 +49,16 @@ class Background:
                 shared._loop.call_soon_threadsafe(shared._loop.stop)
                 shared._thread.join()
                 shared._loop.close()
+
+
+def _run(loop: asyncio.AbstractEventLoop) -> None:
+    """Until it is stopped; then what ended calls have left behind is ended too."""
+    loop.run_forever()
+    loop.run_until_complete(_end())
+
+
+async def _end() -> None:
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
