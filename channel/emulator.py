@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import yaml
 from google.protobuf.message import DecodeError
 from pydantic import ValidationError
 
@@ -30,6 +29,7 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.charges import charged
 from ..protos.client import DEVICE_KEY, connect
 from ..protos.options import SERVICE, server_options
+from ..yaml_file import read_yaml
 from .config import ChannelConfig
 from .corruption import corrupted
 from .link import REFINEMENT_IDS
@@ -312,11 +312,7 @@ async def serve_emulator(
 def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:
     """`serve_emulator` with the ChannelConfig in a YAML or JSON file. Raises ConfigError."""
     try:
-        config = ChannelConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+        config = ChannelConfig.model_validate(read_yaml(path))
     except ValidationError as error:
         problem = error.errors()[0]
         raise ConfigError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import ConfigError, did_you_mean
 from ..policies.quorum import QuorumRule
 from ..protos.client import Tls
+from ..yaml_file import read_yaml
 
 __all__ = ["LearnerPlace", "LearnerTls", "QuorumConfig", "load_quorum"]
 
@@ -113,15 +113,7 @@ class QuorumConfig(BaseModel):
 def load_quorum(path: Path | str) -> QuorumConfig:
     """Read YAML or JSON; files of learners are looked for beside it. ConfigError, in one line, for what is wrong."""
     path = Path(path)
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ConfigError(f"cannot read the quorum file {path}: {reason}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
+    data = read_yaml(path, "the quorum file")
     try:
         config = QuorumConfig.model_validate(data)
     except ValidationError as error:

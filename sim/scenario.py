@@ -6,13 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from ..channel.config import ChannelConfig
 from ..errors import ConfigError, UsageError, did_you_mean
 from ..models.data import NAMED
 from ..policies.rules import UtilityWeights
+from ..yaml_file import read_yaml
 from .policy_config import PolicyConfig
 from .quorum_config import QuorumConfig
 from .scenario_errors import first_problem
@@ -144,18 +144,7 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
             known = (p.stem for p in BUILT_IN.glob("*.yaml"))
             raise UsageError(f"unknown scenario '{name_or_path}': {did_you_mean(str(name_or_path), known)}")
         path = built_in
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"cannot read scenario {path}: {getattr(error, 'strerror', None) or error}"
-        ) from None
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
+    data = read_yaml(path, "scenario")
     try:
         data = {
             "name": path.stem,
