@@ -24,7 +24,7 @@ from .rules import queue_step
 
 __all__ = ["DEBT", "VirtualQueues"]
 
-DEBT = 6.0
+DEBT = 10.0
 """kappa: on calibration data no device of `steady` or `fading` then ends 1 % over its budget."""
 
 _SLOW = 0.04
