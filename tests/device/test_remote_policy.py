@@ -33,7 +33,7 @@ from splitpoint.server.engine import Parts
 from splitpoint.server.serve import serve
 from splitpoint.sim.scenario import BUILT_IN
 
-from .conftest import Server, Small, Start
+from .conftest import Server, Small, Start, free_address
 from .test_realtime import make_encoder
 
 DEADLINE_S = 0.8
@@ -47,8 +47,10 @@ class Listening:
         self.seen: list[Observation] = []
         self.told: list[Outcome] = []
         self.pause_s = pause_s
+        self.begun = 0
 
     def decide(self, observation: Observation) -> Decision:
+        self.begun += 1
         time.sleep(self.pause_s)
         self.seen.append(observation)
         return Decision(4, exit_margin=0.0 if len(self.seen) % 2 else 0.9, keep=1.0 / (2 + len(self.seen)))
@@ -80,7 +82,7 @@ async def deciding(
 
 
 @asynccontextmanager
-async def board(small: Small, address: str, limit_s: float = 0.2) -> AsyncIterator[BatchDevice]:
+async def board(small: Small, address: str, limit_s: float = 0.7) -> AsyncIterator[BatchDevice]:
     card = small.card
     remote = RemotePolicy(card, "3", limit_s)
     guarded = GuardedPolicy(remote, card.depth, card.dim, Decision(card.depth))
@@ -131,28 +133,28 @@ def test_the_server_sees_learns_and_decides_what_a_policy_here_would(small: Smal
 
 
 def test_a_late_decision_costs_its_wait_and_the_safe_default_answers(small: Small) -> None:
-    there = Listening(pause_s=0.3)
+    there = Listening(pause_s=0.5)
 
     async def run() -> None:
         async with (
             deciding(small, lambda _: there) as (address, _),
-            board(small, address, limit_s=0.1) as device,
+            board(small, address, limit_s=0.25) as device,
         ):
             first = await ask(device, small)
             assert first.policy_replaced
             assert first.answer.decision == Decision(small.card.depth)
             assert (first.answer.local, first.answer.cut) == (True, small.card.depth)
-            assert 0.1 <= first.answer.done_s - first.arrival_s < 0.3
+            assert 0.25 <= first.answer.done_s - first.arrival_s < DEADLINE_S
             assert "no answer in time" in str(device.last_error)
             # While a probe has not found it well, it is not asked.
             assert not device.session.link_up
             second = await ask(device, small)
             assert second.policy_replaced
-            assert second.answer.done_s - second.arrival_s < 0.1
+            assert there.begun == 1
             there.pause_s = 0.0
             while not device.session.link_up:
                 await asyncio.sleep(0.01)
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.5)
             assert not (await ask(device, small)).policy_replaced
             assert len(there.told) == 2
 
@@ -223,6 +225,6 @@ def test_a_server_that_does_not_decide_is_named_at_once(server: Server, small: S
         Client(server.address, small.folder, policy="remote")
 
 
-def test_an_unknown_policy_by_name_is_refused(server: Server, small: Small) -> None:
+def test_an_unknown_policy_by_name_is_refused(small: Small) -> None:
     with pytest.raises(UsageError, match="'remote', a Decision or a policy, not 'remot'"):
-        Client(server.address, small.folder, policy="remot")  # type: ignore[arg-type]
+        Client(free_address(), small.folder, policy="remot")  # type: ignore[arg-type]
