@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from math import floor
 from typing import NamedTuple
 
@@ -20,7 +19,8 @@ class Reading(NamedTuple):
     rate_bps: float
 
 
-_reading = partial(tuple.__new__, Reading)
+# With a tuple of all fields: several times cheaper than a NamedTuple's constructor.
+_new = tuple.__new__
 
 
 class SnrReport:
@@ -60,4 +60,4 @@ class SnrReport:
         rate_bps = self._link.rate.at(snr_db)
         if self._medium is not None:
             rate_bps = min(rate_bps, self._medium.rate_bps(measured_s))
-        return _reading((snr_db, rate_bps))
+        return _new(Reading, (snr_db, rate_bps))

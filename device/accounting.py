@@ -49,6 +49,10 @@ class Costs(NamedTuple):
     energy_j: float
 
 
+# With a tuple of all fields: several times cheaper than a NamedTuple's constructor.
+_new = tuple.__new__
+
+
 def joined(first: Trip, second: Trip, answer: Answer, answer_by_s: float) -> Trip:
     """Both messages of a refined request as one trip.
 
@@ -117,10 +121,10 @@ def costs(answer: Answer, trip: Trip | None, head_s: float, answer_by_s: float, 
     sending to `answer_by_s`, or to the moment when the link was found to be down.
     """
     if trip is None:
-        return Costs(head_s, 0.0, 0.0, power.cpu_w * head_s)
+        return _new(Costs, (head_s, 0.0, 0.0, power.cpu_w * head_s))
     if answer.local:
         on_air_s = tried_s(trip.sent_s, answer_by_s, answer.done_s)
-        return Costs(head_s, on_air_s, 0.0, energy_j(power, head_s, on_air_s, 0.0, 0.0))
+        return _new(Costs, (head_s, on_air_s, 0.0, energy_j(power, head_s, on_air_s, 0.0, 0.0)))
     up_s, down_s = trip.airtime_up_s, trip.airtime_down_s
     wait_s = waited_s(trip.sent_s, answer.done_s, up_s, down_s)
-    return Costs(head_s, up_s, down_s, energy_j(power, head_s, up_s, down_s, wait_s))
+    return _new(Costs, (head_s, up_s, down_s, energy_j(power, head_s, up_s, down_s, wait_s)))

@@ -14,6 +14,7 @@ It does no I/O and reads no clock: a driver executes the effects, in virtual tim
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
+from functools import cache
 from itertools import pairwise
 from typing import Any
 
@@ -22,6 +23,9 @@ from ..policies.rules import exits, offloads
 from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
 
 __all__ = ["Agent"]
+
+# With a tuple of all fields: several times cheaper than a NamedTuple's constructor.
+_new = tuple.__new__
 
 
 class Agent:
@@ -47,32 +51,23 @@ class Agent:
         self.block_s = tuple(block_s)
         self.slack_s = slack_s
         self._at_keep = at_keep
-        self._times = {1.0: self.block_s}
         self._stops = [
             (*(e for e in self.exits if e < split), split) if split else () for split in range(self.depth + 1)
         ]
         # The same for every request of a split and keep, so they are made once.
-        self._steps: dict[tuple[int, float], tuple[RunBlocks, ...]] = {}
+        self.times = cache(self._times)
+        self._steps = cache(self._run_blocks)
 
-    def times(self, keep: float) -> tuple[float, ...]:
+    def _times(self, keep: float) -> tuple[float, ...]:
         """block_s at this keep."""
-        if self._at_keep is None:
-            return self.block_s
-        found = self._times.get(keep)
-        if found is None:
-            found = self._times[keep] = tuple(self._at_keep(keep))
-        return found
+        return self.block_s if self._at_keep is None or keep == 1.0 else tuple(self._at_keep(keep))
 
     def stops(self, split: int) -> tuple[int, ...]:
         """Where the device stands still on its way to `split`: at every exit, and there."""
         return self._stops[split]
 
-    def _plan(self, split: int, keep: float) -> tuple[RunBlocks, ...]:
-        steps = self._steps.get((split, keep))
-        if steps is None:
-            steps = tuple(RunBlocks(start, stop, keep) for start, stop in pairwise((0, *self._stops[split])))
-            self._steps[split, keep] = steps
-        return steps
+    def _run_blocks(self, split: int, keep: float) -> tuple[RunBlocks, ...]:
+        return tuple(RunBlocks(start, stop, keep) for start, stop in pairwise((0, *self._stops[split])))
 
     def answer(
         self, decision: Decision, now_s: float, due_s: float, link_up: bool
@@ -86,7 +81,7 @@ class Agent:
         cut = 0
         reading: Reading | None = None
         in_time = True
-        for step in self._plan(decision.split, keep):
+        for step in self._steps(decision.split, keep):
             stop = step.stop
             if reading is not None and now_s + block_s[stop] - block_s[cut] > due_s - self.slack_s:
                 in_time = False
@@ -105,7 +100,7 @@ class Agent:
         answer_by_s = due_s - self.slack_s - reserve_s
         offloaded = link_up and in_time and answer_by_s > now_s
         if offloaded:
-            now_s, reply = yield Offload(cut, decision, answer_by_s)
+            now_s, reply = yield _new(Offload, (cut, decision, answer_by_s))
             if reply is not None:
                 if not reply.session:
                     return _remote(decision, reply, cut, now_s)
@@ -124,9 +119,8 @@ class Agent:
 def _remote(
     decision: Decision, reply: Reply, cut: int, now_s: float, refined: bool = False, degraded: bool = False
 ) -> Answer:
-    return Answer(
-        decision, reply.prediction, reply.margin, reply.exit, cut, True, False, degraded, now_s, refined
-    )
+    prediction, margin, exit, _ = reply
+    return _new(Answer, (decision, prediction, margin, exit, cut, True, False, degraded, now_s, refined))
 
 
 def _local(
@@ -137,6 +131,5 @@ def _local(
     offloaded: bool = False,
     degraded: bool = False,
 ) -> Answer:
-    return Answer(
-        decision, reading.prediction, reading.margin, reading.exit, cut, offloaded, True, degraded, now_s
-    )
+    prediction, margin, exit = reading
+    return _new(Answer, (decision, prediction, margin, exit, cut, offloaded, True, degraded, now_s, False))

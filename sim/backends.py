@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple, Protocol
-
-import numpy as np
 
 from ..channel.link import Link
 from ..codec.refinement import REFINABLE_BYTES, refinement_bytes
@@ -27,6 +26,10 @@ class Upload(NamedTuple):
     tokens: int
     handle: Any
     symbols: int = 0
+
+
+# With a tuple of all fields: several times cheaper than a NamedTuple's constructor.
+_new = tuple.__new__
 
 
 class Backend(Protocol):
@@ -67,30 +70,30 @@ class ProfileBackend:
     def __init__(self, profile: Profile) -> None:
         self._profile = profile
         self.reply_bytes = profile.reply_bytes
-        self._heads: dict[float, list[list[Reading]]] = {}
-        self._configs: dict[tuple[int, float, int, int], _Config] = {}
+        self._head = cache(self._readings)
+        self._config = cache(partial(_config, profile))
         self._further: dict[tuple[int, int, int], int] = {}
         self._first_exit_after = [
             sum(exit <= cut for exit in profile.card.exits) for cut in range(profile.card.depth + 1)
         ]
 
     def reading(self, sample: int, exit: int, keep: float) -> Reading:
-        if not self._profile.card.gates:
-            keep = 1.0
-        head = self._heads.get(keep)
-        if head is None:
-            head = self._heads[keep] = _readings(*self._profile.head(keep))
-        return head[sample][exit]
+        return self._head(keep)[sample][exit]
+
+    def _readings(self, keep: float) -> list[list[Reading]]:
+        """By sample and exit."""
+        if keep != 1.0 and not self._profile.card.gates:
+            return self._head(1.0)
+        predictions, margins = self._profile.head(keep)
+        rows = zip(predictions.tolist(), margins.tolist(), strict=True)
+        return [[Reading(p, m, e) for e, (p, m) in enumerate(zip(*row, strict=True))] for row in rows]
 
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
-        key = (cut, decision.keep, decision.dims, decision.bits)
-        config = self._configs.get(key)
-        if config is None:
-            config = self._configs[key] = _config(self._profile, *key)
+        config = self._config(cut, decision.keep, decision.dims, decision.bits)
         nbytes = config.nbytes[sample]
         if decision.refine_bits and cut:
             nbytes += REFINABLE_BYTES
-        return Upload(nbytes, config.tokens[sample], (config, sample))
+        return _new(Upload, (nbytes, config.tokens[sample], (config, sample), 0))
 
     def upload_merged(
         self, samples: Sequence[int], cut: int, decision: Decision, request_id: int
@@ -101,10 +104,7 @@ class ProfileBackend:
         )
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
-        key = (cut, decision.keep, decision.dims, decision.refine_bits)
-        config = self._configs.get(key)
-        if config is None:
-            config = self._configs[key] = _config(self._profile, *key)
+        config = self._config(cut, decision.keep, decision.dims, decision.refine_bits)
         tokens = config.tokens[sample]
         return Upload(self._further_bytes(tokens, decision), tokens, (config, sample))
 
@@ -141,7 +141,7 @@ class ProfileBackend:
             exit = first
             while exit < last and margins[exit] < exit_margin:
                 exit += 1
-            replies.append(Reply(config.predictions[sample][exit], margins[exit], exit))
+            replies.append(_new(Reply, (config.predictions[sample][exit], margins[exit], exit, 0)))
         return replies
 
 
@@ -152,11 +152,6 @@ class _Config(NamedTuple):
     tokens: list[int]
     predictions: list[list[int]]
     margins: list[list[float]]
-
-
-def _readings(predictions: np.ndarray, margins: np.ndarray) -> list[list[Reading]]:
-    rows = zip(predictions.tolist(), margins.tolist(), strict=True)
-    return [[Reading(p, m, e) for e, (p, m) in enumerate(zip(*row, strict=True))] for row in rows]
 
 
 def _config(profile: Profile, cut: int, keep: float, dims: int, bits: int) -> _Config:

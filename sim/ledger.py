@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from array import array
+from collections.abc import Sequence
+from struct import Struct
 
 import numpy as np
 
@@ -21,18 +22,33 @@ _SENT = (
     "airtime_up_s", "airtime_down_s",
 )  # fmt: skip
 _EVERY = tuple(name for name in DTYPES if name not in (*_DECIDED, *_SENT))
+_NUMBER = "decision"
+"""Which Decision served a request, and which request a trip belongs to: places in what the Ledger keeps."""
+
+
+def _row(names: Sequence[str]) -> np.dtype:
+    return np.dtype([(_NUMBER, np.int64), *((name, DTYPES[name]) for name in names)])
+
+
+def _packer(row: np.dtype) -> Struct:
+    """Makes such rows: standard sizes in this machine's order, nothing between."""
+    return Struct("=" + "".join(row[name].char.replace("l", "q") for name in row.names or ()))
+
+
+_REQUEST, _TRIP = _row(_EVERY), _row(_SENT)
+_pack_request, _pack_trip = _packer(_REQUEST).pack, _packer(_TRIP).pack
 
 
 class Ledger:
-    """Kept as plain doubles: integers up to 2^53 and booleans stay what they are.
+    """Kept as packed rows: no value is an object, for a run may have millions of requests.
 
     What only offloaded requests have is kept for those only, and a Decision once for all requests that it served:
-    the engines' hot path is here, and a run may have millions of requests.
+    the engines' hot path is here.
     """
 
     def __init__(self) -> None:
-        self._requests = array("d")
-        self._trips = array("d")
+        self._requests = bytearray()
+        self._trips = bytearray()
         self._numbers: dict[int, int] = {}
         self._decisions: list[Decision] = []
         self._count = 0
@@ -46,33 +62,26 @@ class Ledger:
             number = self._numbers[id(decision)] = len(self._decisions)
             self._decisions.append(decision)
         head_s, airtime_up_s, airtime_down_s, energy_j = cost
-        self._requests.extend(
-            (
-                device, request, sample, arrival_s, start_s, done_s, number, cut, exit, margin, prediction, offloaded,
-                local, degraded, refined, head_s, energy_j, observation[0], observation[1], replaced,
-            )
+        self._requests += _pack_request(
+            number, device, request, sample, arrival_s, start_s, done_s, cut, exit, margin, prediction, offloaded,
+            local, degraded, refined, head_s, energy_j, observation[0], observation[1], replaced,
         )  # fmt: skip
         if trip is not None:
-            self._trips.extend(
-                (
-                    self._count, trip.uplink_bytes, trip.channel_uses, 0 if local else trip.downlink_bytes,
-                    trip.votes, trip.asked, trip.quorum_macs, trip.uplink_s, trip.server_s, trip.downlink_s,
-                    airtime_up_s, airtime_down_s,
-                )
+            self._trips += _pack_trip(
+                self._count, trip.uplink_bytes, trip.channel_uses, 0 if local else trip.downlink_bytes,
+                trip.votes, trip.asked, trip.quorum_macs, trip.uplink_s, trip.server_s, trip.downlink_s,
+                airtime_up_s, airtime_down_s,
             )  # fmt: skip
         self._count += 1
 
     def columns(self) -> dict[str, np.ndarray]:
         """By field of a Record, ordered by (device, request)."""
-        rows = np.frombuffer(self._requests).reshape(-1, len(_EVERY) + 1)
-        trips = np.frombuffer(self._trips).reshape(-1, len(_SENT) + 1)
-        found = dict(zip((*_EVERY[:6], "number", *_EVERY[6:]), rows.T, strict=True))
-        numbers = found.pop("number").astype(np.int64)
+        rows, trips = np.frombuffer(self._requests, _REQUEST), np.frombuffer(self._trips, _TRIP)
+        found = {name: rows[name] for name in _EVERY}
         for name in _DECIDED:
-            found[name] = np.array([getattr(d, name) for d in self._decisions], float)[numbers]
-        sent = trips[:, 0].astype(np.int64)
-        for place, name in enumerate(_SENT, 1):
-            found[name] = np.full(len(rows), math.nan if name in _UNKNOWN else 0.0)
-            found[name][sent] = trips[:, place]
-        order = np.lexsort((rows[:, 1], rows[:, 0]))
-        return {name: found[name][order].astype(dtype) for name, dtype in DTYPES.items()}
+            found[name] = np.array([getattr(d, name) for d in self._decisions], DTYPES[name])[rows[_NUMBER]]
+        for name in _SENT:
+            found[name] = np.full(len(rows), math.nan if name in _UNKNOWN else 0, DTYPES[name])
+            found[name][trips[_NUMBER]] = trips[name]
+        order = np.lexsort((rows["request"], rows["device"]))
+        return {name: found[name][order] for name in DTYPES}

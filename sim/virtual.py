@@ -116,9 +116,9 @@ class VirtualRun:
         sample = device.samples[device.next - 1]
         try:
             effect = generator.send(result)
-            block_s = agent.times(effect.keep) if type(effect) is RunBlocks else ()
             while type(effect) is RunBlocks:
                 start, stop, keep = effect
+                block_s = agent.times(keep)
                 at_s += block_s[stop] - block_s[start]
                 exit = exit_at.get(stop)
                 found = None if exit is None else self._backend.reading(sample, exit, keep)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 
 from ..channel.link import REFINEMENT_IDS
 from ..codec.refinement import wants_more
@@ -54,7 +55,7 @@ class VirtualServer:
         self.life = Life(timeline, faults, self._stopped)
         self._timeline = timeline
         self._backend = backend
-        self._card = card
+        self._segments = cache(partial(segments, card))
         self._pace = pace
         self._max_batch = max_batch
         self._max_pending = max_pending
@@ -64,7 +65,6 @@ class VirtualServer:
         self._held: HeldRequests[bool] = HeldRequests()
         self._in_work: list[Call] = []
         self._busy = False
-        self._segments: dict[tuple[int, int], tuple[Segment, ...]] = {}
 
     @property
     def load(self) -> int:
@@ -114,10 +114,7 @@ class VirtualServer:
             decision = call.decision
             if decision.refine_bits and not call.refines and wants_more(reply.margin, decision.refine_margin):
                 call.reply = reply._replace(session=call.key)
-        steps = self._segments.get((cut, tokens))
-        if steps is None:
-            steps = self._segments[cut, tokens] = segments(self._card, cut, tokens)
-        self._begin(_Batch(batch, steps, self.life.number))
+        self._begin(_Batch(batch, self._segments(cut, tokens), self.life.number))
 
     def _begin(self, batch: _Batch) -> None:
         """Start the next segment of a batch."""
@@ -131,17 +128,19 @@ class VirtualServer:
             self.life.once_thawed(self._finish, batch)
             return
         exit = batch.steps[batch.index].exit
-        leave = [call for call in batch.calls if call.reply.exit <= exit]  # type: ignore[union-attr]
-        if len(leave) < len(batch.calls):
-            stay = [call for call in batch.calls if call.reply.exit > exit]  # type: ignore[union-attr]
+        calls = batch.calls
+        stay = [call for call in calls if call.reply.exit > exit]  # type: ignore[union-attr]
+        if stay:
             batch.calls = self._in_work = stay
             batch.index += 1
             self._begin(batch)
-            for call in leave:
-                self._leave(now_s, call)
+            if len(stay) < len(calls):
+                for call in calls:
+                    if call.reply.exit <= exit:  # type: ignore[union-attr]
+                        self._leave(now_s, call)
             return
         self._in_work = []
-        for call in leave:
+        for call in calls:
             self._leave(now_s, call)
         if self._queue:
             self._work(now_s)
