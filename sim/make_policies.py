@@ -77,7 +77,7 @@ class PolicyMaker:
         setup = self._setup
         match config:
             case StaticPolicy():
-                return Static(config.decision.decision())
+                return Static(self._once(("static", config.decision), config.decision.decision))
             case BestStaticPolicy():
                 return Static(self._best_static(config))
             case RandomPolicy():

@@ -45,6 +45,8 @@ class Setup:
         self.card: ModelCard = read_card(self.model_path)
         self.groups: list[DeviceGroup] = scenario.device_groups()
         self._policies = PolicyMaker(self)
+        self._agents: dict[tuple[float, float], Agent] = {}
+        self._all_local = Decision(self.card.depth)
         for policy in scenario.policies:
             if isinstance(policy, StaticPolicy):
                 try:
@@ -132,8 +134,8 @@ class Setup:
         """The policy with what is found by simulation on calibration data written out."""
         return self._policies.tuned(config)
 
-    def inputs(self, samples: int) -> list[list[int]]:
-        """For every device the index of the sample behind each of its requests."""
+    def inputs(self, samples: int, arrivals: list[list[float]]) -> list[list[int]]:
+        """For every device the index of the sample behind each of its requests, given when they arrive."""
         share = self.scenario.data.hard_share
         if share and samples != len(self.lookup):
             raise DataError(
@@ -141,8 +143,8 @@ class Setup:
             )
         order = hardest_first(self.lookup) if share else None
         return [
-            input_samples(self.scenario.seed, device, arrivals, samples, share, order)
-            for device, arrivals in enumerate(self.arrivals())
+            input_samples(self.scenario.seed, device, times, samples, share, order)
+            for device, times in enumerate(arrivals)
         ]
 
     def arrivals(self) -> list[list[float]]:
@@ -155,7 +157,18 @@ class Setup:
         ]
 
     def block_s(self, device: int) -> tuple[float, ...]:
-        return block_times(self.card, self.groups[device].macs_per_s)
+        return self._agent(device).block_s
+
+    def _agent(self, device: int) -> Agent:
+        """Equal devices share theirs, for it holds nothing of any request."""
+        group = self.groups[device]
+        key = group.macs_per_s, group.slack_s
+        agent = self._agents.get(key)
+        if agent is None:
+            block_s = block_times(self.card, group.macs_per_s)
+            agent = Agent(self.card.exits, block_s, group.slack_s, partial(times_at_keep, self.card, block_s))
+            self._agents[key] = agent
+        return agent
 
     def session(self, config: PolicyConfig, device: int, sight: Sight | None = None) -> Session:
         """A fresh session of one device under one policy; sight: what virtual time shows to an oracle."""
@@ -166,19 +179,14 @@ class Setup:
             policy,
             self.card.depth,
             self.card.dim,
-            Decision(self.card.depth),
+            self._all_local,
             # In virtual time our own policies are not looked at: equal runs must not depend on the machine's load.
             0.5 * scenario.deadline_s if own or sight is None else math.inf,
             watched=own,
         )
         guarded.reset(scenario.seed)
         return Session(
-            Agent(
-                self.card.exits,
-                self.block_s(device),
-                group.slack_s,
-                partial(times_at_keep, self.card, self.block_s(device)),
-            ),
+            self._agent(device),
             guarded,
             group.power.power(),
             deadline_s=scenario.deadline_s,

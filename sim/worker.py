@@ -85,8 +85,8 @@ class _Worker:
         device = BatchDevice(
             session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
         )
-        arrivals = setup.arrivals()[index]
-        samples = setup.inputs(len(self._images))[index]
+        times = setup.arrivals()
+        arrivals, samples = times[index], setup.inputs(len(self._images), times)[index]
         records: list[Record] = []
         while len(records) < len(arrivals):
             first = len(records)

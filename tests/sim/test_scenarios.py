@@ -75,7 +75,8 @@ def test_times_of_change_come_from_faults_windows_and_inputs() -> None:
 def test_inputs_get_hard_when_the_scenario_says() -> None:
     setup = Setup(load_scenario("drift"))
     hard = set(hardest_first(setup.evaluation)[: round(0.2 * len(setup.evaluation))].tolist())
-    for arrivals, samples in zip(setup.arrivals(), setup.inputs(len(setup.evaluation)), strict=True):
+    times = setup.arrivals()
+    for arrivals, samples in zip(times, setup.inputs(len(setup.evaluation), times), strict=True):
         for arrival_s, sample in zip(arrivals, samples, strict=True):
             assert (sample in hard) == (33.0 <= arrival_s < 66.0)
 
