@@ -303,12 +303,10 @@ class SlottedLink:
 
 def _cumulative(values: NDArray[np.float64]) -> array[float]:
     sums = np.zeros(CHUNK + 1)
-    np.cumsum(values, out=sums[1:])
+    np.add.accumulate(values, out=sums[1:])
     return _floats(sums)
 
 
 def _floats(values: NDArray[np.float64]) -> array[float]:
     # Python floats come out of an array faster than out of numpy, and it is smaller than a list.
-    floats = array("d")
-    floats.frombytes(values.tobytes())
-    return floats
+    return array("d", values.tobytes())

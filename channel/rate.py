@@ -46,7 +46,13 @@ class ShannonRate:
         return self._scaled_hz * math.log2(1.0 + 10.0 ** (0.1 * (snr_db - self._gap_db)))
 
     def over(self, snr_db: NDArray[np.float64]) -> NDArray[np.float64]:
-        rates: NDArray[np.float64] = self._scaled_hz * np.log2(1.0 + 10.0 ** (0.1 * (snr_db - self._gap_db)))
+        # As `at`, step by step in one array: links draw their slots by it.
+        rates: NDArray[np.float64] = snr_db - self._gap_db
+        rates *= 0.1
+        np.power(10.0, rates, out=rates)
+        rates += 1.0
+        np.log2(rates, out=rates)
+        rates *= self._scaled_hz
         return rates
 
 

@@ -39,12 +39,13 @@ class Sinusoids:
         self._phases = phi + 0.5 * step
         # exp(i w (16 a + b)) factors into coarse and fine steps, which all chunks share.
         self._coarse = _turn(np.multiply.outer(np.arange(0, CHUNK, _FINE), step)) / np.sqrt(_PATHS)
-        self._fine = _turn(np.multiply.outer(step, np.arange(_FINE)))
+        # As wide as the coarse steps, or every product would widen it anew.
+        self._fine = _turn(np.multiply.outer(step, np.arange(_FINE))).astype(np.complex128)
 
-    def gains(self, chunk: int) -> NDArray[np.complex64]:
+    def gains(self, chunk: int) -> NDArray[np.complex128]:
         """(CHUNK,) complex gains of the slots of `chunk`."""
         start = _turn(self._phases + self._step * (chunk * CHUNK))
-        gains: NDArray[np.complex64] = ((start * self._coarse) @ self._fine).reshape(CHUNK)
+        gains: NDArray[np.complex128] = ((start * self._coarse) @ self._fine).reshape(CHUNK)
         return gains
 
 
@@ -52,10 +53,12 @@ def _turn(radians: NDArray[np.float64]) -> NDArray[np.complex64]:
     return np.exp(1j * radians).astype(np.complex64)
 
 
-def power_db(gains: NDArray[np.complex64]) -> NDArray[np.float64]:
+def power_db(gains: NDArray[np.complex64] | NDArray[np.complex128]) -> NDArray[np.float64]:
     """|h|² in dB, at least -300, so that a null of the sum is no infinity."""
-    power = np.square(gains.real, dtype=np.float64) + np.square(gains.imag, dtype=np.float64)
-    decibel: NDArray[np.float64] = 10.0 * np.log10(np.maximum(power, 1e-30))
+    power = np.square(gains.real, dtype=np.float64)
+    power += np.square(gains.imag, dtype=np.float64)
+    decibel: NDArray[np.float64] = np.log10(np.maximum(power, 1e-30, out=power), out=power)
+    decibel *= 10.0
     return decibel
 
 
