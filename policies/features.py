@@ -101,14 +101,16 @@ def feature_rows(
     columns = np.empty((len(FEATURES), len(rate_bps)))
     known = rate_bps == rate_bps
     columns[0] = known
-    columns[1] = 0.1 * snr_db
-    columns[2] = np.log10(np.maximum(rate_bps, 1e-9)) - 6.0
+    np.multiply(snr_db, 0.1, out=columns[1])
+    rate = np.maximum(rate_bps, 1e-9, out=columns[2])
+    np.log10(rate, out=rate)
+    rate -= 6.0
     columns[3] = np.where(known, 0.1 * rate_sigma_db, _PRIOR_SIGMA)
-    columns[4] = round_trip_s / scales.deadline_s
-    columns[5] = np.log2(1.0 + device_queue)
+    np.divide(round_trip_s, scales.deadline_s, out=columns[4])
+    np.log2(1.0 + device_queue, out=columns[5])
     columns[6] = np.log2(1.0 + server_load)
     columns[7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
-    columns[8] = time_left_s / scales.deadline_s
+    np.divide(time_left_s, scales.deadline_s, out=columns[8])
     columns[9] = link_up
     np.maximum(columns, _LOW, out=columns)
     np.minimum(columns, _HIGH, out=columns)

@@ -77,7 +77,7 @@ class LinkBank:
 
     def outage_begin(self, t: Array) -> Array:
         """Begin of the first outage that ends after t; infinite where there is none."""
-        return self._begins[np.searchsorted(self._ends, t, side="right")]
+        return self._begins[self._ends.searchsorted(t, side="right")]
 
     def up(self, t: Array) -> NDArray[np.bool_]:
         """False inside an outage."""
@@ -113,20 +113,17 @@ class LinkBank:
 
     def _end(self, bits: Array, t: Array) -> Array:
         carried = self._carried
-        target = self._carried_at(t)
+        target, slot, begin, end = self._carried_at(t)
         target += bits
-        place = (target * self._index_per_bit).astype(np.int64)
-        np.minimum(place, len(self._index) - 1, out=place)
-        slot = self._index[place]
-        for _ in range(_STEPS):
-            slot += carried[slot + 1] < target
-        behind = (carried[slot + 1] < target).nonzero()[0]
-        if len(behind):
-            found = np.searchsorted(carried, target[behind], side="left") - 1
-            slot[behind] = np.minimum(found, len(carried) - 2)
-        begin = carried[slot]
+        # Short messages end in the slot that they begin in.
+        later = (end < target).nonzero()[0]
+        if len(later):
+            slot[later] = found = self._slot_of(target[later])
+            begin[later] = carried[found]
+            end[later] = carried[found + 1]
         target -= begin
-        target /= np.maximum(carried[slot + 1] - begin, 1e-300)
+        end -= begin
+        target /= np.maximum(end, 1e-300, out=end)
         target += slot
         target *= self._slot_s
         given_up = target > t + GIVE_UP_S
@@ -134,15 +131,29 @@ class LinkBank:
             target[given_up] = np.inf
         return target
 
-    def _carried_at(self, t: Array) -> Array:
-        """Bits carried from the bank's begin to t."""
+    def _slot_of(self, target: Array) -> NDArray[np.int64]:
+        """The slot in which so many bits will have been carried; the last one where they never are."""
+        carried = self._carried
+        place = (target * self._index_per_bit).astype(np.int64)
+        np.minimum(place, len(self._index) - 1, out=place)
+        slot = self._index[place]
+        for _ in range(_STEPS):
+            slot += carried[slot + 1] < target
+        behind = (carried[slot + 1] < target).nonzero()[0]
+        if len(behind):
+            found = carried.searchsorted(target[behind], side="left") - 1
+            slot[behind] = np.minimum(found, len(carried) - 2)
+        return slot
+
+    def _carried_at(self, t: Array) -> tuple[Array, NDArray[np.int64], Array, Array]:
+        """Bits carried from the bank's begin to t; the slot of t, and the bits carried to its begin and to its end."""
         x = t * self._slots_per_s
         slot = x.astype(np.int64)
-        begin = self._carried[slot]
+        begin, end = self._carried[slot], self._carried[slot + 1]
         x -= slot
-        x *= self._carried[slot + 1] - begin
+        x *= end - begin
         x += begin
-        return x
+        return x, slot, begin, end
 
     def _mean_loss(self, t: Array, end: Array) -> Array:
         """Expected share of the bits carried in [t, end] that is lost."""
@@ -152,7 +163,7 @@ class LinkBank:
             x = moment * self._slots_per_s
             slot = x.astype(np.int64)
             lost += sign * (self._lost[slot] + (x - slot) * (self._lost[slot + 1] - self._lost[slot]))
-        carried = self._carried_at(end) - self._carried_at(t)
+        carried = self._carried_at(end)[0] - self._carried_at(t)[0]
         here = self._slot_loss[(t * self._slots_per_s).astype(np.int64)]
         return np.divide(lost, carried, out=here, where=carried > 0.0)
 

@@ -39,7 +39,7 @@ class LinkEstimates:
         np.log(np.maximum(rate_bps, 1.0), out=values[1])
         np.maximum(round_trip_s, 0.0, out=values[2])
         self._replies += where
-        step = _STEPS[np.minimum(self._replies, len(_STEPS) - 1)]
+        step = _STEPS.take(self._replies, mode="clip")
         deviation = values - self._mean
         mean = self._mean + step * deviation
         spread = step * (deviation[1] * (values[1] - mean[1]) - self._variance)

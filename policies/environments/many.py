@@ -19,6 +19,9 @@ from .media import FifoMedia, MahimahiMedia, Media
 
 __all__ = ["Many", "Paths", "Trips"]
 
+_AHEAD = 4
+"""Later requests that are looked at together for whether they wait already."""
+
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
@@ -88,11 +91,11 @@ class Many:
         self.start_s = np.maximum(self.arrival_s, self._free_s)
         self.due_s = self.arrival_s + self._config.deadline_s
         self.behind = np.zeros(len(self.start_s))
-        for later in arrivals[self.requests :]:
-            waits = later <= self.start_s
-            if not np.count_nonzero(waits):
+        for later in range(self.requests, len(arrivals), _AHEAD):
+            waits = arrivals[later : later + _AHEAD] <= self.start_s
+            self.behind += np.add.reduce(waits, axis=0)
+            if not np.count_nonzero(waits[-1]):
                 break
-            self.behind += waits
         self.link_up = self.start_s >= self._up_from_s
 
     def send(

@@ -84,7 +84,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         """(N, mask_size): see `OffloadEnv.action_masks`."""
         many = self._many
         left_s = np.where(many.link_up, many.due_s - many.start_s, -np.inf)
-        return self._masks[np.searchsorted(self._mask_times, left_s, side="left")]
+        return self._masks[self._mask_times.searchsorted(left_s, side="left")]
 
     def step(
         self, actions: Any
@@ -134,7 +134,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
             observations,
             infos["reward"],
             np.zeros(self.num_envs, bool),
-            np.full(self.num_envs, ended),
+            np.ones(self.num_envs, bool) if ended else np.zeros(self.num_envs, bool),
             infos,
         )
 
