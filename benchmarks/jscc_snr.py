@@ -3,12 +3,13 @@
     python benchmarks/jscc_snr.py                                     # clutter
     python benchmarks/jscc_snr.py --model cifar10 --data-dir DIR      # where its weights are there
 
-AWGN; r symbols a token over d, at a cut before the first exit, so that nothing but symbols is on the air. All codes
-are trained for the same steps, resumable in --work; the dedicated pairs are the same module with M = r d symbols. The
-nested code is the one beside the model, where one was trained like this (`splitpoint train-jscc` puts it there). Noise
-is the same for nested and dedicated codes. The rivals (`capacity_rivals.py`) get what as many channel uses carry at
-capacity. The last exit answers. Thresholds and the rivals' settings come from the calibration split, figures from the
-evaluation split; the spread is that of the noise draws.
+AWGN; r symbols a token over d, at a cut before the first exit, so that nothing but symbols is on the air. The dedicated
+pairs are the same module with M = r d symbols, trained for --steps each, resumable in --work; the nested code, which
+does the work of all of them, for as many steps as they together. It is the one beside the model, where one was trained
+like this (`splitpoint train-jscc` puts it there). Noise is the same for nested and dedicated codes. The rivals
+(`capacity_rivals.py`) get what as many channel uses carry at capacity. The last exit answers. Thresholds and the
+rivals' settings come from the calibration split, figures from the evaluation split; the spread is that of the noise
+draws.
 
 Bars: nested at most 1 point below dedicated; above the best rival where that is more than 2 points below clean,
 within 1 point of it elsewhere. Writes results/jscc_snr_MODEL.json and .png; the last line is JSON.
@@ -60,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cut", type=int, help="the deepest before the first exit by default")
     parser.add_argument("--keep", type=float, default=0.25)
-    parser.add_argument("--steps", type=int, default=1200)
+    parser.add_argument("--steps", type=int, default=1200, help="of each pair")
     parser.add_argument("--noises", type=int, default=3, help="noise draws of each image and SNR")
     parser.add_argument("--images", type=int, help="evaluation images, evenly taken; all by default")
     parser.add_argument("--work", type=Path, default=Path("runs/jscc-snr"))
@@ -92,7 +93,7 @@ def shipped(arrays: dict[str, np.ndarray], cut: int, dim: int) -> JointCode | No
 
 
 def as_here(model: Path, config: JsccConfig, source: str) -> bool:
-    """Whether the codes beside the model were trained as the pairs are: all get equal steps."""
+    """Whether the codes beside the model were trained by this configuration."""
     path = joint_path(model)
     if not path.exists():
         return False
@@ -187,11 +188,12 @@ def main() -> None:
 
     views = training_views(source, card, SEED, given.data_dir)
     config = JsccConfig(seed=SEED, steps=given.steps)
+    for_all = config.model_copy(update={"steps": given.steps * len(RATES)})
     arrays = dict(codec_arrays(resolve(given.model)))
-    nested = shipped(arrays, cut, card.dim) if as_here(resolve(given.model), config, source) else None
+    nested = shipped(arrays, cut, card.dim) if as_here(resolve(given.model), for_all, source) else None
     nested_from = "the file beside the model"
     if nested is None:
-        nested, nested_from = trained(network, views, config, cut, work / "nested"), "this run"
+        nested, nested_from = trained(network, views, for_all, cut, work / "nested"), "this run"
         arrays |= {f"jscc.{cut}.{name}": array for name, array in nested.arrays().items()}
     pairs = {
         rate: trained(

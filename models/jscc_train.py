@@ -51,7 +51,7 @@ class JsccConfig(BaseModel):
 
     seed: int = Field(0, ge=0)
     cuts: tuple[int, ...] = (1,)
-    steps: int = Field(1200, ge=1)
+    steps: int = Field(4800, ge=1)
     batch: int = Field(32, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
     symbols: float = Field(0.5, gt=0, le=1)

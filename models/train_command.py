@@ -70,7 +70,7 @@ def train_jscc(
     data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 1200,
+    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 4800,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),
