@@ -30,7 +30,8 @@ def read_yaml(path: Path, what: str = "") -> dict[str, Any]:
         if twice := _twice(loader, node):
             raise ConfigError(f"{path}: {twice}")
         data = None if node is None else loader.construct_document(node)
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
+        # The last three are what PyYAML makes of tags whose values do not fit, and of too deep nesting.
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")

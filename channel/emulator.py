@@ -139,8 +139,9 @@ class Emulator:
         open_call: Any = self._upstream.stream_stream(method, None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
 
-        async def passes(data: bytes) -> bytes | None:
-            return data if await self.radio.propagate(device) else None
+        async def passes(data: bytes) -> bytes:
+            # What is swallowed must not look like an end of the stream without a message.
+            return data if await self.radio.propagate(device) else await _silence()
 
         async def upward() -> None:
             await _relay(context.read, passes, call.write)

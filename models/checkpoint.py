@@ -25,8 +25,8 @@ def write_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({_IDENTITY: identity, **state}, partial)
         os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, RuntimeError) as error:  # torch says the latter of a file that it cannot open or fill
+        raise DataError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def read_checkpoint(
@@ -40,8 +40,9 @@ def read_checkpoint(
         return None
     try:
         state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-    except Exception as error:  # torch raises half a dozen kinds here
+        found = state.get(_IDENTITY)
+    except Exception as error:  # torch raises half a dozen kinds here, and what it reads may be no dict
         raise DataError(f"cannot read {path}; remove it to train anew") from error
-    if state.get(_IDENTITY) != identity:
+    if found != identity:
         raise UsageError(f"{path} is of another configuration: give another --out or remove it")
     return state

@@ -59,10 +59,14 @@ class Exploration:
         self._unsent, self._wait, self._trying = 0, after, False
 
     def best(self, values: np.ndarray, sends: np.ndarray, link_up: bool, *, affordable: bool = True) -> int:
-        """Index of the best candidate; of the best that sends, where it is time to and `affordable`."""
+        """Index of the best candidate; of the best that sends, where it is time to.
+
+        Where that is not `affordable`, it is time after the longest wait only.
+        """
         best = int(values.argmax())
         self._trying = False
-        if link_up and affordable and self._unsent >= self._wait and not sends[best] and sends.any():
+        wait = self._wait if affordable else _LONGEST * self._after
+        if link_up and self._unsent >= wait and not sends[best] and sends.any():
             self._trying = True
             best = int(np.where(sends, values, -np.inf).argmax())
         return best

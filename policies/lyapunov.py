@@ -77,7 +77,7 @@ class Lyapunov:
         if self._budgets.active:
             costs = predicted_costs(prediction, self._budgets, observation.device_queue)
             values = drift_plus_penalty(values, costs, self.queues.pressure, self._v)
-        # What is tried must be paid for like all else: not while a budget is overdrawn.
+        # What is tried must be paid for like all else: seldom while a budget is overdrawn.
         affordable = not self.queues.overdrawn
         best = self._exploration.best(values, predicted.sends, observation.link_up, affordable=affordable)
         return predicted.candidates[best]

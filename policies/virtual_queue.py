@@ -7,9 +7,9 @@
 
 Z alone keeps every budget in the long run: mean cost / budget - 1 <= (Z_T - Z_0) / (mu T) on every path, whatever is
 decided. Z must first climb to a device's price, though, and the climb is overspent. The second term is ours: while a
-path is over its budget, and only then, the pressure rises kappa / mu times faster, so that paths of some hundred
-requests keep theirs too. It is slow, for a price that follows every request costs utility on links that fade. It leaves
-Z, and so the bound, as they are.
+path is over its budget, and a little longer, the pressure is higher by kappa times what it is over, so that paths of
+some hundred requests keep theirs too. It is slow, for a price that follows every request costs utility on links that
+fade. It leaves Z, and so the bound, as they are.
 """
 
 from __future__ import annotations

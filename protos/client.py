@@ -192,9 +192,13 @@ class ServiceClient:
 
     async def _ask(self, call: Awaitable[_T]) -> _T:
         try:
-            return await call
+            reply = await call
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error, self.address) from None
+        # What gRPC makes of a call that ends well without a reply.
+        if reply is None:
+            raise LinkDown(f"{self.address}: the call ended without a reply")
+        return reply
 
     async def close(self) -> None:
         """Close the streams and the channel; what is in flight fails with LinkDown."""

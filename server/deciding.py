@@ -156,9 +156,17 @@ class PolicyDesk:
         kept = self._policies.pop(key, None) or self._fresh(job.device)
         self._policies[key] = kept
         if len(self._policies) > self._most:
-            del self._policies[next(iter(self._policies))]
+            device, session = next(iter(self._policies))
+            del self._policies[device, session]
+            logger.warning(
+                "policy %s: more than %d sessions; that of device %.64r is forgotten",
+                self.source.name, self._most, device,
+            )  # fmt: skip
         # Who no longer waits is told by its silence; what it told is learned all the same.
+        before = kept.policy.last_error
         kept.learn(job.outcomes, job.first)
+        if kept.policy.last_error != before:
+            logger.warning("policy %s: learning: %s", self.source.name, kept.policy.last_error)
         if job.observation is None or job.future.done():
             return Decided(None, False, kept.told)
         decision = kept.policy.decide(job.observation)

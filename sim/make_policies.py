@@ -184,16 +184,21 @@ class PolicyMaker:
                 f"policy '{config.name}': {config.path} was trained for a network of depth {card.depth}, "
                 f"not {setup.card.depth}"
             )
+        if card.model_id != setup.card.id:
+            raise ConfigError(
+                f"policy '{config.name}': {config.path} was trained for the network {card.model_id}, "
+                f"not {setup.card.id} ({setup.card.name})"
+            )
         missing = [name for name in card.budgets if name not in budgets.active]
         if missing:
             raise ConfigError(
                 f"policy '{config.name}': {config.path} was trained with a budget of {missing[0]}, "
-                "and the scenario has none"
+                f"and the scenario {setup.scenario.name} has none"
             )
         unknown = [name for name in budgets.active if name not in card.budgets]
         if unknown:
             raise ConfigError(
-                f"policy '{config.name}': the scenario has a budget of {unknown[0]}, "
+                f"policy '{config.name}': the scenario {setup.scenario.name} has a budget of {unknown[0]}, "
                 f"and {config.path} was trained without one"
             )
         prices = self._calibrated(config) if config.prices is None else config.prices

@@ -59,8 +59,9 @@ def policy_source(policy: str, scenario: str | None, model: str) -> PolicySource
     def make(device: str) -> Any:
         return maker.make(config, int(device) % devices if device.isdecimal() else 0)
 
-    # What is wrong with it is said before anybody asks, and what devices share is made.
-    make("0")
+    # What is wrong with it is said before anybody asks, and what devices of a group share is made.
+    for device in {setup.group_of(device): device for device in range(devices)}.values():
+        make(str(device))
     return PolicySource(config.name, setup.card, make, loaded.seed)
 
 

@@ -21,6 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from splitpoint.channel.config import ChannelConfig, build_link
 from splitpoint.channel.emulator import reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
+from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
 from splitpoint.protos.options import SERVICE, server_options
@@ -56,6 +57,10 @@ class _Echo:
         request = pb.RefineRequest.FromString(data)
         return pb.InferReply(request_id=request.request_id, prediction=4, margin=0.9).SerializeToString()
 
+    async def describe(self, data: bytes, context: Any) -> bytes:
+        await asyncio.sleep(0.5)
+        return pb.DescribeReply(protocol_version=PROTOCOL_VERSION).SerializeToString()
+
     def _reply(self, data: bytes) -> bytes:
         request = pb.InferRequest.FromString(data)
         self.symbols.append(request.symbols.values)
@@ -68,6 +73,7 @@ async def _serve(echo: _Echo, port: int = 0) -> tuple[grpc.aio.Server, int]:
         "InferStream": grpc.stream_stream_rpc_method_handler(echo.stream),
         "Infer": grpc.unary_unary_rpc_method_handler(echo.infer),
         "Refine": grpc.unary_unary_rpc_method_handler(echo.refine),
+        "Describe": grpc.unary_unary_rpc_method_handler(echo.describe),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, methods),))
     servicer = health_pb2_grpc.HealthServicer()
@@ -174,11 +180,27 @@ def test_an_outage_swallows_requests_and_health_checks(tmp_path: Path) -> None:
             with pytest.raises(TimedOut):
                 await stream.infer(_request(1), 0.4)
             with pytest.raises(TimedOut):
-                await client.infer(_request(2), 0.3)
+                await client.infer(_request(2), 0.2)
             assert not await client.health(0.2)
             await asyncio.sleep(0.8)
             assert await client.health(1.0)
             assert (await stream.infer(_request(3), 1.0)).prediction == 3
+        await server.stop(None)
+
+    asyncio.run(scenario())
+
+
+def test_a_reply_that_an_outage_swallows_does_not_end_its_call(tmp_path: Path) -> None:
+    link = {"kind": "constant", "rate_bps": 1e8, "round_trip_s": 0.0, "outages": {"windows": [[0.3, 1.5]]}}
+
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        async with _emulated(tmp_path, link, port) as (address, _), ServiceClient(address) as client:
+            await reset_emulator(address, time.time())
+            with pytest.raises(TimedOut):
+                await client.describe(1.0)
+            await asyncio.sleep(0.6)
+            await client.describe()
         await server.stop(None)
 
     asyncio.run(scenario())

@@ -100,7 +100,9 @@ def test_steps_train_the_network_and_what_a_killed_run_leaves_goes_on_to_the_sam
         torch.testing.assert_close(_weights(resumed)[name], value, atol=1e-6, rtol=0)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_checkpoint_of_another_configuration_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("splitpoint.models.gate_train._CHECKPOINT_EVERY", 1)
     _run(tmp_path).run(lambda step, loss: None)
     with pytest.raises(UsageError, match="of another configuration"):

@@ -63,6 +63,22 @@ def test_without_budgets_it_is_greedy() -> None:
         assert lyapunov.decide(seen) == greedy.decide(seen)
 
 
+def test_a_link_that_became_good_is_found_even_while_a_budget_is_overdrawn() -> None:
+    policy = Lyapunov(TABLES, Budgets(energy_j=0.1), explore_after=4)
+    bad, good = GOOD._replace(rate_bps=2e4), GOOD._replace(rate_bps=3e6)
+    link, sent = bad, []
+    for request in range(200):
+        decision = policy.decide(link)
+        # Answers on the device overspend, and what the link is like is seen by what is sent only.
+        local = decision.split == 6
+        outcome = Outcome(decision, 6, not local, False, False, 1.0, 0.1, 0.22 if local else 0.01, 0.0, 0)
+        policy.learn(outcome)
+        sent.append(not local)
+        link = good if request > 20 and not local else link
+    assert sum(sent[:20]) <= 3
+    assert sum(sent[100:]) > 80
+
+
 def test_a_longer_queue_sends_less() -> None:
     policy = Lyapunov(TABLES, Budgets(airtime_s=0.001), v=1.0, explore_after=1000)
     before = policy.decide(GOOD)

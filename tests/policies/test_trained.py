@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from splitpoint.errors import ConfigError, DataError
+from splitpoint.models.store import load_network
 from splitpoint.policies.budgets import Budgets
 from splitpoint.policies.decision import NEVER, Decision
 from splitpoint.policies.features import FEATURES
@@ -34,7 +35,8 @@ def _card(budgets: tuple[str, ...] = (), **changes: Any) -> TrainedCard:
     names = (*(f.name for f in FEATURES), *MEMORY, *(f"price_{name}" for name in budgets))
     values: dict[str, Any] = {
         "algorithm": "ppo", "environment": "splitpoint/Offload-v0", "scenario": "quickstart", "seed": 0, "steps": 1,
-        "model_id": "0", "depth": 6, "deadline_s": 0.3, "budgets": budgets, "observation": names,
+        "model_id": load_network("clutter")[1].id, "depth": 6, "deadline_s": 0.3,
+        "budgets": budgets, "observation": names,
         "mean": (0.0,) * len(names), "scale": (1.0,) * len(names), "layers": 1, "decisions": LIST,
     }  # fmt: skip
     return TrainedCard(**values | changes)
@@ -121,6 +123,9 @@ def test_scenarios_use_the_file_and_refuse_one_that_does_not_fit(tmp_path: Path)
     budget = load_scenario("quickstart", {"budgets": {"airtime_s": 0.01}})
     with pytest.raises(ConfigError, match="trained without one"):
         Setup(budget).session(TrainedPolicy(path=path), 0)
+    save_trained(path, _card(model_id="0" * 16), _by("device_queue", 1.0))
+    with pytest.raises(ConfigError, match="trained for the network 0000000000000000"):
+        Setup(scenario).session(TrainedPolicy(path=path), 0)
     save_trained(path, _card(depth=12), _by("device_queue", 1.0))
     with pytest.raises(ConfigError, match="depth 12"):
         Setup(scenario).session(TrainedPolicy(path=path), 0)
