@@ -42,8 +42,11 @@ def arguments() -> argparse.Namespace:
 
 def summaries(given: argparse.Namespace, kind: str) -> dict[str, dict[str, Any]]:
     """Each policy's summary in one engine, by name."""
-    setup = Setup(load_scenario(given.scenario, {"requests": given.requests, "seed": given.seed}))
-    policies = [setup.tuned(policy) for policy in policies_named(setup.scenario, given.policy, kind)]
+    scenario = load_scenario(given.scenario, {"requests": given.requests, "seed": given.seed})
+    tuning = Setup(scenario)
+    policies = [tuning.tuned(policy) for policy in policies_named(scenario, given.policy, kind)]
+    # The processes read the scenario: it has these policies and no clairvoyant one.
+    setup = Setup(scenario.model_copy(update={"policies": tuple(policies)}))
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine(setup, kind, **({"folder": Path(folder)} if kind == "live" else {}))
         try:

@@ -83,9 +83,14 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             replay = policies_named(scenario, [f"replay:{tmp_path / 'requests.parquet'}:{name}"])[0]
-            result = compare(engine.run(replay), tables[name])
-            assert result["decisions_differ"] == 0
-            assert result["within"], (name, result)
+            # A shared machine stalls now and then, and five of a hundred requests are a p95: latencies may be taken twice.
+            for _ in range(2):
+                result = compare(engine.run(replay), tables[name])
+                for count in ("decisions_differ", "bytes_differ", "place_differs", "device_answers_differ"):
+                    assert result[count] == 0, (name, count)
+                if result["within"]:
+                    break
+            assert result["within"], (name, result["latency"])
     finally:
         engine.close()
 
