@@ -83,7 +83,7 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             replay = policies_named(scenario, [f"replay:{tmp_path / 'requests.parquet'}:{name}"])[0]
-            # A shared machine stalls now and then, and five of a hundred requests are a p95: latencies may be taken twice.
+            # A shared machine stalls now and then, and five of a hundred requests make a p95: it may be taken twice.
             for _ in range(2):
                 result = compare(engine.run(replay), tables[name])
                 for count in ("decisions_differ", "bytes_differ", "place_differs", "device_answers_differ"):
