@@ -24,7 +24,8 @@ import torch
 
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
-from splitpoint.device.head import advanced, load_head
+from splitpoint.device.head import advanced
+from splitpoint.device.load import load_head
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.protos import splitpoint_pb2 as pb

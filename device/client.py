@@ -36,7 +36,8 @@ from .agent import Agent
 from .background import Background
 from .connection import agreement
 from .encoder import Encoder
-from .head import Head, calibration_of, codec_of, load_head
+from .head import Head
+from .load import calibration_of, codec_of, load_head
 from .pixels import ImageLike, as_pixels
 from .realtime_batch import BatchDevice
 from .remote_policy import RemotePolicy

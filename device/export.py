@@ -20,7 +20,8 @@ from ..errors import DataError, MissingExtra
 from ..models.card import ModelCard, has_card
 from ..models.store import codec_arrays, load_network, resolve
 from ..models.vit import SplitViT
-from .head import CALIBRATION, CODEC, Head, advanced, calibration_of, load_head
+from .head import Head, advanced
+from .load import CALIBRATION, CODEC, calibration_of, load_head
 from .onnx_head import BLOCK, BUDGET, CARD, EMBED, EXIT, GATE
 
 __all__ = ["export"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..codec.selection import kept_tokens
-from ..device.head import Head, advanced, load_head
+from ..device.head import Head, advanced
+from ..device.load import load_head
 from .inputs import load_inputs
 from .records import Table
 from .report_patches import KeptPatches

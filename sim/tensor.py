@@ -11,7 +11,8 @@ from ..codec.requests import QUORUM_BYTES, payload_crc
 from ..codec.tokens import TokenCodec, extended
 from ..device.effects import Reading, Reply
 from ..device.encoder import Encoder
-from ..device.head import HeadState, advanced, load_head
+from ..device.head import HeadState, advanced
+from ..device.load import load_head
 from ..models.store import codec_arrays, load_network
 from ..policies.decision import Decision
 from ..protos import splitpoint_pb2 as pb

@@ -17,7 +17,8 @@ from ..clock import Clock
 from ..codec.tokens import TokenCodec
 from ..device.connection import agreement
 from ..device.encoder import Encoder
-from ..device.head import Head, advanced, load_head
+from ..device.head import Head, advanced
+from ..device.load import load_head
 from ..device.realtime_batch import BatchDevice
 from ..errors import RemoteError, SplitpointError
 from ..models.store import codec_arrays

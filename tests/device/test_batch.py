@@ -20,7 +20,8 @@ from splitpoint.device.batch import answer_batch
 from splitpoint.device.client import Client
 from splitpoint.device.effects import Answer, OffloadBatch, Reading, Reply, RunBatch
 from splitpoint.device.encoder import Encoder
-from splitpoint.device.head import advanced, load_head
+from splitpoint.device.head import advanced
+from splitpoint.device.load import load_head
 from splitpoint.models.store import load_network
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.rules import Power

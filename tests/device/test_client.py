@@ -16,7 +16,8 @@ from PIL import Image
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.client import Client, Result
 from splitpoint.device.encoder import Encoder
-from splitpoint.device.head import advanced, load_head
+from splitpoint.device.head import advanced
+from splitpoint.device.load import load_head
 from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
 from splitpoint.models.store import codec_arrays
 from splitpoint.policies.decision import Decision

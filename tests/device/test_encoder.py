@@ -9,7 +9,8 @@ from splitpoint.codec.image import decode_image
 from splitpoint.codec.requests import payload_crc, read_exit_state, round_to_wire
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
-from splitpoint.device.head import advanced, load_head
+from splitpoint.device.head import advanced
+from splitpoint.device.load import load_head
 from splitpoint.errors import UsageError
 from splitpoint.policies.decision import Decision
 

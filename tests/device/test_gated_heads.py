@@ -12,7 +12,8 @@ from splitpoint.device.agent import Agent
 from splitpoint.device.effects import RunBlocks
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.export import export
-from splitpoint.device.head import advanced, load_head
+from splitpoint.device.head import advanced
+from splitpoint.device.load import load_head
 from splitpoint.models.macs import head_macs
 from splitpoint.models.pruning import KEPT
 from splitpoint.policies.decision import Decision

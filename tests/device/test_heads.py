@@ -12,7 +12,8 @@ import pytest
 
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.export import export
-from splitpoint.device.head import Head, HeadState, advanced, calibration_of, codec_of, load_head
+from splitpoint.device.head import Head, HeadState, advanced
+from splitpoint.device.load import calibration_of, codec_of, load_head
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
 from splitpoint.models.store import codec_arrays, resolve

@@ -19,7 +19,8 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.agent import Agent
 from splitpoint.device.connection import agreement
 from splitpoint.device.encoder import Encoder
-from splitpoint.device.head import HeadState, advanced, load_head
+from splitpoint.device.head import HeadState, advanced
+from splitpoint.device.load import load_head
 from splitpoint.device.realtime import RealTimeDevice
 from splitpoint.device.session import Finished, Session
 from splitpoint.errors import RemoteError

@@ -16,7 +16,7 @@ import yaml
 from splitpoint.clock import Clock
 from splitpoint.device.agent import Agent
 from splitpoint.device.client import Client
-from splitpoint.device.head import load_head
+from splitpoint.device.load import load_head
 from splitpoint.device.realtime_batch import BatchDevice
 from splitpoint.device.remote_policy import RemotePolicy
 from splitpoint.device.session import Finished, Session
