@@ -4,10 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitpoint.models.card import ModelCard
 from splitpoint.models.macs import block_macs, embed_macs, exit_macs, tail_macs
 from splitpoint.policies.schedule import BatchQueue
 from splitpoint.policies.service_time import Pace, next_exit, segment_time, segments
+
+from ..small_card import SMALL
 
 
 def filled(groups):
@@ -57,20 +58,7 @@ def test_every_request_is_taken_or_dropped_once_and_no_group_starves(groups, max
 
 
 def test_segments_lie_between_the_exits_and_add_up_to_the_tails_work():
-    card = ModelCard(
-        name="small",
-        image_size=(16, 16),
-        channels=1,
-        classes=tuple("abcde"),
-        mean=(0.5,),
-        std=(0.25,),
-        patch=4,
-        dim=24,
-        depth=4,
-        heads=2,
-        exits=(1, 2, 4),
-        exit_state_dim=8,
-    )
+    card = SMALL
     found = segments(card, 0, 17)
     assert [(s.start, s.stop, s.exit) for s in found] == [(0, 1, 0), (1, 2, 1), (2, 4, 2)]
     assert found[0].macs == embed_macs(card) + block_macs(card, 17) + exit_macs(card)

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from splitpoint.policies.service_time import next_exit
 from splitpoint.server.config import ServerConfig
 from splitpoint.server.serve import serve
 
+from ..small_card import SMALL
+from .coordinators import Coordinated
 from .scripted import ScriptedLearner
 
 START_S = 60.0
@@ -72,23 +75,9 @@ def small(tmp_path_factory):
     from splitpoint.models.vit import SplitViT
 
     torch.set_num_threads(1)
-    card = ModelCard(
-        name="small",
-        image_size=(16, 16),
-        channels=1,
-        classes=tuple("abcde"),
-        mean=(0.5,),
-        std=(0.25,),
-        patch=4,
-        dim=24,
-        depth=4,
-        heads=2,
-        exits=(1, 2, 4),
-        exit_state_dim=8,
-    )
     torch.manual_seed(5)
     path = tmp_path_factory.mktemp("model") / "small.safetensors"
-    save_network(path, SplitViT(card), card, {})
+    save_network(path, SplitViT(SMALL), SMALL, {})
     network, card = load_network(path)
     return Small(path, network, card, TokenCodec({}, dim=card.dim, max_tokens=card.patch_tokens + 1))
 
@@ -117,6 +106,12 @@ async def running(parts, policies=None, **settings):
 def in_loop():
     """`async with in_loop(parts, **settings) as address`: a server without a process of its own."""
     return running
+
+
+@pytest.fixture
+def quorum(small, in_loop, scripted):
+    """`async with quorum(...) as client`: a coordinator and its learners."""
+    return partial(Coordinated, small, in_loop, scripted)
 
 
 class Process:

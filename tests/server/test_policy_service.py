@@ -6,118 +6,17 @@ import threading
 from contextlib import asynccontextmanager
 
 import grpc
-import numpy as np
 import pytest
 
 from splitpoint.channel.config import ChannelConfig
 from splitpoint.channel.emulator import Emulator
-from splitpoint.models.card import ModelCard
 from splitpoint.policies.decision import Decision
-from splitpoint.policies.observation import Observation
-from splitpoint.policies.policy import Outcome
-from splitpoint.policies.wire import observation_message, outcome_message, read_decision
-from splitpoint.protos import PROTOCOL_VERSION
-from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.policies.wire import read_decision
 from splitpoint.protos.client import Refused, ServiceClient
-from splitpoint.protos.options import POLICY_SERVICE
-from splitpoint.server.deciding import MOST_POLICIES, PolicyDesk, PolicySource
+from splitpoint.server.deciding import MOST_POLICIES, PolicyDesk
 from splitpoint.server.engine import Parts
 
-CODE = grpc.StatusCode
-CARD = ModelCard(
-    name="small",
-    id="0123456789abcdef",
-    image_size=(16, 16),
-    channels=1,
-    classes=tuple("abcde"),
-    mean=(0.5,),
-    std=(0.25,),
-    patch=4,
-    dim=24,
-    depth=4,
-    heads=2,
-    exits=(1, 2, 4),
-    exit_state_dim=8,
-)
-SAFE = Decision(CARD.depth)
-SEEN = Observation(10.0, 1e6, 2.0, 0.01, 0, 0.0, math.inf, 0.3, True)
-
-
-class Sensitive:
-    """Every bit of what it ever saw and learned changes its Decisions."""
-
-    def __init__(self, device="0"):
-        self.device = device
-        self.reset(0)
-
-    def decide(self, observation):
-        self._take(repr(observation))
-        return Decision(self.state % 5, keep=1.0 / (1 + self.state % 97), bits=1 + self.state % 8)
-
-    def learn(self, outcome):
-        self._take(repr(outcome))
-
-    def reset(self, seed):
-        self.state = seed
-
-    def _take(self, text):
-        for byte in text.encode():
-            self.state = (31 * self.state + byte) % (2**61 - 1)
-
-
-def source(make=Sensitive, seed=5):
-    return PolicySource("sensitive", CARD, make, seed)
-
-
-def asking(session="s", device="0", observation=SEEN, outcomes=(), first=0):
-    return pb.DecideRequest(
-        protocol_version=PROTOCOL_VERSION,
-        device=device,
-        observation=observation_message(observation),
-        model_id=CARD.id,
-        session=session,
-        outcomes=map(outcome_message, outcomes),
-        first_outcome=first,
-    )
-
-
-def telling(outcomes, first, session="s"):
-    return pb.LearnRequest(
-        protocol_version=PROTOCOL_VERSION,
-        device="0",
-        model_id=CARD.id,
-        session=session,
-        outcomes=map(outcome_message, outcomes),
-        first_outcome=first,
-    )
-
-
-def scenes(count, seed=3):
-    """Observations, some of them with nothing known, each with the outcome that follows it."""
-    random = np.random.default_rng(seed)
-    for number in range(count):
-        known = random.random(4).tolist() if number % 5 else [math.nan] * 4
-        battery = math.inf if number % 2 else 100.0 - number / 7
-        seen = Observation(
-            *known[:3], known[3] / 10, number % 3, known[0] * 4, battery, 0.3 - number / 997, number % 7 > 0
-        )
-        made = Decision(number % 5, keep=1.0 / (number + 3), exit_margin=random.random())
-        costs = random.random(4).tolist()
-        yield seen, Outcome(made, number % 4, number % 2 == 0, number % 3 == 0, False, *costs, number)
-
-
-def run(scenario, in_loop, policies=None):
-    """The scenario with a client of a server whose policies are these."""
-
-    async def main():
-        async with in_loop(Parts(), policies=policies) as address, ServiceClient(address) as client:
-            return await scenario(client)
-
-    return asyncio.run(main())
-
-
-async def decided(client, request):
-    return read_decision((await client.decide(request, 5.0)).decision, CARD.depth, CARD.dim)
+from .deciding_parts import CARD, CODE, SAFE, SEEN, Sensitive, asking, decided, run, scenes, source, telling
 
 
 def test_decisions_are_those_of_the_policy_in_process(in_loop):
@@ -290,97 +189,6 @@ def test_a_policy_that_hangs_costs_a_wait_and_no_answer():
         desk.close()
 
     asyncio.run(main())
-
-
-def spoiled(**changes):
-    request = asking()
-    for name, value in changes.items():
-        setattr(request, name, value)
-    return request
-
-
-def bad_outcome(**changes):
-    ((_, outcome),) = scenes(1)
-    request = asking(outcomes=[outcome, outcome])
-    for name, value in changes.items():
-        setattr(request.outcomes[1], name, value)
-    return request
-
-
-def bad_observation(**changes):
-    request = asking()
-    for name, value in changes.items():
-        setattr(request.observation, name, value)
-    return request
-
-
-def without_observation():
-    request = asking()
-    request.ClearField("observation")
-    return request
-
-
-HOSTILE = [
-    (spoiled(protocol_version=99), CODE.FAILED_PRECONDITION, "protocol_version: 99"),
-    (spoiled(model_id="0" * 16), CODE.FAILED_PRECONDITION, "model_id: "),
-    (spoiled(device="x" * 65), CODE.INVALID_ARGUMENT, "device: "),
-    (spoiled(session=""), CODE.INVALID_ARGUMENT, "session: "),
-    (spoiled(session="x" * 100_000), CODE.INVALID_ARGUMENT, "session: "),
-    (spoiled(first_outcome=2**64 - 1), CODE.INVALID_ARGUMENT, "first_outcome: "),
-    (without_observation(), CODE.INVALID_ARGUMENT, "observation: is missing"),
-    (bad_observation(rate_bps=math.nan), CODE.INVALID_ARGUMENT, "observation.rate_bps: "),
-    (bad_observation(time_left_s=math.inf), CODE.INVALID_ARGUMENT, "observation.time_left_s: "),
-    (bad_outcome(margin=7.0), CODE.INVALID_ARGUMENT, "outcomes[1].margin: "),
-    (bad_outcome(cut=99), CODE.INVALID_ARGUMENT, "outcomes[1].cut: "),
-    (
-        asking(outcomes=[outcome for _, outcome in scenes(257)]),
-        CODE.INVALID_ARGUMENT,
-        "outcomes: must be at most 256",
-    ),
-    (b"\xff\xff\xff", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
-    (b"\x12\x02\xff\xfe", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
-]
-
-
-def test_hostile_messages_are_refused_by_name_and_change_nothing(in_loop):
-    async def scenario(client):
-        call = client.channel.unary_unary(f"/{POLICY_SERVICE}/Decide", None, None)
-        first = await decided(client, asking())
-        for request, code, said in HOSTILE:
-            data = request if isinstance(request, bytes) else request.SerializeToString()
-            with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call(data, timeout=5.0)
-            assert (refused.value.code(), said in refused.value.details()) == (code, True), refused.value
-        with pytest.raises(Refused, match="session: "):
-            await client.learn(telling([], 0, session=""))
-        return first, await decided(client, asking())
-
-    policy = Sensitive()
-    policy.reset(5)
-    assert run(scenario, in_loop, source()) == (policy.decide(SEEN), policy.decide(SEEN))
-
-
-def test_mangled_messages_never_break_the_server(in_loop):
-    random = np.random.default_rng(11)
-    ((_, outcome),) = scenes(1)
-    good = asking(outcomes=[outcome]).SerializeToString()
-
-    async def scenario(client):
-        call = client.channel.unary_unary(f"/{POLICY_SERVICE}/Decide", None, None)
-        codes = set()
-        for _ in range(150):
-            data = bytearray(good)
-            for place in random.integers(0, len(data), random.integers(1, 6)).tolist():
-                data[place] = int(random.integers(256))
-            try:
-                await call(bytes(data[: random.integers(1, len(data) + 1)]), timeout=5.0)
-            except grpc.aio.AioRpcError as error:
-                codes.add(error.code())
-        return codes
-
-    codes = run(scenario, in_loop, source())
-    assert CODE.INVALID_ARGUMENT in codes
-    assert codes <= {CODE.INVALID_ARGUMENT, CODE.FAILED_PRECONDITION}
 
 
 def test_a_server_says_whether_it_decides(in_loop):
