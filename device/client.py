@@ -23,7 +23,8 @@ from ..errors import DataError, RemoteError, SplitpointError, UsageError
 from ..models.card import ModelCard
 from ..models.profile import Profile
 from ..models.store import codec_arrays
-from ..policies.decision import NEVER, Decision
+from ..policies.candidates import EXIT_MARGINS
+from ..policies.decision import Decision
 from ..policies.deployment import Deployment
 from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
@@ -46,7 +47,6 @@ from .warm_up import measured_block_s
 
 __all__ = ["Client", "Result"]
 
-_EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
 _SURE = 0.9
 _OVERHEAD_S = 0.003
 _SERVER = Pace(0.001, 2.0e10)
@@ -297,4 +297,4 @@ def _default_policy(
         airtime_ref_s=0.05,
     )
     deployment = Deployment(block_s, _OVERHEAD_S, slack_s, _SERVER, _POWER, weights)
-    return Greedy(GreedyTables(profile, deployment, _EXIT_MARGINS))
+    return Greedy(GreedyTables(profile, deployment, EXIT_MARGINS))

@@ -9,11 +9,14 @@ import numpy as np
 
 from ..models.profile import Profile
 from .belief import REPORT_SIGMA_DB
-from .decision import Decision
+from .decision import NEVER, Decision
 from .predicted import PredictedUtility
 from .rules import UtilityWeights
 
-__all__ = ["best_somewhere", "grid_decisions"]
+__all__ = ["EXIT_MARGINS", "best_somewhere", "grid_decisions"]
+
+EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
+"""What policies choose among unless they are told otherwise: margins are continuous, the Profile has no grid of them."""
 
 
 def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[Decision]:

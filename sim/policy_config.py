@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ..errors import UsageError
+from ..policies.candidates import EXIT_MARGINS
 from ..policies.decision import NEVER, Decision
 from ..policies.virtual_queue import DEBT
 from .sections import Section
@@ -28,7 +29,6 @@ __all__ = [
     "TrainedPolicy",
 ]
 
-EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
 EXPLORE_AFTER: Any = Field(
     4,
     ge=1,

@@ -16,13 +16,13 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
 from ..errors import DataError, MissingExtra, UsageError
+from ..policies.candidates import EXIT_MARGINS
 from ..policies.environments.vector import OffloadVectorEnv
 from ..policies.features import FEATURES
 from ..policies.greedy import GreedyTables
 from ..policies.memory import MEMORY
 from ..policies.trained_file import TrainedCard, save_trained
 from .environments import environment_config
-from .policy_config import EXIT_MARGINS
 from .rl_env import TrainingVecEnv
 from .rl_warm_start import imitate
 from .scenario import Scenario
