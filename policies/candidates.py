@@ -16,7 +16,7 @@ from .rules import UtilityWeights
 __all__ = ["EXIT_MARGINS", "best_somewhere", "grid_decisions"]
 
 EXIT_MARGINS = (0.5, 0.7, 0.85, 0.95, NEVER)
-"""What policies choose among unless they are told otherwise: margins are continuous, the Profile has no grid of them."""
+"""What policies choose among unless told otherwise: margins are continuous, the Profile has no grid of them."""
 
 
 def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[Decision]:
