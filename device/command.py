@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..errors import DataError
+from ..json_text import json_text
 from ..models.data import IMAGE_SUFFIXES
 from ..protos.client import Tls
 from .client import Client, Result
@@ -106,7 +106,7 @@ def run_images(
             print(_json(name, result, right) if as_json else _table_row(name, result, right), flush=True)
     summary = tally.summary()
     if as_json:
-        print(json.dumps({"summary": summary}))
+        print(json_text({"summary": summary}))
     else:
         print(_sentence(summary))
     sys.stdout.flush()
@@ -126,7 +126,7 @@ def _image_files(images: Path) -> Iterator[Path]:
 
 def _json(name: str, result: Result, right: bool | None) -> str:
     fields = asdict(result) | {"where": result.where}
-    return json.dumps({"image": name, **fields, "correct": right})
+    return json_text({"image": name, **fields, "correct": right})
 
 
 def _table_row(name: str, result: Result, right: bool | None) -> str:

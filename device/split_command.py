@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import MissingExtra, UsageError
+from ..json_text import json_text
 
 if TYPE_CHECKING:
     from ..models.training_data import TrainingData
@@ -90,7 +90,7 @@ def split_learning(
     source = _data(config, data or Path(model).stem, data_dir)
     result = asyncio.run(_over_grpc(config, source, folder, server, index, tls))
     if json_:
-        print(json.dumps(result))
+        print(json_text(result))
         return
     print(f"head: {result['head']}")
     print(f"tail: {result['session']}/tail.safetensors in the server's --train-dir")

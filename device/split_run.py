@@ -7,7 +7,6 @@ both sides hold. The folder holds checkpoint.safetensors, metrics.json, and head
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import secrets
 import time
@@ -21,6 +20,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import DataError, UsageError
+from ..json_text import json_text
 from ..models.card import ModelCard
 from ..models.preprocess import normalise
 from ..models.split_optimizer import read_checkpoint
@@ -160,7 +160,7 @@ class _Run:
         history = [*self.history, entry]
         await trainer.checkpoint(self.folder / "checkpoint.safetensors", history=history)
         self.history = history
-        _write(self.folder / "metrics.json", json.dumps(history, indent=1) + "\n")
+        _write(self.folder / "metrics.json", json_text(history, 1) + "\n")
 
     async def _accuracy(self, trainer: DeviceTrainer) -> float | None:
         held = self.data.held_out

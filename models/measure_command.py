@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UsageError
+from ..json_text import json_text
 from ..options import Json, need_torch
 
 __all__ = ["evaluate", "profile", "tables"]
@@ -39,7 +39,7 @@ def evaluate(
     data = data or _own_set(model)
     result = evaluate_network(network, card, load_data(data, split.value, card=card, data_dir=data_dir))
     if json_:
-        print(json.dumps(result))
+        print(json_text(result))
         return
     _table(
         f"{card.name} on {data}: {result['samples']} samples",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ..errors import UsageError
+from ..json_text import json_text
 from .compare import compare
 from .policy_config import PolicyConfig, ReplayPolicy
 from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
@@ -84,7 +84,7 @@ def run_command(options: RunOptions) -> None:
     run = _run(setup, options.engine, policies, console, live_options)
     if options.compare:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
-        (out / "comparison.json").write_text(json.dumps(comparison, indent=2) + "\n", encoding="utf-8")
+        (out / "comparison.json").write_text(json_text(comparison, 2) + "\n", encoding="utf-8")
     write_run(out, run)
     _report(out, setup, run, comparison, console)
     console.print(summary_table(run.summaries))
@@ -92,7 +92,7 @@ def run_command(options: RunOptions) -> None:
         console.print(_compared(name, result), soft_wrap=True)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
     if options.json:
-        print(json.dumps(run.summaries))
+        print(json_text(run.summaries))
 
 
 def _run(

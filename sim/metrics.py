@@ -12,6 +12,8 @@ from .records import Table
 
 __all__ = ["budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
 
+_Z = 1.96
+
 
 def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
     """Utility of every request, float64 (requests,)."""
@@ -75,7 +77,7 @@ def summarise(
 ) -> dict[str, Any]:
     """One policy's line of the summary.
 
-    issued: requests that arrived. Intervals are 95 % intervals of the mean over requests.
+    issued: requests that arrived. Intervals are 95 % intervals of the mean over requests, taken as independent.
     Latencies of lost requests do not exist; `lost` says how many there are. `feasible`: within all budgets.
     """
     spent = budget_lines(columns, budgets)
@@ -93,7 +95,7 @@ def summarise(
         "answered_twice": answered - distinct,
         "lost": issued - distinct,
         "accuracy": _mean(columns["correct"]),
-        "accuracy_ci95": _interval(columns["correct"].astype(float)),
+        "accuracy_ci95": _share_interval(columns["correct"]),
         "utility": _mean(values),
         "utility_ci95": _interval(values),
         "latency_p50_s": p50,
@@ -118,8 +120,19 @@ def _mean(values: np.ndarray) -> float:
 
 
 def _interval(values: np.ndarray) -> list[float]:
-    """95 % interval of the mean by the normal approximation, requests taken as independent."""
+    """95 % interval of the mean by the normal approximation."""
     if len(values) < 2:
         return [float("nan"), float("nan")]
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5
+    half = _Z * float(values.std(ddof=1)) / len(values) ** 0.5
     return [_mean(values) - half, _mean(values) + half]
+
+
+def _share_interval(right: np.ndarray) -> list[float]:
+    """Wilson's 95 % interval of a share: it stays within 0 and 1, and is no point where all are right."""
+    count = len(right)
+    if not count:
+        return [float("nan"), float("nan")]
+    share, unsure = float(right.mean()), _Z * _Z / count
+    centre = (share + unsure / 2.0) / (1.0 + unsure)
+    half = _Z * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
+    return [centre - half, centre + half]

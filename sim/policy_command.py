@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import MissingExtra, UsageError, did_you_mean
+from ..json_text import json_text
 
 __all__ = ["policy_app"]
 
@@ -110,12 +110,12 @@ def evaluate(
         from .policy_plot import plot_policies
 
         folder = output_folder(out)
-        text = json.dumps({"scenario": loaded.name, "rows": found.rows, "runs": found.runs}, indent=1)
+        text = json_text({"scenario": loaded.name, "rows": found.rows, "runs": found.runs}, 1)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         plot_policies(folder / "evaluation.png", found.rows, f"{loaded.name}, {seeds} seeds")
     console.print(_table(found.rows, f"{loaded.name}, {seeds} seeds of {loaded.requests} requests"))
     if as_json:
-        print(json.dumps(found.rows))
+        print(json_text(found.rows))
 
 
 def _table(rows: list[dict[str, Any]], title: str) -> Any:

@@ -78,8 +78,7 @@ def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
     low, high = summary.get("accuracy_ci95") or (np.nan, np.nan)
     if np.isnan(low) or np.isnan(high):
         return accuracy, accuracy, accuracy
-    # The normal approximation knows no ends.
-    return accuracy, max(0.0, float(low)), min(1.0, float(high))
+    return accuracy, float(low), float(high)
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, float]:

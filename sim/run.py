@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..errors import DataError, UsageError
+from ..json_text import json_text
 from .metrics import request_utility, summarise
 from .policy_config import OraclePolicy, PolicyConfig, ReplayPolicy
 from .records import Table, write_requests
@@ -117,7 +117,7 @@ def output_folder(path: Path) -> Path:
 
 def write_run(out: Path, run: Run) -> None:
     """summary.json and requests.parquet; equal runs give equal files."""
-    text = json.dumps(run.summaries, indent=2) + "\n"
+    text = json_text(run.summaries, 2) + "\n"
     (out / "summary.json").write_text(text, encoding="utf-8")
     write_requests(
         out / "requests.parquet",
