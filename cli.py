@@ -202,7 +202,7 @@ def channel_command(
     seed: Annotated[int, typer.Option(min=0, help="Root of fading, loss and outages.")] = 0,
 ) -> None:
     """Emulate the channel: relay real traffic with the delay, loss and outages of a seeded link."""
-    from .channel.emulator import main as channel_main
+    from .channel.emulator_process import main as channel_main
 
     host, port = host_port(listen)
     channel_main(config, upstream, host=host, port=port, seed=seed)

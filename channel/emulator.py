@@ -15,30 +15,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import signal
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
-from pydantic import ValidationError
 
-from ..errors import ConfigError, UsageError
 from ..protos import splitpoint_pb2 as pb
-from ..protos.charges import charged
 from ..protos.client import DEVICE_KEY, connect
-from ..protos.options import SERVICE, server_options
-from ..yaml_file import read_yaml
+from ..protos.options import SERVICE
 from .config import ChannelConfig
-from .corruption import corrupted
-from .link import REFINEMENT_IDS
-from .radio import Passage, Radio
+from .radio import Radio
+from .ways import RefineWay, Way
 
-__all__ = ["Emulator", "main", "reset_emulator", "serve_emulator"]
+__all__ = ["RESET", "Emulator"]
 
 _CONTROL = "splitpoint.emulator.Control"
-_RESET = f"/{_CONTROL}/Reset"
+RESET = f"/{_CONTROL}/Reset"
+"""Method by which a run tells the emulator that it begins."""
 _HOP = ("user-agent", "content-type", "te")
 Context = grpc.aio.ServicerContext
 
@@ -74,13 +68,13 @@ class Emulator:
 
     async def infer(self, data: bytes, context: Context) -> bytes:
         """One request, one reply."""
-        return await self._unary("Infer", _Way(self.radio, _device(context)), data, context)
+        return await self._unary("Infer", Way(self.radio, _device(context)), data, context)
 
     async def refine(self, data: bytes, context: Context) -> bytes:
         """The second message of a request: charged as the first is, with losses of its own."""
-        return await self._unary("Refine", _RefineWay(self.radio, _device(context)), data, context)
+        return await self._unary("Refine", RefineWay(self.radio, _device(context)), data, context)
 
-    async def _unary(self, method: str, way: _Way, data: bytes, context: Context) -> bytes:
+    async def _unary(self, method: str, way: Way, data: bytes, context: Context) -> bytes:
         call = self._upstream.unary_unary(f"/{SERVICE}/{method}", None, None)
         sent = await way.up(data)
         if sent is None:
@@ -113,7 +107,7 @@ class Emulator:
         """Both ways at once; each message is on its way by itself, so that one does not wait for another's reply."""
         open_call: Any = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
-        way = _Way(self.radio, _device(context))
+        way = Way(self.radio, _device(context))
         upward = asyncio.create_task(_relay(context.read, way.up, call.write))
         downward = asyncio.create_task(_relay(call.read, way.down, context.write))
         try:
@@ -160,62 +154,6 @@ class Emulator:
             await context.abort(code, await call.details() or "")
 
 
-class _Way:
-    """The requests of one call on their way up and down."""
-
-    kind: type[pb.InferRequest] | type[pb.RefineRequest] = pb.InferRequest
-    ids = 0
-
-    def __init__(self, radio: Radio, device: int) -> None:
-        self._radio = radio
-        self._device = device
-        self._up: dict[int, Passage] = {}
-
-    async def up(self, data: bytes) -> bytes | None:
-        """The request as the server gets it, when it does; None if it is swallowed."""
-        try:
-            request = self.kind.FromString(data)
-        except DecodeError:
-            # It costs what it weighs, and the server says what is wrong with it.
-            return data if await self._radio.uplink(self._device, len(data), 0) else None
-        nbytes, symbols = (
-            charged(request, len(data)) if isinstance(request, pb.InferRequest) else (len(data), 0)
-        )
-        passage = await self._radio.uplink(self._device, nbytes, self.ids + request.request_id, symbols)
-        if passage is None:
-            return None
-        self._up[request.request_id] = passage
-        if symbols and isinstance(request, pb.InferRequest):
-            return corrupted(
-                request, self._radio.link(self._device), passage.transfer.start_s
-            ).SerializeToString()
-        return data
-
-    async def down(self, data: bytes) -> bytes | None:
-        """The reply as the device gets it, with the modem's report; None if it is swallowed."""
-        try:
-            reply = pb.InferReply.FromString(data)
-        except DecodeError:
-            return data
-        if not reply.HasField("request_id"):
-            return data
-        radio, up = self._radio, self._up.pop(reply.request_id, None)
-        passage = await radio.downlink(self._device, len(data), self.ids + reply.request_id)
-        if passage is None:
-            return None
-        reading = radio.report(self._device, self.ids + reply.request_id)
-        reply.link.snr_db, reply.link.rate_bps = reading.snr_db, reading.rate_bps
-        reply.link.downlink_s, reply.link.airtime_down_s = passage.elapsed_s, passage.transfer.airtime_s
-        if up is not None:
-            reply.link.uplink_s, reply.link.airtime_up_s = up.elapsed_s, up.transfer.airtime_s
-        return reply.SerializeToString()
-
-
-class _RefineWay(_Way):
-    kind = pb.RefineRequest
-    ids = REFINEMENT_IDS
-
-
 async def _silence() -> bytes:
     """What was swallowed is not answered: gRPC cancels this when the caller gives up."""
     return await asyncio.get_running_loop().create_future()
@@ -256,7 +194,7 @@ class _Methods(grpc.GenericRpcHandler):
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         emulator, method = self._emulator, str(details.method)
-        if method == _RESET:
+        if method == RESET:
             return grpc.unary_unary_rpc_method_handler(emulator.control)
         if method == f"/{SERVICE}/Infer":
             return grpc.unary_unary_rpc_method_handler(emulator.infer)
@@ -286,41 +224,3 @@ def _device(context: Context) -> int:
 def _metadata(context: Context) -> list[tuple[str, str | bytes]]:
     pairs = context.invocation_metadata() or ()
     return [(key, value) for key, value in pairs if not key.startswith((":", "grpc-")) and key not in _HOP]
-
-
-async def serve_emulator(
-    config: ChannelConfig, upstream: str, *, host: str = "127.0.0.1", port: int = 0, seed: int = 0
-) -> None:
-    """Serve until SIGTERM or SIGINT. Prints `listening on HOST:PORT` when devices may come."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    emulator = Emulator(config, upstream, seed)
-    server = grpc.aio.server(options=server_options())
-    server.add_generic_rpc_handlers((emulator.handler(),))
-    try:
-        bound = server.add_insecure_port(f"{host}:{port}")
-    except RuntimeError:
-        raise UsageError(f"cannot listen on {host}:{port}: the port is taken or not ours to use") from None
-    await server.start()
-    print(f"listening on {host}:{bound}", flush=True)
-    await stop.wait()
-    await server.stop(0.5)
-    await emulator.close()
-
-
-def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:
-    """`serve_emulator` with the ChannelConfig in a YAML or JSON file. Raises ConfigError."""
-    try:
-        config = ChannelConfig.model_validate(read_yaml(path))
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
-    asyncio.run(serve_emulator(config, upstream, host=host, port=port, seed=seed))
-
-
-async def reset_emulator(address: str, epoch: float) -> None:
-    """Tell the emulator at `address` that a new run begins at `epoch`, by `time.time()`."""
-    async with connect(address) as channel:
-        await channel.unary_unary(_RESET, None, None)(json.dumps({"epoch": epoch}).encode(), timeout=5.0)

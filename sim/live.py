@@ -133,7 +133,7 @@ class LiveEngine:
         return self._given or (self._servers.address if self._servers else "")
 
     async def _run(self, policy: PolicyConfig, to_come: Sequence[Fault]) -> list[Record]:
-        from ..channel.emulator import reset_emulator
+        from ..channel.emulator_process import reset_emulator
 
         self.events.clear()
         epoch = time.time() + _LEAD_S

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitpoint.channel.emulator import main as emulate
+from splitpoint.channel.emulator_process import main as emulate
 from splitpoint.errors import ConfigError
 from splitpoint.server.quorum_config import load_quorum
 from splitpoint.sim.scenario import BUILT_IN, load_scenario

@@ -19,7 +19,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from splitpoint.channel.config import ChannelConfig, build_link
-from splitpoint.channel.emulator import reset_emulator
+from splitpoint.channel.emulator_process import reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb

@@ -13,6 +13,7 @@ import torch
 from splitpoint.channel.config import ChannelConfig, build_link
 from splitpoint.channel.corruption import corrupted
 from splitpoint.channel.emulator import Emulator
+from splitpoint.channel.ways import Way
 from splitpoint.codec.symbols import SymbolCodec, symbol_count
 from splitpoint.errors import ConfigError, UsageError
 from splitpoint.models.jscc import JointCode
@@ -115,9 +116,7 @@ def test_emulator_and_virtual_time_add_noise_of_the_same_power(model: Path) -> N
 
     async def emulated() -> list[pb.InferRequest]:
         emulator = Emulator(config, "127.0.0.1:1", seed=3)
-        from splitpoint.channel.emulator import _Way
-
-        way = _Way(emulator.radio, 0)
+        way = Way(emulator.radio, 0)
         found = [await way.up(request.SerializeToString()) for request in requests]
         await emulator.close()
         return [pb.InferRequest.FromString(data) for data in found if data is not None]
