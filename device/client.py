@@ -52,6 +52,8 @@ _OVERHEAD_S = 0.003
 _SERVER = Pace(0.001, 2.0e10)
 _POWER = Power(cpu_w=2.5, tx_w=1.3, rx_w=0.9, idle_w=0.3)
 _COHERENCE_S = 0.5
+_PATIENCE = 0.5
+"""Part of the deadline that a policy may take to decide."""
 _ASK = 0.25
 """Part of the deadline that a server which decides is waited for."""
 
@@ -69,6 +71,7 @@ class Result:
     cut         blocks executed on the device
     uplink_bytes  0 where nothing was sent
     decision    what the policy had decided
+    policy_replaced  it raised, decided nothing that fits or not in time: `decision` is the safe one, all local
     """
 
     prediction: int
@@ -82,6 +85,7 @@ class Result:
     cut: int
     uplink_bytes: int
     decision: Decision
+    policy_replaced: bool
 
     @property
     def where(self) -> str:
@@ -129,6 +133,8 @@ class Client:
         codec = TokenCodec(codec_arrays(codec_of(model)), dim=card.dim, max_tokens=card.patch_tokens + 1)
         block_s = measured_block_s(self._head)
         slack_s = max(0.01, 0.05 * deadline_s)
+        # What somebody else wrote may never return: it is waited for on a thread of its own.
+        watched = not isinstance(policy, Decision | str | None)
         if isinstance(policy, Decision):
             policy.check(card.depth, card.dim)
             policy = Static(policy)
@@ -141,7 +147,9 @@ class Client:
         self._deadline_s = deadline_s
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
-            GuardedPolicy(chosen, card.depth, card.dim, Decision(card.depth), 0.5 * deadline_s),
+            GuardedPolicy(
+                chosen, card.depth, card.dim, Decision(card.depth), _PATIENCE * deadline_s, watched=watched
+            ),
             _POWER,
             deadline_s=deadline_s,
             coherence_s=_COHERENCE_S,
@@ -245,6 +253,7 @@ class Client:
             cut=answer.cut,
             uplink_bytes=0 if trip is None else trip.uplink_bytes,
             decision=answer.decision,
+            policy_replaced=finished.policy_replaced,
         )
 
     async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:

@@ -21,8 +21,6 @@ from splitpoint.device.load import load_head
 from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
 from splitpoint.models.store import codec_arrays
 from splitpoint.policies.decision import Decision
-from splitpoint.policies.observation import Observation
-from splitpoint.policies.policy import Outcome
 
 from .conftest import Server, Small, Start, eventually, free_address
 
@@ -153,23 +151,6 @@ def test_a_server_that_comes_later_is_found(start_server: Start, small: Small) -
 def test_a_server_with_other_weights_is_refused(server: Server, small: Small, other: Small) -> None:
     with pytest.raises(RemoteError, match=f"runs model {small.card.id}"):
         Client(server.address, other.folder)
-
-
-def test_a_policy_that_fails_is_replaced(server: Server, small: Small) -> None:
-    class Bad:
-        def decide(self, observation: Observation) -> Decision:
-            raise ZeroDivisionError
-
-        def learn(self, outcome: Outcome) -> None:
-            raise ZeroDivisionError
-
-        def reset(self, seed: int) -> None:
-            pass
-
-    with Client(server.address, small.folder, policy=Bad()) as client:
-        result = client.infer(small.image(0))
-    assert result.decision == Decision(4)
-    assert not result.degraded
 
 
 def test_without_a_profile_the_split_lies_at_half_depth(server: Server, small: Small) -> None:
