@@ -88,6 +88,11 @@ class Coordinator:
             able.sort(key=lambda index: self._voters[index].expected_s)
         return able
 
+    @property
+    def able(self) -> bool:
+        """Whether there is a learner to ask, if need be one that was late."""
+        return any(voter.available or voter.doubtful for voter in self._voters.values())
+
     def takes(self, cut: int) -> bool:
         """Whether a learner takes inputs of this cut, or may: one that is not known yet."""
         cards = [voter.card for voter in self._voters.values()]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -13,6 +15,7 @@ HEALTH = health.SERVICE_NAME
 """Full name of the gRPC service."""
 
 _Response = health_pb2.HealthCheckResponse
+_LOOK_S = 0.05
 
 
 class HealthService:
@@ -38,6 +41,15 @@ class HealthService:
         status = _Response.SERVING if serving else _Response.NOT_SERVING
         for name in self._names:
             await self._checks.set(name, status)
+
+    async def follow(self, able: Callable[[], bool]) -> None:
+        """Set what `able` says whenever it changes, until it is cancelled."""
+        said = None
+        while True:
+            if (now := able()) is not said:
+                await self.set(now)
+                said = now
+            await asyncio.sleep(_LOOK_S)
 
     # Both take bytes: a deserialiser that raises would turn an undecodable message into UNKNOWN.
     async def _check(self, data: bytes, context: Any) -> Any:

@@ -26,6 +26,12 @@ class Desks:
     desk: Desk | None
     gates: GateService | None
     log: GateLog | None
+    coordinator: Coordinator | None = None
+
+    @property
+    def able(self) -> bool:
+        """Whether requests can be answered: by a quorum only while it has learners."""
+        return self.coordinator is None or self.coordinator.able
 
     async def close(self) -> None:
         """Finish what is queued and end the threads."""
@@ -52,6 +58,7 @@ async def open_desks(config: ServerConfig, parts: Parts) -> Desks:
         )
         gates = GateService(worker, parts.codecs)
     desk: Desk | None = None
+    coordinator = None
     if parts.device is not None:
         card, codec = parts.device
         coordinator = _coordinator(config, parts, card, gates, log)
@@ -69,7 +76,7 @@ async def open_desks(config: ServerConfig, parts: Parts) -> Desks:
             max_pending=config.max_pending,
             pace=pace,
         )
-    return Desks(desk, gates, log)
+    return Desks(desk, gates, log, coordinator)
 
 
 def _coordinator(

@@ -77,9 +77,11 @@ async def serve(
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop.set)
         await server.start()
-        await health.set(True)
+        await health.set(desks.able)
+        following = asyncio.create_task(health.follow(lambda: desks.able))
         (ready or _announce)(address)
         await stop.wait()
+        following.cancel()
         await health.set(False)
         deciding.drain()
         await service.drain(config.grace_s)

@@ -17,16 +17,23 @@ from .coordinators import CODE, NAMES, with_state
 CERTS = Path(__file__).parent.parent / "protos" / "certs"
 
 
-def test_without_a_learner_the_device_is_told_at_once(small, quorum):
+def test_without_a_learner_the_device_is_told_at_once_and_the_server_says_that_it_does_not_serve(
+    small, quorum
+):
     running = quorum(probe_s=0.05)
 
     async def main():
         async with running as client:
+            assert await client.health()
             await running.elsewhere.aclose()
             since = time.monotonic()
             with pytest.raises(LinkDown, match="no learner gave an opinion"):
                 await client.stream().infer(small.request(1, cut=0, deadline_s=5.0), 5.0)
-            return time.monotonic() - since
+            took_s = time.monotonic() - since
+            while await client.health():
+                assert time.monotonic() - since < 10.0
+                await asyncio.sleep(0.02)
+            return took_s
 
     assert asyncio.run(main()) < 1.0
 
@@ -67,6 +74,7 @@ def test_one_that_was_late_is_still_asked_where_nobody_else_is_left(small, scrip
     async def main():
         async with running as client:
             first = await client.stream().infer(small.request(1, cut=0), 10.0)
+            assert await client.health()
             return first, await client.stream().infer(small.request(2, cut=0), 10.0)
 
     for reply in asyncio.run(main()):
