@@ -26,6 +26,9 @@ __all__ = [
 ]
 
 
+_LISTED = 40
+
+
 class SplitpointError(Exception):
     """Base of all errors that splitpoint raises on purpose; its text is one clear line."""
 
@@ -62,7 +65,9 @@ class RemoteError(SplitpointError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Text that names the nearest of `known` to append to an error, or lists them all."""
+    """Text that names the nearest of `known` to append to an error, or lists them, a thousand not in full."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
-    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(known)}"
+    if near:
+        return f"did you mean '{near[0]}'?"
+    return f"known: {', '.join(known[:_LISTED])}{', ...' if len(known) > _LISTED else ''}"

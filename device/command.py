@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ..errors import DataError
 from ..json_text import json_text
-from ..models.data import IMAGE_SUFFIXES
+from ..models.images import image_files
 from ..protos.client import Tls
 from .client import Client, Result
 
@@ -118,7 +118,7 @@ def _image_files(images: Path) -> Iterator[Path]:
         return
     if not images.is_dir():
         raise DataError(f"there is no folder of images {images}")
-    found = [path for path in sorted(images.rglob("*")) if path.suffix.lower() in IMAGE_SUFFIXES]
+    found = image_files(images)
     if not found:
         raise DataError(f"there are no images in {images}")
     yield from found

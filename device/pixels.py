@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..models.card import ModelCard
-from ..models.data import fit_images, read_image
+from ..models.images import fit_images, picture_pixels, read_image
 
 __all__ = ["ImageLike", "as_pixels"]
 
@@ -27,7 +27,10 @@ def as_pixels(image: ImageLike, card: ModelCard) -> np.ndarray:
     if isinstance(image, Path | str):
         return read_image(image, card.image_size, card.channels)
     if isinstance(image, Image.Image):
-        image = np.asarray(image.convert("L" if card.channels == 1 else "RGB"))
+        try:
+            return picture_pixels(image, card.image_size, card.channels)
+        except ValueError as error:
+            raise DataError(f"cannot read the picture: {error}") from error
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)
         raise DataError(f"an image must be uint8 (H, W) or (H, W, C), a Pillow image or a path, not {kind}")

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-import io
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-from ..errors import DataError, MissingExtra, UsageError, did_you_mean
+from ..errors import DataError, UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
+from .classes import classes_of_folders, classes_of_labels
 from .holdout import divided
+from .images import fit_images, image_files, read_image
+from .parquet_file import read_rows
 
-__all__ = ["IMAGE_SUFFIXES", "NAMED", "Dataset", "fit_images", "load_data", "read_image"]
+__all__ = ["NAMED", "Dataset", "load_data", "split_path"]
 
 NAMED = ("cifar10", "clutter")
 """Data sets that go by name; all but `clutter` are read from the data directory."""
 
-_SPLITS = ("calibration", "evaluation", "train")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_SPLITS = {
+    "calibration": ("calibration",),
+    "evaluation": ("evaluation", "test", "val", "validation"),
+    "train": ("train", "training"),
+}
+"""What the file or folder of each split may be called."""
 
 
 @dataclass(frozen=True)
@@ -43,44 +47,6 @@ class Dataset:
         return Dataset(self.images[:count], self.labels[:count], self.classes)
 
 
-def read_image(
-    source: Path | str | bytes,
-    size: tuple[int, int] | None = None,
-    channels: int | None = None,
-    *,
-    what: str = "",
-) -> NDArray[np.uint8]:
-    """One image, from a path or from JPEG or PNG bytes, as uint8 (H, W, C).
-
-    Resized to `size` (height, width) if that differs, and made grey or RGB for `channels` 1 or 3; by default
-    the image's own size, grey only if it is. DataError, naming `what`, if it cannot be read.
-    """
-    what = what or (f"the image {source}" if not isinstance(source, bytes) else "the image")
-    try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
-            grey = channels == 1 or (channels is None and opened.mode in ("1", "L"))
-            picture = opened.convert("L" if grey else "RGB")
-            if size is not None and picture.size != (size[1], size[0]):
-                picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
-            pixels = np.asarray(picture, dtype=np.uint8)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise DataError(f"cannot read {what}: {error}") from error
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
-
-
-def fit_images(images: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
-    """uint8 (N, H, W, C) resized and converted to the card's size and channels."""
-    if images.shape[1:] == (*card.image_size, card.channels):
-        return images
-    out = []
-    for image in images:
-        picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-        picture = picture.convert("L" if card.channels == 1 else "RGB")
-        picture = picture.resize((card.image_size[1], card.image_size[0]), Image.Resampling.BICUBIC)
-        out.append(np.asarray(picture, dtype=np.uint8).reshape(*card.image_size, card.channels))
-    return np.stack(out)
-
-
 def _stacked(
     images: list[NDArray[np.uint8]],
     labels: list[int],
@@ -95,71 +61,68 @@ def _stacked(
         raise DataError(
             f"{source}: images of {len(shapes)} different shapes; name a model, whose size they get"
         )
-    wanted = np.asarray(labels, dtype=np.int64)
-    if card is not None and (wanted.min() < 0 or wanted.max() >= card.class_count):
+    low, high = min(labels), max(labels)
+    if card is not None and card.classes and (low < 0 or high >= card.class_count):
         raise DataError(
-            f"{source}: labels span {wanted.min()}..{wanted.max()}, "
-            f"the model {card.name} has {card.class_count} classes"
+            f"{source}: labels span {low}..{high}, the model {card.name} has {card.class_count} classes"
         )
-    return Dataset(np.stack(images), wanted, classes)
-
-
-def _class_names(schema: Any, column: str) -> tuple[str, ...]:
-    """Names that Hugging Face `datasets` keeps in the schema's metadata, if any."""
-    try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        return tuple(str(name) for name in features[column]["names"])
-    except (TypeError, KeyError, ValueError):
-        return ()
+    return Dataset(np.stack(images), np.asarray(labels, dtype=np.int64), classes)
 
 
 def _read_parquet(path: Path, card: ModelCard | None) -> Dataset:
-    try:
-        import pyarrow.parquet as parquet
-        from pyarrow.lib import ArrowException
-    except ImportError as error:
-        raise MissingExtra("reading parquet files", "sim") from error
-    try:
-        table = parquet.read_table(path)
-    except (OSError, ArrowException) as error:
-        raise DataError(f"cannot read the parquet file {path}: {str(error).splitlines()[0]}") from error
-    columns = table.column_names
-    image = next((name for name in ("image", "img") if name in columns), None)
-    if image is None or "label" not in columns:
-        raise DataError(f"{path} needs the columns 'image' and 'label'; it has: {', '.join(columns)}")
-    size, channels = (card.image_size, card.channels) if card else (None, None)
-    images = []
-    for row, cell in enumerate(table.column(image).to_pylist()):
-        data = cell.get("bytes") if isinstance(cell, dict) else cell
-        if not isinstance(data, bytes):
-            raise DataError(f"{path}: row {row} of column '{image}' holds no image bytes")
-        images.append(read_image(data, size, channels, what=f"row {row} of {path}"))
-    labels = table.column("label").to_pylist()
-    for row, label in enumerate(labels):
-        if isinstance(label, bool) or not isinstance(label, int):
-            raise DataError(f"{path}: row {row} of column 'label' is {label!r}, not an integer")
-    return _stacked(images, labels, _class_names(table.schema, "label"), path, card)
+    images, labels, names = read_rows(path, card)
+    if names and labels and not 0 <= min(labels) <= max(labels) < len(names):
+        raise DataError(
+            f"{path}: labels span {min(labels)}..{max(labels)}, but only {len(names)} of them have names"
+        )
+    if names and card is not None and card.classes:
+        meant = classes_of_labels(names, card, path)
+        if meant is not None:
+            labels, names = [meant[label] for label in labels], card.classes
+    return _stacked(images, labels, names, path, card)
+
+
+def _no_image_folder(path: Path, names: tuple[str, ...]) -> DataError:
+    """What to say of a folder whose sub-folders, if it has any, hold no images or are no classes."""
+    parquet = next(path.rglob("*.parquet"), None)
+    if parquet is not None:
+        return DataError(
+            f"{path} is no image folder, but holds {parquet.relative_to(path)}: "
+            "name a parquet file, or several of one set by a pattern like 'train-*.parquet'"
+        )
+    if not names:
+        return DataError(f"{path} has no sub-folders; an image folder has one for each class")
+    return DataError(f"there are no images in {path}")
 
 
 def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir())
-    if not folders:
-        raise DataError(f"{path} has no sub-folders; an image folder has one for each class")
+    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     names = tuple(folder.name for folder in folders)
-    index = {name: place for place, name in enumerate(names)}
-    if card is not None:
-        # Folders named like the card's classes mean those classes, even if some are absent.
-        known = {name: place for place, name in enumerate(card.classes)}
-        if set(names) <= known.keys():
-            index, names = known, card.classes
+    files = [image_files(folder) for folder in folders]
+    if not any(files):
+        raise _no_image_folder(path, names)
+    if {alias for aliases in _SPLITS.values() for alias in aliases}.issuperset(names):
+        raise DataError(f"{path} is divided into {', '.join(names)}: name one of these folders")
+    if card is not None and card.classes:
+        numbers, names = classes_of_folders(names, card, path), card.classes
+    elif [] in files:
+        raise DataError(f"there are no images in {folders[files.index([])]}: no network can learn that class")
+    else:
+        numbers = list(range(len(names)))
     size, channels = (card.image_size, card.channels) if card else (None, None)
-    images, labels = [], []
-    for folder in folders:
-        for file in sorted(folder.rglob("*")):
-            if file.suffix.lower() in IMAGE_SUFFIXES:
-                images.append(read_image(file, size, channels))
-                labels.append(index[folder.name])
+    images = [read_image(file, size, channels) for found in files for file in found]
+    labels = [number for number, found in zip(numbers, files, strict=True) for _ in found]
     return _stacked(images, labels, names, path, card)
+
+
+def split_path(folder: Path, split: str) -> Path | None:
+    """What holds a split in a folder: SPLIT.parquet, the image folder SPLIT, or SPLIT-*-of-*.parquet; None if none."""
+    for alias in _SPLITS[split]:
+        parts = f"{alias}-*-of-*.parquet"
+        for name in (f"{alias}.parquet", alias, parts):
+            if (folder / name).exists() or (name is parts and any(folder.glob(parts))):
+                return folder / name
+    return None
 
 
 def _named_path(name: str, split: str, data_dir: Path | None) -> Path | None:
@@ -167,15 +130,10 @@ def _named_path(name: str, split: str, data_dir: Path | None) -> Path | None:
     given = data_dir or (Path(os.environ["SPLITPOINT_DATA"]) if "SPLITPOINT_DATA" in os.environ else None)
     if given is None:
         raise DataError(f"the data set {name} is not built in: give --data-dir or set SPLITPOINT_DATA")
-    aliases = ("evaluation", "test") if split == "evaluation" else (split,)
-    for root in (given / name, given):
-        for alias in aliases:
-            for candidate in (root / f"{alias}.parquet", root / alias):
-                if candidate.exists():
-                    return candidate
-    if split == "calibration":
-        return None
-    raise DataError(f"there is no {name}/{split}.parquet nor a folder {name}/{split} in {given}")
+    found = split_path(given / name, split) or split_path(given, split)
+    if found is None and split != "calibration":
+        raise DataError(f"there is no {name}/{split}.parquet nor a folder {name}/{split} in {given}")
+    return found
 
 
 def _read(path: Path, card: ModelCard | None) -> Dataset:
@@ -200,9 +158,10 @@ def load_data(
     card: ModelCard | None = None,
     data_dir: Path | str | None = None,
 ) -> Dataset:
-    """A named set's split, a parquet file (`image` bytes, `label`) or an image folder.
+    """A named set's split, a parquet file (`image` bytes, `label`) or several by a pattern, or an image folder.
 
-    card      images are resized and converted to its size and channels, labels checked against its classes
+    card      images are resized and converted to its size and channels; labels are the numbers of its classes, by the
+              names of folders and of a parquet file's labels. One without classes takes what classes there are
     data_dir  where named sets lie (NAME/SPLIT.parquet or NAME/SPLIT/CLASS/*.png); default $SPLITPOINT_DATA
 
     The calibration split of a named set is, where no file has it, a tenth kept out of the training one
@@ -219,10 +178,8 @@ def load_data(
         return Dataset(fit_images(data.images, card), data.labels, data.classes) if card else data
     if name in NAMED:
         return _named(name, split, card, Path(data_dir) if data_dir else None)
-    if not path.exists():
-        if len(path.parts) == 1 and not path.suffix:
-            raise UsageError(
-                f"unknown data set '{name}'; {did_you_mean(name, NAMED)}, or give a path that exists"
-            )
-        raise DataError(f"there is no data at {path}")
+    if not path.exists() and len(path.parts) == 1 and not path.suffix:
+        raise UsageError(
+            f"unknown data set '{name}'; {did_you_mean(name, NAMED)}, or give a path that exists"
+        )
     return _read(path, card)

@@ -10,7 +10,7 @@ import torch
 from ..errors import DataError, UsageError
 from ..seeding import generator
 from .card import ModelCard
-from .data import Dataset, load_data
+from .data import Dataset, load_data, split_path
 from .data_file import write_parquet
 from .holdout import divided
 from .profile import SplitName
@@ -21,26 +21,18 @@ from .vit import SplitViT
 
 __all__ = ["adapted", "keep_held_out", "own_config", "own_data"]
 
-_MOST_CLASSES = 1 << 16
-_ALIASES = {
-    "train": ("train", "training"),
-    "calibration": ("calibration",),
-    "evaluation": ("evaluation", "test", "val", "validation"),
-}
+_MOST_CLASSES = 1 << 16  # a profile keeps labels in two bytes
 
 
-def _split_path(folder: Path, split: str) -> Path | None:
-    for alias in _ALIASES[split]:
-        for candidate in (folder / f"{alias}.parquet", folder / alias):
-            if candidate.exists():
-                return candidate
-    return None
-
-
-def _classes(folder: Path, whole: Dataset) -> tuple[str, ...]:
-    count = int(whole.labels.max()) + 1 if len(whole.classes) == 0 else len(whole.classes)
+def _classes(source: Path, whole: Dataset) -> tuple[str, ...]:
+    low, high = int(whole.labels.min()), int(whole.labels.max())
+    count = len(whole.classes) or high + 1
+    if low < 0 or count > _MOST_CLASSES:
+        raise DataError(
+            f"{source}: labels span {low}..{high}; they must be classes 0, 1, ... below {_MOST_CLASSES}"
+        )
     if count < 2:
-        raise DataError(f"{folder} has one class only; there is nothing to tell apart")
+        raise DataError(f"{source} has one class only; there is nothing to tell apart")
     return whole.classes or tuple(str(label) for label in range(count))
 
 
@@ -49,29 +41,22 @@ def _chosen(data: Dataset, part: str) -> Dataset:
     return Dataset(data.images[places], data.labels[places], data.classes)
 
 
-def _folder_classes(path: Path) -> tuple[str, ...]:
-    return tuple(sorted(entry.name for entry in path.iterdir() if entry.is_dir())) if path.is_dir() else ()
-
-
 class _OwnData:
     """The splits of one folder or file, read once.
 
-    FOLDER/train and, where they are there, FOLDER/calibration and FOLDER/test (image folders or NAME.parquet);
+    FOLDER/train and, where they are there, FOLDER/calibration and FOLDER/test (`data.split_path`);
     else FOLDER is an image folder or one parquet file itself. A split that has no file of its own is a tenth
     kept out of the rest.
     """
 
     def __init__(self, source: Path, base: ModelCard) -> None:
-        train = _split_path(source, "train") if source.is_dir() else None
-        path = train or source
-        # Only the base's input matters here, not its classes: a parquet file may have any label.
-        classes = _folder_classes(path) or tuple(str(label) for label in range(_MOST_CLASSES))
-        self._card = base.model_copy(update={"classes": classes})
-        self.whole = load_data(path, card=self._card)
+        train = split_path(source, "train") if source.is_dir() else None
+        # Only the base's input matters here, not its classes.
+        self.whole = load_data(train or source, card=base.model_copy(update={"classes": ()}))
         self.classes = _classes(source, self.whole)
         self._card = base.model_copy(update={"classes": self.classes})
         self._found = {
-            split: _split_path(source, split) if train else None for split in ("evaluation", "calibration")
+            split: split_path(source, split) if train else None for split in ("evaluation", "calibration")
         }
 
     def load(self, split: str) -> Dataset:
@@ -90,9 +75,7 @@ def own_data(source: Path | str, base: ModelCard, seed: int) -> tuple[StoredData
 
     DataError if there are no labelled images, or of one class only.
     """
-    source = Path(source)
-    if not source.exists():
-        raise DataError(f"there is no data at {source}")
+    source = Path(source).absolute()  # a folder that is named like a named set is meant
     if source.is_dir() and not any(source.iterdir()):
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
     own = _OwnData(source, base)

@@ -92,7 +92,10 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     run = TrainRun(config, *_source(config, model, data_dir), folder)
     run.resume()
     epochs = sum(config.parts())
-    steps = len(run.data.epoch(run.epoch)[1]) // config.batch
+    count = len(run.data.epoch(run.epoch)[1])
+    steps = count // config.batch
+    if not steps:
+        raise DataError(f"{count} images to train on are less than one batch of {config.batch}")
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     with SummaryWriter(str(folder / "logs")) as log, Progress(*columns, console=console) as bar:

@@ -3,14 +3,13 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from PIL import Image
 
 from splitpoint.errors import DataError, UsageError
-from splitpoint.models.data import fit_images, load_data, read_image
+from splitpoint.models.data import load_data
 
 from .conftest import tiny_card
 
@@ -123,6 +122,7 @@ def test_clutter_needs_no_files() -> None:
         ([_bytes(_picture(1))], ["cat"], "'cat', not an integer"),
         ([_bytes(_picture(1))], [4], "4 classes"),
         ([_bytes(_picture(1))], [-1], "labels span -1"),
+        ([_bytes(_picture(1))], pa.array([2**63 + 1], pa.uint64()), "not an integer"),
         ([_bytes(_picture(1))[:60]], [0], "cannot read row 0"),
     ],
 )
@@ -151,16 +151,3 @@ def test_bad_sources_are_named(tmp_path: Path) -> None:
         load_data("cluter")
     with pytest.raises(UsageError, match="did you mean 'train'"):
         load_data("clutter", "trian")
-
-
-def test_one_image_and_fitting_many(tmp_path: Path) -> None:
-    _picture(77, (10, 20), "L").save(tmp_path / "x.png")
-    assert read_image(tmp_path / "x.png").shape == (20, 10, 1)
-    image = read_image(tmp_path / "x.png", (16, 24), 3)
-    assert image.shape == (16, 24, 3)
-    assert np.unique(image).tolist() == [77]
-    fitted = fit_images(np.full((2, 5, 5, 1), 8, np.uint8), tiny_card())
-    assert fitted.shape == (2, 16, 24, 3)
-    assert np.unique(fitted).tolist() == [8]
-    with pytest.raises(DataError, match=r"nothing\.png"):
-        read_image(tmp_path / "nothing.png")

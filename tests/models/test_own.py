@@ -1,5 +1,6 @@
 """An own model on own data: what is taken over, how the data divides, and what is said of what does not fit."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -20,6 +21,15 @@ from splitpoint.models.store import load_network
 from splitpoint.models.train import train
 
 from .conftest import tiny_card, tiny_network
+
+
+def _png() -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(out, "PNG")
+    return out.getvalue()
+
+
+PNG = _png()
 
 
 @pytest.fixture
@@ -105,10 +115,33 @@ def test_a_test_split_of_its_own_is_left_alone(tmp_path: Path, folder: Path, vit
     assert len(data.epoch(0)[1]) + len(data.held_out) == 36
 
 
+def test_a_class_that_training_did_not_see_is_not_taken_for_another(
+    tmp_path: Path, folder: Path, vit: Path
+) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    folder.rename(both / "train")
+    for name in ("cat", "dog", "horse"):
+        (both / "val" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16)).save(both / "val" / name / "a.png")
+    with pytest.raises(DataError, match="'horse' is none of"):
+        own_data(both, load_network(vit)[1], 0)
+
+
+def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, tmp_path: Path) -> None:
+    config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=32, threads=1)
+    with pytest.raises(DataError, match="30 images to train on are less than one batch of 32"):
+        train(config, tmp_path / "out", folder, str(vit))
+
+
 def test_data_that_cannot_be_used_are_named(tmp_path: Path, vit: Path) -> None:
     base = load_network(vit)[1]
     with pytest.raises(DataError, match="there is no data at"):
         own_data(tmp_path / "absent", base, 0)
+    for label in (-1, 1 << 16):
+        parquet.write_table(pa.table({"image": [PNG] * 2, "label": [0, label]}), tmp_path / "labels.parquet")
+        with pytest.raises(DataError, match=r"labels span .* below 65536"):
+            own_data(tmp_path / "labels.parquet", base, 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
         own_data(tmp_path / "empty", base, 0)

@@ -1,0 +1,88 @@
+"""Pictures of any kind as the pixels that networks take."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ..errors import DataError
+from .card import ModelCard
+
+__all__ = ["fit_images", "image_files", "picture_pixels", "read_image"]
+
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_ORIENTATION = 0x0112  # of EXIF
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Every image file below a folder, in order of paths; what is hidden (`.x`, `._x.png`) is left out."""
+    return [
+        file
+        for file in sorted(folder.rglob("*"))
+        if file.suffix.lower() in _SUFFIXES
+        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
+        and not file.is_dir()
+    ]
+
+
+def _mode(channels: int) -> str:
+    if channels not in (1, 3):
+        raise DataError(f"a picture has 1 or 3 channels, grey or RGB; the network takes {channels}")
+    return "L" if channels == 1 else "RGB"
+
+
+def picture_pixels(
+    picture: Image.Image, size: tuple[int, int] | None = None, channels: int | None = None
+) -> NDArray[np.uint8]:
+    """A picture, turned as its EXIF says, as uint8 (H, W, C); size and channels as in `read_image`.
+
+    16-bit grey is scaled to 8 bits. Transparency is dropped. ValueError for 32-bit and float pixels, whose range
+    nobody knows.
+    """
+    if picture.getexif().get(_ORIENTATION, 1) != 1:
+        picture = ImageOps.exif_transpose(picture)
+    if picture.mode.startswith("I;16"):
+        # Pillow's own conversion would cut off whatever is above 255.
+        deep = np.asarray(picture).astype(np.uint32)
+        picture = Image.fromarray(((deep * 255 + 32767) // 65535).astype(np.uint8))
+    elif picture.mode in ("I", "F"):
+        raise ValueError("its pixels are of 32 bits; 8 or 16 are read")
+    if channels is None:
+        channels = 1 if picture.mode in ("1", "L") else 3
+    picture = picture.convert(_mode(channels))
+    if size is not None and picture.size != (size[1], size[0]):
+        picture = picture.resize((size[1], size[0]), Image.Resampling.BICUBIC)
+    pixels = np.asarray(picture, dtype=np.uint8)
+    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+
+
+def read_image(
+    source: Path | str | bytes,
+    size: tuple[int, int] | None = None,
+    channels: int | None = None,
+    *,
+    what: str = "",
+) -> NDArray[np.uint8]:
+    """One image, from a path or from JPEG or PNG bytes, as uint8 (H, W, C).
+
+    Resized to `size` (height, width) if that differs, and made grey or RGB for `channels` 1 or 3; by default
+    the image's own size, grey only if it is. DataError, naming `what`, if it cannot be read.
+    """
+    what = what or (f"the image {source}" if not isinstance(source, bytes) else "the image")
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+            return picture_pixels(opened, size, channels)
+    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise DataError(f"cannot read {what}: {error}") from error
+
+
+def fit_images(images: NDArray[np.uint8], card: ModelCard) -> NDArray[np.uint8]:
+    """uint8 (N, H, W, C) resized and converted to the card's size and channels."""
+    if images.shape[1:] == (*card.image_size, card.channels):
+        return images
+    pictures = (Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image) for image in images)
+    return np.stack([picture_pixels(picture, card.image_size, card.channels) for picture in pictures])
