@@ -80,6 +80,13 @@ class Start:
             np.savez(path, **self._read(data_dir))
         with np.load(path, allow_pickle=False) as file:
             self._arrays = dict(file)
+        path = folder / f"calibration-{setting.evaluation}.npz"
+        if not path.exists():
+            some = load_data("cifar10", "calibration", data_dir=data_dir)
+            count = setting.evaluation or None
+            np.savez(path, calibration_images=some.images[:count], calibration_labels=some.labels[:count])
+        with np.load(path, allow_pickle=False) as file:
+            self._arrays |= dict(file)
         shape = (setting.patch, setting.dim, setting.depth, setting.start_images, setting.start_epochs)
         shape += (setting.kept_from_start,)
         self.model = folder / f"start-{'-'.join(map(str, shape))}.safetensors"
@@ -137,9 +144,9 @@ class Runs:
     def steps_per_epoch(self) -> int:
         return self.setting.images // self.setting.batch
 
-    def bytes_per_step(self, method: str, rate: float, seed: int) -> float:
+    def bytes_per_step(self, method: str, rate: float, seed: int, rho_batch: float = 0.0) -> float:
         """Both directions, by a few real steps whose training is thrown away."""
-        result = self.run(method, rate, seed, steps=3, evaluate=False)
+        result = self.run(method, rate, seed, steps=3, rho_batch=rho_batch, evaluated="")
         return float(result["bytes"]) / 3
 
     def run(
@@ -150,13 +157,21 @@ class Runs:
         *,
         steps: int,
         budget: float | None = None,
-        evaluate: bool = True,
+        rho_batch: float = 0.0,
+        evaluated: str = "test",
     ) -> dict[str, Any]:
-        """Train for `steps`, or until `budget` bytes would be exceeded; accuracies on the test images."""
-        return asyncio.run(self._run(method, rate, seed, steps, budget, evaluate))
+        """Train for `steps`, or until `budget` bytes would be exceeded; accuracies on the `evaluated` images, "" none."""
+        return asyncio.run(self._run(method, rate, seed, steps, budget, rho_batch, evaluated))
 
     async def _run(
-        self, method: str, rate: float, seed: int, steps: int, budget: float | None, evaluate: bool
+        self,
+        method: str,
+        rate: float,
+        seed: int,
+        steps: int,
+        budget: float | None,
+        rho_batch: float,
+        evaluated: str,
     ) -> dict[str, Any]:
         began = time.process_time()
         setting, device = self.setting, self.start.device
@@ -170,7 +185,7 @@ class Runs:
 
         plan = SplitPlan(
             cut=setting.cut, method=method, rate=rate, seed=seed, steps=steps, batch=max(setting.batch, 200),
-            learning_rate=setting.learning_rate, send_labels=True,
+            learning_rate=setting.learning_rate, send_labels=True, rho_batch=rho_batch,
         )  # fmt: skip
         trainer = DeviceTrainer(network.to(device), card, plan, exchange, f"{seed:032x}")
         await trainer.open()
@@ -192,11 +207,11 @@ class Runs:
             "epochs": trainer.step_count / self.steps_per_epoch(), "bytes": spent(),
             "loss": float(np.mean(losses[-self.steps_per_epoch() :])),
         }  # fmt: skip
-        if evaluate:
-            result["accuracy"] = await self._accuracy(trainer.logits, card)
+        if evaluated:
+            result["accuracy"] = await self._accuracy(trainer.logits, card, evaluated)
             if method == "bottlenet++":
-                tail = service.session(trainer.session)
-                result["accuracy_through_codec"] = await self._accuracy(_coded(trainer, network, tail), card)
+                coded = _coded(trainer, network, service.session(trainer.session))
+                result["accuracy_through_codec"] = await self._accuracy(coded, card, evaluated)
         service.close()
         shutil.rmtree(folder, ignore_errors=True)
         result["cpu_s"] = round(time.process_time() - began, 1)
@@ -209,8 +224,8 @@ class Runs:
             for at in range(0, len(labels) - size + 1, size):
                 yield images[at : at + size], labels[at : at + size]
 
-    async def _accuracy(self, logits: Callable[[torch.Tensor], Any], card: ModelCard) -> float:
-        data, right = self.start.data("test"), 0
+    async def _accuracy(self, logits: Callable[[torch.Tensor], Any], card: ModelCard, name: str) -> float:
+        data, right = self.start.data(name), 0
         for at in range(0, len(data), 200):
             x = torch.from_numpy(normalise(data.images[at : at + 200], card)).to(self.start.device)
             right += int(((await logits(x)).argmax(axis=1) == data.labels[at : at + 200]).sum())

@@ -57,11 +57,15 @@ class Merged(NamedTuple):
     rate: float
 
 
-def ratios(rate: float) -> tuple[float, float]:
-    """(rho_B, rho_T) for a wanted rate xi in (0, 1]: sqrt(xi) each."""
+def ratios(rate: float, rho_batch: float = 0.0) -> tuple[float, float]:
+    """(rho_B, rho_T) for a wanted rate xi in (0, 1]: sqrt(xi) each, or a rho_B in [xi, 1] of one's own."""
     if not 0.0 < rate <= 1.0:
         raise UsageError(f"rate must be in (0, 1], not {rate!r}")
-    return math.sqrt(rate), math.sqrt(rate)
+    if not rho_batch:
+        return math.sqrt(rate), math.sqrt(rate)
+    if not rate <= rho_batch <= 1.0:
+        raise UsageError(f"rho_batch must be 0 or in {rate:g}..1, not {rho_batch!r}")
+    return rho_batch, rate / rho_batch
 
 
 def merged_shape(batch: int, tokens: int, rho_batch: float, rho_tokens: float) -> tuple[int, int]:

@@ -35,6 +35,10 @@ def split_learning(
         str, typer.Option(help="adc, none, top-k, random-top-k, c3-sl or bottlenet++.")
     ] = "adc",
     rate: Annotated[float, typer.Option(help="Fraction of the activation's values, in (0, 1].")] = 0.1,
+    rho_batch: Annotated[
+        float,
+        typer.Option(help="ADC's clusters over samples, in RATE..1; 1 drops tokens only, 0: sqrt(RATE)."),
+    ] = 0.0,
     epochs: Annotated[int, typer.Option(min=1)] = 5,
     batch: Annotated[int, typer.Option(min=2)] = 64,
     learning_rate: Annotated[float, typer.Option(help="The schedule's peak, on both sides.")] = 5e-4,
@@ -71,6 +75,7 @@ def split_learning(
         cut=cut,
         method=method,
         rate=rate,
+        rho_batch=rho_batch,
         epochs=epochs,
         batch=batch,
         learning_rate=learning_rate,

@@ -49,6 +49,7 @@ class SplitRunConfig(BaseModel):
     cut: int = Field(0, ge=0)
     method: str = "adc"
     rate: float = Field(0.1, gt=0, le=1)
+    rho_batch: float = Field(0.0, ge=0, le=1)
     epochs: int = Field(5, ge=1)
     batch: int = Field(64, ge=2)
     learning_rate: float = Field(5e-4, gt=0)
@@ -68,7 +69,7 @@ class SplitRunConfig(BaseModel):
         steps = samples // self.batch
         if not steps:
             raise UsageError(f"--batch: {self.batch} is more than the {samples} training images")
-        shared = ("method", "rate", "seed", "batch", "learning_rate", "weight_decay", "send_labels")
+        shared = SplitPlan.model_fields.keys() - {"cut", "steps"}
         return SplitPlan(cut=cut, steps=steps * self.epochs, **{name: getattr(self, name) for name in shared})
 
 

@@ -64,7 +64,8 @@ class DeviceTrainer:
         self.traffic = Traffic()
         self._network, self._exchange = network.train(), exchange
         self._where = next(network.parameters()).device
-        self.encoder = build_encoder(plan.method, card, plan.rate, plan.seed).to(self._where).train()
+        self.encoder = build_encoder(plan.method, card, plan.rate, plan.seed, plan.rho_batch)
+        self.encoder.to(self._where).train()
         parameters = [p for _, p in half_parameters(network, plan.cut, "head")]
         self._optimizer = HalfOptimizer(
             [*parameters, *self.encoder.parameters()], plan.weight_decay, plan.steps, plan.learning_rate

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..codec.adc import Selection, merged_shape, ratios, select
-from .split_compression.base import Decoder, Encoder, Sent
+from .split_compression.base import Decoder, Encoder, Geometry, Sent
 
 __all__ = ["AdcDecoder", "AdcEncoder", "merge_tokens", "merged_targets"]
 
@@ -44,12 +44,17 @@ def merged_targets(classes: Tensor, selection: Selection, count: int) -> Tensor:
 
 
 class AdcEncoder(Encoder):
-    """k-means over the attention, then CLS and the most attended tokens of each cluster; rho_B = rho_T = sqrt(rate)."""
+    """k-means over the attention, then CLS and the most attended tokens of each cluster.
+
+    rho_batch  clusters over samples, rho_B; 0: sqrt(rate), as rho_T then is
+    """
+
+    def __init__(self, geometry: Geometry, rate: float, seed: int, rho_batch: float = 0.0) -> None:
+        super().__init__(geometry, rate, seed)
+        self._ratios = ratios(rate, rho_batch)
 
     def encode(self, x: Tensor, attention: Tensor, classes: Tensor, step: int) -> Sent:
-        selection = select(
-            attention.detach().float().cpu().numpy(), *ratios(self.rate), seed=self.seed, key=step
-        )
+        selection = select(attention.detach().float().cpu().numpy(), *self._ratios, seed=self.seed, key=step)
         values = merge_tokens(x, selection)
         if len(values) == len(x):
             return Sent(values, classes)
@@ -57,10 +62,14 @@ class AdcEncoder(Encoder):
 
 
 class AdcDecoder(Decoder):
-    """Merged rows are the tail's input as they are."""
+    """Merged rows are the tail's input as they are; `rho_batch` is the encoder's."""
+
+    def __init__(self, geometry: Geometry, rate: float, seed: int, rho_batch: float = 0.0) -> None:
+        super().__init__(geometry, rate, seed)
+        self._ratios = ratios(rate, rho_batch)
 
     def wire_shape(self, outputs: int) -> tuple[int, int, int]:
-        kept = merged_shape(outputs, self.geometry.tokens, *ratios(self.rate))[1]
+        kept = merged_shape(outputs, self.geometry.tokens, *self._ratios)[1]
         return outputs, kept, self.geometry.dim
 
     def decode(self, values: Tensor, indices: bytes, outputs: int) -> Tensor:

@@ -16,6 +16,7 @@ class SplitPlan(BaseModel):
 
     cut            blocks on the device
     method, rate   how activations and gradients are compressed; the wanted fraction of their values
+    rho_batch      of ADC: clusters over samples, in rate..1, where 1 merges nothing and drops tokens only; 0: sqrt(rate)
     steps          length of the schedule: a short warm-up, then a cosine from `learning_rate` to a hundredth of it
     batch          most samples in a step
     send_labels    labels leave the device and the loss is the server's: one round trip. Otherwise the server returns
@@ -27,6 +28,7 @@ class SplitPlan(BaseModel):
     cut: int = Field(ge=1)
     method: str = "adc"
     rate: float = Field(0.1, gt=0.0, le=1.0)
+    rho_batch: float = Field(0.0, ge=0.0, le=1.0)
     seed: int = Field(0, ge=0, lt=1 << 63)
     steps: int = Field(ge=1, le=10_000_000)
     batch: int = Field(64, ge=2, le=4096)
@@ -46,6 +48,7 @@ class SplitPlan(BaseModel):
             cut=cut,
             method=message.method,
             rate=message.rate,
+            rho_batch=message.rho_batch,
             seed=message.seed,
             steps=message.steps,
             batch=message.batch,

@@ -1128,6 +1128,7 @@ class TrainPlan(_message.Message):
     WEIGHT_DECAY_FIELD_NUMBER: _builtins.int
     SEND_LABELS_FIELD_NUMBER: _builtins.int
     RESUME_STEP_FIELD_NUMBER: _builtins.int
+    RHO_BATCH_FIELD_NUMBER: _builtins.int
     method: _builtins.str
     """how activations and gradients are compressed"""
     rate: _builtins.float
@@ -1143,6 +1144,8 @@ class TrainPlan(_message.Message):
     send_labels: _builtins.bool
     resume_step: _builtins.int
     """go on from the checkpoint of this step; 0: from the model's weights"""
+    rho_batch: _builtins.float
+    """of ADC: clusters over samples; 0: the square root of the rate"""
     def __init__(
         self,
         *,
@@ -1155,10 +1158,11 @@ class TrainPlan(_message.Message):
         weight_decay: _builtins.float = ...,
         send_labels: _builtins.bool = ...,
         resume_step: _builtins.int = ...,
+        rho_batch: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "learning_rate", b"learning_rate", "method", b"method", "rate", b"rate", "resume_step", b"resume_step", "seed", b"seed", "send_labels", b"send_labels", "steps", b"steps", "weight_decay", b"weight_decay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "learning_rate", b"learning_rate", "method", b"method", "rate", b"rate", "resume_step", b"resume_step", "rho_batch", b"rho_batch", "seed", b"seed", "send_labels", b"send_labels", "steps", b"steps", "weight_decay", b"weight_decay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

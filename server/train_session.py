@@ -45,7 +45,8 @@ class TailSession:
         self.card, self.plan, self.folder = card, plan, folder
         self.network = network.train()
         self._where = next(network.parameters()).device
-        self.decoder = build_decoder(plan.method, card, plan.rate, plan.seed).to(self._where).train()
+        self.decoder = build_decoder(plan.method, card, plan.rate, plan.seed, plan.rho_batch)
+        self.decoder.to(self._where).train()
         parameters = [p for _, p in half_parameters(network, plan.cut, "tail")]
         self._optimizer = HalfOptimizer(
             [*parameters, *self.decoder.parameters()], plan.weight_decay, plan.steps, plan.learning_rate

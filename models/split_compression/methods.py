@@ -42,11 +42,20 @@ def _pair(method: str) -> _Pair:
     return METHODS[method]
 
 
-def build_encoder(method: str, card: ModelCard, rate: float, seed: int) -> Encoder:
-    """The device's half. UsageError for an unknown method or a rate that it cannot meet."""
-    return _pair(method).encoder(geometry_of(card), rate, seed)
+def build_encoder(method: str, card: ModelCard, rate: float, seed: int, rho_batch: float = 0.0) -> Encoder:
+    """The device's half. `rho_batch` is ADC's share of clusters, 0 its default.
+
+    UsageError for an unknown method, a rate that it cannot meet, or a share of clusters where nothing is merged.
+    """
+    return _pair(method).encoder(geometry_of(card), rate, seed, **_merging(method, rho_batch))
 
 
-def build_decoder(method: str, card: ModelCard, rate: float, seed: int) -> Decoder:
+def build_decoder(method: str, card: ModelCard, rate: float, seed: int, rho_batch: float = 0.0) -> Decoder:
     """The server's half. UsageError as `build_encoder`."""
-    return _pair(method).decoder(geometry_of(card), rate, seed)
+    return _pair(method).decoder(geometry_of(card), rate, seed, **_merging(method, rho_batch))
+
+
+def _merging(method: str, rho_batch: float) -> dict[str, float]:
+    if rho_batch and method != "adc":
+        raise UsageError(f"rho_batch is ADC's, {method} merges nothing")
+    return {"rho_batch": rho_batch} if rho_batch else {}

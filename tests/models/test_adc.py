@@ -32,6 +32,16 @@ def test_rate_one_is_the_identity_with_its_gradient():
     assert (x.grad == gradient).all()
 
 
+def test_without_merging_each_sample_keeps_its_class_and_its_most_attended_tokens():
+    x, attention, classes = _batch(12, seed=2)
+    sent = AdcEncoder(GEOMETRY, 0.4, 0, rho_batch=1.0).encode(x, attention, classes, step=0)
+    assert (sent.targets == classes).all()
+    assert tuple(sent.values.shape) == (12, 4, 6) == AdcDecoder(GEOMETRY, 0.4, 0, 1.0).wire_shape(12)
+    for sample in range(12):
+        kept = [0, *sorted(1 + place for place in attention[sample].topk(3).indices.tolist())]
+        assert (sent.values[sample] == x[sample, kept]).all()
+
+
 def test_training_and_inference_merge_alike():
     x, attention, _ = _batch(20, seed=4)
     rho = ratios(0.2)

@@ -171,3 +171,10 @@ def test_a_rate_that_cannot_be_met_is_an_error(method, rate):
 def test_an_unknown_method_names_its_neighbour():
     with pytest.raises(UsageError, match="did you mean 'top-k'"):
         build_encoder("topk", CARD, 0.1, 0)
+
+
+def test_only_adc_takes_a_share_of_clusters():
+    with pytest.raises(UsageError, match="rho_batch is ADC's, top-k merges nothing"):
+        build_encoder("top-k", CARD, 0.1, 0, 0.5)
+    with pytest.raises(UsageError, match=r"rho_batch must be 0 or in 0\.1\.\.1"):
+        build_decoder("adc", CARD, 0.1, 0, 0.05)
