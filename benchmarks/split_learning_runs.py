@@ -160,7 +160,7 @@ class Runs:
         rho_batch: float = 0.0,
         evaluated: str = "test",
     ) -> dict[str, Any]:
-        """Train for `steps`, or until `budget` bytes would be exceeded; accuracies on the `evaluated` images, "" none."""
+        """Train for `steps`, or until `budget` bytes are spent; accuracies on the `evaluated` images ("": none)."""
         return asyncio.run(self._run(method, rate, seed, steps, budget, rho_batch, evaluated))
 
     async def _run(
