@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from .build import build_link, build_links
 from .link_config import (
     AwgnConfig,
     ConstantConfig,
@@ -14,7 +15,6 @@ from .link_config import (
     RayleighConfig,
     RicianConfig,
     SnrTraceConfig,
-    build_link,
 )
 from .medium_config import (
     DedicatedConfig,
@@ -44,6 +44,7 @@ __all__ = [
     "SnrReportConfig",
     "SnrTraceConfig",
     "build_link",
+    "build_links",
     "build_medium",
     "build_report",
 ]

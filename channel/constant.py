@@ -12,6 +12,8 @@ __all__ = ["ConstantPath"]
 class ConstantPath:
     """The same SNR in every slot. With Shannon's rate it is the AWGN channel; noise comes from `corrupt`."""
 
+    has_loss = False
+
     def __init__(self, snr_db: float) -> None:
         self._samples = Samples(np.full(CHUNK, float(snr_db)))
 

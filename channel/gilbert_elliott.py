@@ -23,6 +23,8 @@ class GilbertElliottPath:
     device). Both means are at least slot_s, and 1/mean_good_s + 1/mean_bad_s at most 1/slot_s.
     """
 
+    has_loss = True
+
     def __init__(
         self,
         mean_good_s: float,

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from ..seeding import generator
 from .draws import UniformDraws
 from .outages import INFINITY, Outages
-from .path import CHUNK, CHUNK_BITS, Path, Samples
+from .path import CHUNK, CHUNK_BITS, Samples
 from .rate import HEADER_BYTES, PACKET_BYTES, Rate
 from .retransmission import lost_packets
+from .slots import Chunk, Slots
 
 __all__ = ["GIVE_UP_S", "REFINEMENT_IDS", "Link", "LinkState", "SlottedLink"]
 
@@ -87,26 +88,19 @@ class Link(Protocol):
         ...
 
 
-class _Chunk(NamedTuple):
-    carried: array[float]  # (CHUNK + 1,) bits carried from the chunk's begin to each slot's begin
-    snr_db: array[float]  # (CHUNK,)
-    loss: array[float] | None  # (CHUNK,)
-    lost: array[float] | None  # (CHUNK + 1,) of `carried`, the expected bits in lost packets
-
-
 class SlottedLink:
     """A link whose SNR (and perhaps loss) is constant within each slot of `slot_s`.
 
-    path      gives SNR and loss
+    slots     SNR, loss and bits of each slot
     rate      turns SNR into bit/s
-    loss      packet loss where the path has none of its own
+    loss      packet loss where the slots have none of their own
     outages   None for a link that is never down
     A transfer that has not ended after GIVE_UP_S, as in a fade that carries nothing, counts as swallowed.
     """
 
     def __init__(
         self,
-        path: Path,
+        slots: Slots,
         rate: Rate,
         *,
         slot_s: float,
@@ -119,26 +113,25 @@ class SlottedLink:
         self.device = device
         self.round_trip_s = round_trip_s
         self.rate = rate
-        self._path = path
+        self._slots = slots
         self._slot_s = slot_s
         self._slots_per_s = 1.0 / slot_s
         self._loss = loss
         self._outages = outages
         self._seed = seed
         self._draws = UniformDraws(seed, "loss", device)
-        self._chunks: dict[int, _Chunk] = {}
-        self._index = -1
-        self._chunk: _Chunk
+        self._chunks: dict[int, Chunk] = {}
+        self._index = -1  # of the chunk in hand; none is drawn before it is asked for
+        self._chunk: Chunk
         self._carried: array[float]
-        self._load(0)
-        self._lossy = bool(loss) or self._chunk.loss is not None
+        self._lossy = bool(loss) or slots.has_loss
 
-    def _load(self, index: int) -> _Chunk:
+    def _load(self, index: int, ahead: bool = False) -> Chunk:
         chunk = self._chunks.get(index)
         if chunk is None:
             if len(self._chunks) >= _KEPT_CHUNKS:
                 del self._chunks[next(iter(self._chunks))]
-            chunk = self._chunks[index] = self._draw(index)
+            chunk = self._chunks[index] = self._slots.chunk(index, ahead=ahead)
         self._index, self._chunk, self._carried = index, chunk, chunk.carried
         return chunk
 
@@ -157,16 +150,7 @@ class SlottedLink:
 
     def slots(self, chunk: int) -> tuple[Samples, NDArray[np.float64]]:
         """SNR and loss of the slots of a chunk, and the bits that each can carry, (CHUNK,)."""
-        samples = self._path.draw(chunk)
-        return samples, self.rate.over(samples.snr_db) * self._slot_s
-
-    def _draw(self, index: int) -> _Chunk:
-        samples, bits = self.slots(index)
-        loss = lost = None
-        if samples.loss is not None:
-            loss = _floats(samples.loss)
-            lost = _cumulative(bits * samples.loss)
-        return _Chunk(_cumulative(bits), _floats(samples.snr_db), loss, lost)
+        return self._slots.bits(chunk)
 
     def snr_db(self, t: float) -> float:
         slot = int(t * self._slots_per_s)
@@ -200,7 +184,7 @@ class SlottedLink:
     def packets(self, nbytes: int, t: float, key: int) -> tuple[int, float]:
         count = -(-nbytes // PACKET_BYTES) or 1
         bits = 8.0 * (nbytes + HEADER_BYTES * count) / count
-        if self._chunk.loss is not None:
+        if self._slots.has_loss:
             return count + self._lost_while_varying(count, bits, t, key), bits
         if self._loss:
             return count + lost_packets(count, self._loss, self._draws[key]), bits
@@ -257,6 +241,7 @@ class SlottedLink:
     def _integrate(self, bits: float, t: float) -> float:
         slot = int(t * self._slots_per_s)
         index, place = slot >> CHUNK_BITS, slot & _MASK
+        first = index
         last = index + int(GIVE_UP_S * self._slots_per_s / CHUNK) + 1
         if index != self._index:
             self._load(index)
@@ -270,7 +255,7 @@ class SlottedLink:
             if index > last:
                 return INFINITY
             place = 0
-            carried = self._load(index).carried
+            carried = self._load(index, index > first + 1).carried
         after = bisect_left(carried, target, place + 1)
         begin = carried[after - 1]
         part = (target - begin) / (carried[after] - begin)
@@ -299,14 +284,3 @@ class SlottedLink:
         noise = deviation * (draws[:, 0] + 1j * draws[:, 1])
         received: NDArray[np.complex64] = (symbols + noise.reshape(symbols.shape)).astype(np.complex64)
         return received
-
-
-def _cumulative(values: NDArray[np.float64]) -> array[float]:
-    sums = np.zeros(CHUNK + 1)
-    np.add.accumulate(values, out=sums[1:])
-    return _floats(sums)
-
-
-def _floats(values: NDArray[np.float64]) -> array[float]:
-    # Python floats come out of an array faster than out of numpy, and it is smaller than a list.
-    return array("d", values.tobytes())

@@ -1,4 +1,4 @@
-"""Configuration of links and what builds them. Units are in the names; `kind` selects the physical model."""
+"""Configuration of links (`build.py` builds them). Units are in the names; `kind` selects the physical model."""
 
 from __future__ import annotations
 
@@ -6,18 +6,6 @@ from itertools import pairwise
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
-
-from ..errors import ConfigError, did_you_mean
-from ..seeding import generator
-from .constant import ConstantPath
-from .gilbert_elliott import GilbertElliottPath
-from .link import SlottedLink
-from .outages import BurstOutages, ListedOutages, Outages
-from .path import Path
-from .rate import FixedRate, Rate, ShannonRate
-from .rayleigh import RayleighPath
-from .rician import RicianPath
-from .snr_trace import SnrTrace, SnrTracePath, read_traces
 
 __all__ = [
     "AwgnConfig",
@@ -29,7 +17,6 @@ __all__ = [
     "RayleighConfig",
     "RicianConfig",
     "SnrTraceConfig",
-    "build_link",
 ]
 
 Loss = Annotated[float, Field(ge=0.0, le=0.9)]
@@ -163,76 +150,3 @@ LinkConfig = Annotated[
     ConstantConfig | AwgnConfig | RayleighConfig | RicianConfig | GilbertElliottConfig | SnrTraceConfig,
     Field(discriminator="kind"),
 ]
-
-
-def build_link(config: LinkConfig, seed: int, device: int) -> SlottedLink:
-    """The link of `device`: the same for every policy of a run.
-
-    Reads trace files; raises DataError for those, ConfigError for a trace that is not in its file.
-    """
-    rate: Rate
-    if isinstance(config, ConstantConfig):
-        rate = FixedRate(config.rate_bps, config.bandwidth_hz)
-    else:
-        rate = ShannonRate(config.bandwidth_hz, config.gap_db, config.rate_scale)
-    return SlottedLink(
-        _path(config, seed, device),
-        rate,
-        slot_s=config.slot_s,
-        round_trip_s=config.round_trip_s,
-        loss=config.loss,
-        outages=_outages(config.outages, seed, device),
-        seed=seed,
-        device=device,
-    )
-
-
-def _outages(config: OutageConfig, seed: int, device: int) -> Outages | None:
-    if config.windows:
-        return ListedOutages(config.windows)
-    if config.mean_up_s is None or config.mean_down_s is None:
-        return None
-    # Devices count from 1 here, so that 0 is the key of what all share.
-    return BurstOutages(config.mean_up_s, config.mean_down_s, seed, 0 if config.shared else device + 1)
-
-
-def _path(config: LinkConfig, seed: int, device: int) -> Path:
-    if isinstance(config, ConstantConfig):
-        return ConstantPath(config.snr_db)
-    if isinstance(config, SnrTraceConfig):
-        return _trace_path(config, seed, device)
-    mean = config.mean_snr_db
-    if config.shadowing_db:
-        mean += config.shadowing_db * float(generator(seed, "shadowing", device).standard_normal())
-    if isinstance(config, AwgnConfig):
-        return ConstantPath(mean)
-    if isinstance(config, RicianConfig):
-        return RicianPath(mean, config.k_factor_db, config.doppler_hz, config.slot_s, seed, device)
-    if isinstance(config, RayleighConfig):
-        return RayleighPath(mean, config.doppler_hz, config.slot_s, seed, device)
-    return GilbertElliottPath(
-        config.mean_good_s,
-        config.mean_bad_s,
-        (mean, config.loss),
-        (mean - config.bad_drop_db, config.bad_loss),
-        config.slot_s,
-        seed,
-        device,
-    )
-
-
-def _trace_path(config: SnrTraceConfig, seed: int, device: int) -> SnrTracePath:
-    traces = read_traces(config.path, config.column, config.time_column, config.name_column, config.period_s)
-    trace: SnrTrace
-    if config.trace is None:
-        trace = list(traces.values())[device % len(traces)]
-    elif config.trace in traces:
-        trace = traces[config.trace]
-    else:
-        raise ConfigError(
-            f"{config.path} has no trace '{config.trace}'; {did_you_mean(config.trace, traces)}"
-        )
-    start_s = config.start_s
-    if start_s is None:
-        start_s = trace.duration_s * float(generator(seed, "trace-start", device).random())
-    return SnrTracePath(trace, config.slot_s, start_s, config.offset_db, config.interpolate)

@@ -6,9 +6,9 @@ import asyncio
 from dataclasses import dataclass
 
 from ..clock import Clock
+from .build import build_link
 from .config import ChannelConfig
 from .link import SlottedLink
-from .link_config import build_link
 from .medium import Medium, Transfer
 from .medium_config import build_medium, build_report
 from .outages import INFINITY

@@ -42,6 +42,8 @@ class SnrTrace:
 class SnrTracePath:
     """Replays a trace from `start_s` on, `offset_db` added; between its points linear in dB, or held."""
 
+    has_loss = False
+
     def __init__(
         self, trace: SnrTrace, slot_s: float, start_s: float, offset_db: float, interpolate: bool
     ) -> None:

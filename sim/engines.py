@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..channel.config import build_link, build_medium, build_report
+from ..channel.config import build_links, build_medium, build_report
 from ..policies.arrivals import Bursts
 from ..policies.oracle import Sight
 from ..policies.service_time import Pace, next_exit
@@ -59,8 +59,8 @@ class VirtualEngine:
         devices = []
         times = setup.arrivals()
         inputs = setup.inputs(len(self.labels), times)
-        for index, (group, arrivals) in enumerate(zip(setup.groups, times, strict=True)):
-            link = build_link(channel.link_of(index), scenario.seed, index)
+        links = build_links(channel.links, scenario.seed)
+        for index, (group, arrivals, link) in enumerate(zip(setup.groups, times, links, strict=True)):
             report = build_report(channel.report, link, scenario.seed, uplink)
             sight = Sight(link, uplink, downlink, arrivals, inputs[index])
             session = setup.session(policy, index, sight)
