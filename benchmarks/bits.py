@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import command_line
 
 from splitpoint.codec.requests import round_to_wire
 from splitpoint.codec.selection import kept_tokens
@@ -285,11 +286,10 @@ def main() -> None:
         "refinement": [row["gain_points"] for row in rows],
     }
     RESULTS.mkdir(exist_ok=True)
-    command = f"python benchmarks/bits.py --model {given.model}"
     (RESULTS / f"bits_{card.name}.json").write_text(
         json.dumps(
             {
-                "command": command,
+                "command": command_line(),
                 "model_id": card.id,
                 "samples": {split: len(profile) for split, profile in measured.items()},
                 "summary": summary,
