@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..errors import DataError
-from ..models.card import ModelCard
+from ..models.card import ModelCard, card_problem
 from ..models.preprocess import normalise
 from .head import HeadState, begun, passed_exit, run_gated
 
@@ -87,9 +87,7 @@ def _read_card(folder: Path) -> ModelCard:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot read the exported model's card {path}: {error}") from None
     except ValidationError as error:
-        problem = error.errors()[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise DataError(f"{path}: the model card is broken: {place} {problem['msg']}") from None
+        raise DataError(f"{path}: the model card is broken: {card_problem(error)}") from None
 
 
 def _session(path: Path, card: ModelCard, threads: int) -> Any:

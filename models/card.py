@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    ValidationError,
+    model_validator,
+)
 
 from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 
-__all__ = ["ModelCard", "has_card", "read_card", "read_metadata"]
+__all__ = ["ModelCard", "card_problem", "has_card", "read_card", "read_metadata"]
 
 _MAX_HEADER = 16 << 20
 
@@ -38,8 +46,8 @@ class ModelCard(BaseModel):
     image_size: tuple[int, int]
     channels: int
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[Annotated[FiniteFloat, Field(gt=0)], ...]
     stem: Literal["patch", "conv"] = "patch"
     stem_widths: tuple[int, ...] = ()
     stem_blocks: tuple[int, ...] = ()
@@ -47,10 +55,10 @@ class ModelCard(BaseModel):
     dim: int
     depth: int
     heads: int
-    mlp_ratio: float = 4.0
+    mlp_ratio: Annotated[FiniteFloat, Field(gt=0)] = 4.0
     exits: tuple[int, ...]
     exit_kind: Literal["recursive", "linear"] = "recursive"
-    exit_state_dim: int = 0
+    exit_state_dim: NonNegativeInt = 0
     gates: bool = False
     training: dict[str, object] = {}
 
@@ -151,15 +159,26 @@ def has_card(path: Path | str) -> bool:
     return "card" in read_metadata(Path(path))
 
 
+def card_problem(error: ValidationError) -> str:
+    """What is wrong with a card, in one line; a field that is not known may come from a newer version."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"this version does not know its field '{where}'; is it of a newer one?"
+    said = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}" if where else said
+
+
 def read_card(path: Path | str) -> ModelCard:
     """The card in a model file's metadata, without reading the weights. DataError if there is none."""
     path = Path(path)
     text = read_metadata(path).get("card")
     if text is None:
-        raise DataError(f"{path} is not a splitpoint model: there is no model card in it")
+        raise DataError(
+            f"{path} is not a splitpoint model: there is no model card in it; "
+            "`splitpoint train --model` makes one of a plain ViT"
+        )
     try:
         return ModelCard.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: the model card is broken: {where} {first['msg']}") from error
+        raise DataError(f"{path}: the model card is broken: {card_problem(error)}") from error

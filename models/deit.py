@@ -1,37 +1,39 @@
 """Anybody's plain ViT: timm and DeiT checkpoints, and Hugging Face's, mapped to `SplitViT`.
 
 Only names change; timm's are `SplitViT`'s own but for the classifier, which is the one, linear exit.
-Distilled models, layer scale, registers and the like are refused by the tensor that gives them away.
+Distilled models, layer scale, registers and the like are refused by the tensor that gives them away, other
+activations by config.json.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from ..errors import DataError
-from .card import ModelCard
+from .card import ModelCard, card_problem
 from .store import model_id
 from .vit import SplitViT
+from .vit_config import read_vit_config
 
 __all__ = ["from_state_dict", "load_vit"]
 
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 _HUGGING_FACE = [
-    (r"(?:vit|deit)\.embeddings\.cls_token", "cls_token"),
-    (r"(?:vit|deit)\.embeddings\.position_embeddings", "pos_embed"),
-    (r"(?:vit|deit)\.embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
-    (r"(?:vit|deit)\.layernorm\.(\w+)", r"norm.\1"),
+    (r"(?:vit\.|deit\.)?embeddings\.cls_token", "cls_token"),
+    (r"(?:vit\.|deit\.)?embeddings\.position_embeddings", "pos_embed"),
+    (r"(?:vit\.|deit\.)?embeddings\.patch_embeddings\.projection\.(\w+)", r"patch_embed.proj.\1"),
+    (r"(?:vit\.|deit\.)?layernorm\.(\w+)", r"norm.\1"),
     (r"classifier\.(\w+)", r"head.\1"),
 ]
-_LAYER = r"(?:vit|deit)\.(?:encoder\.layer|layers|encoder\.layers)\.(\d+)\."
+_POOLER = r"(?:vit\.|deit\.)?pooler\..*"  # behind the tokens: no classifier reads it
+_LAYER = r"(?:vit\.|deit\.)?(?:encoder\.layer|layers|encoder\.layers)\.(\d+)\."
 _HUGGING_FACE_LAYER = [
     (r"layernorm_before\.(\w+)", r"norm1.\1"),
     (r"layernorm_after\.(\w+)", r"norm2.\1"),
@@ -55,9 +57,17 @@ def _timm_name(name: str) -> str:
     return name
 
 
-def _to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """timm's names; separate query, key and value become one qkv."""
-    named = {_timm_name(name): value.float() for name, value in state.items()}
+def _to_timm(state: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
+    """timm's names and float32; separate query, key and value become one qkv."""
+    named: dict[str, Tensor] = {}
+    for name, value in state.items():
+        if not value.is_floating_point():
+            raise DataError(f"{source} is no plain ViT: tensor '{name}' is of {value.dtype}, not of floats")
+        if re.fullmatch(_POOLER, name):
+            continue
+        named[_timm_name(name)] = value = value.float()
+        if not value.isfinite().all():
+            raise DataError(f"{source}: tensor '{name}' holds NaN or infinity")
     joined: dict[str, Tensor] = {}
     for name, value in named.items():
         match = re.fullmatch(r"(blocks\.\d+\.attn\.)(query|key|value|q|k|v)\.(weight|bias)", name)
@@ -75,7 +85,7 @@ def _to_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 and n.split(".")[3] in {*_SHORT, *_SHORT.values()}
             }
             if long.keys() != set(_SHORT.values()):
-                raise DataError(f"the checkpoint lacks part of {target}")
+                raise DataError(f"{source} lacks part of '{target}'")
             joined[target] = torch.cat([long[part] for part in _SHORT.values()])
     return joined
 
@@ -99,6 +109,7 @@ def from_state_dict(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     image_size: tuple[int, int] | None = None,
+    without_classifier: bool = False,
     source: str = "the checkpoint",
 ) -> tuple[SplitViT, ModelCard]:
     """A timm, DeiT or Hugging Face ViT's state dict as a SplitViT in evaluation mode, and its card.
@@ -106,16 +117,25 @@ def from_state_dict(
     heads       default dim / 64, as in all DeiT and ViT sizes: the weights do not tell; needed for other dims
     image_size  (height, width); default square, from the positional embedding
     mean, std   of pixels in [0, 1]; default ImageNet's
+    without_classifier  where it has none, give it one of a single class and zeros
 
     Raises DataError, naming the tensor, for anything but a plain ViT with a CLS token and a classifier.
     """
-    weights = _to_timm(state)
+    weights = _to_timm(state, source)
     if any("dist" in key for key in weights):
         raise DataError(
             f"{source} is a distilled model (it has a distillation token), which SplitViT does not run"
         )
     dim, channels, patch, _ = _shape(weights, "patch_embed.proj.weight", 4, source)
+    _shape(weights, "cls_token", 3, source)
     _, count, _ = _shape(weights, "pos_embed", 3, source)
+    if "head.weight" not in weights:
+        if not without_classifier:
+            raise DataError(
+                f"{source} has no classifier ('head.weight'); `splitpoint train --model` gives it one"
+            )
+        weights |= {"head.weight": torch.zeros(1, dim), "head.bias": torch.zeros(1)}
+        classes = None
     class_count, _ = _shape(weights, "head.weight", 2, source)
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
     if heads is None and dim % 64:
@@ -128,8 +148,11 @@ def from_state_dict(
     size = image_size or (side, side)
     if (size[0] // patch) * (size[1] // patch) != count - 1:
         raise DataError(
-            f"{source}: {count - 1} positions do not fit {size[0]}x{size[1]} pixels in patches of {patch}"
+            f"{source}: {count - 1} positions do not fit {size[0]}x{size[1]} pixels in patches of {patch}; "
+            "put image_size, [height, width], into a config.json beside the file"
         )
+    if classes is not None and len(classes) != class_count:
+        raise DataError(f"{source} has {class_count} classes, but {len(classes)} are named")
     try:
         card = ModelCard(
             name=name,
@@ -147,8 +170,8 @@ def from_state_dict(
             exits=(depth,),
             exit_kind="linear",
         )
-    except ValueError as error:
-        raise DataError(f"{source} does not fit: {error}") from error
+    except ValidationError as error:
+        raise DataError(f"{source} does not fit: {card_problem(error)}") from error
     network = SplitViT(card)
     renamed = {re.sub(r"^(norm|head)\.", r"exits.0.\1.", key): value for key, value in weights.items()}
     wanted = network.state_dict()
@@ -167,30 +190,10 @@ def from_state_dict(
     return network.eval(), card
 
 
-def _beside(path: Path) -> dict[str, Any]:
-    """What config.json and preprocessor_config.json beside the weights say, in `from_state_dict`'s words."""
-    found: dict[str, Any] = {}
-    for file in ("config.json", "preprocessor_config.json"):
-        try:
-            values = json.loads((path.parent / file).read_text())
-        except OSError:
-            continue
-        except ValueError as error:
-            raise DataError(f"{path.parent / file} is not JSON") from error
-        timm = values.get("pretrained_cfg") or {}
-        found["mean"] = tuple(values.get("image_mean") or timm.get("mean") or ()) or found.get("mean")
-        found["std"] = tuple(values.get("image_std") or timm.get("std") or ()) or found.get("std")
-        if "num_attention_heads" in values:
-            found["heads"] = int(values["num_attention_heads"])
-        if labels := values.get("id2label"):
-            found["classes"] = tuple(str(labels[key]) for key in sorted(labels, key=int))
-    return found
-
-
-def load_vit(path: Path | str) -> tuple[SplitViT, ModelCard]:
+def load_vit(path: Path | str, *, without_classifier: bool = False) -> tuple[SplitViT, ModelCard]:
     """A timm, DeiT or Hugging Face safetensors file as a SplitViT in evaluation mode, and its card.
 
-    config.json and preprocessor_config.json beside it give heads, classes, mean and std where they are there.
+    config.json and preprocessor_config.json beside it give what they say (`vit_config`).
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -200,4 +203,15 @@ def load_vit(path: Path | str) -> tuple[SplitViT, ModelCard]:
         state = load_file(path)
     except (OSError, SafetensorError, ValueError) as error:
         raise DataError(f"cannot read the model file {path}: {error}") from error
-    return from_state_dict(state, name=path.stem, source=str(path), **_beside(path))
+    found = read_vit_config(path.parent)
+    return from_state_dict(
+        state,
+        name=path.stem,
+        heads=found.num_attention_heads,
+        classes=found.classes,
+        mean=found.mean,
+        std=found.std,
+        image_size=found.height_width,
+        without_classifier=without_classifier,
+        source=str(path),
+    )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from ..errors import DataError, UsageError, did_you_mean
-from .card import ModelCard, has_card, read_card, read_metadata
+from .card import ModelCard, card_problem, has_card, read_card, read_metadata
 from .conv_card import ConvCard
 from .store import (
     built_in_models,
@@ -56,9 +56,7 @@ def read_learner_card(path: Path | str) -> ConvCard | ModelCard:
     try:
         return ConvCard.model_validate_json(text)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise DataError(f"{path}: the learner's card is broken: {where} {first['msg']}") from error
+        raise DataError(f"{path}: the learner's card is broken: {card_problem(error)}") from error
 
 
 def save_learner(

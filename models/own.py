@@ -126,7 +126,7 @@ def own_config(model: str, base: ModelCard, name: str, **changes: Any) -> TrainC
 
 def adapted(model: str, config: TrainConfig, classes: tuple[str, ...]) -> SplitViT:
     """The model's stem, positions and blocks under new recursive exits; its own exits where they still fit."""
-    base, card = load_network(model)
+    base, card = load_network(model, without_classifier=True)
     torch.manual_seed(config.seed)
     network = SplitViT(
         card.model_copy(

@@ -51,6 +51,8 @@ def resolve(name_or_path: str | Path) -> Path:
     """The file of a built-in model or of a path. UsageError for an unknown name, DataError for no file."""
     path = Path(name_or_path)
     if path.suffix == ".safetensors" or len(path.parts) > 1:
+        if path.is_dir():
+            raise DataError(f"{path} is a folder: name the safetensors file in it")
         if not path.is_file():
             raise DataError(f"there is no model file {path}")
         return path
@@ -133,7 +135,10 @@ def float16_weights(network: nn.Module) -> dict[str, NDArray[np.generic]]:
 
 
 def fill(network: nn.Module, arrays: Mapping[str, NDArray[np.generic]], path: Path) -> None:
-    """Put a file's arrays into the network that its card describes. DataError, naming the first, if one misfits."""
+    """Put a file's arrays into the network that its card describes.
+
+    DataError, naming the first, if one misfits or holds what is no finite number.
+    """
     import torch
 
     weights = {name: torch.from_numpy(value.astype(np.float32)) for name, value in arrays.items()}
@@ -141,6 +146,8 @@ def fill(network: nn.Module, arrays: Mapping[str, NDArray[np.generic]], path: Pa
     for name in sorted(wanted.keys() | weights.keys()):
         if name not in weights or name not in wanted or weights[name].shape != wanted[name].shape:
             raise DataError(f"{path}: tensor '{name}' does not fit the card")
+        if not weights[name].isfinite().all():
+            raise DataError(f"{path}: tensor '{name}' holds NaN or infinity")
     network.load_state_dict(weights, strict=False)
 
 
@@ -190,10 +197,11 @@ def _crc_text(tensors: Mapping[str, NDArray[np.generic]]) -> str:
     return f"{tables_crc(tensors):08x}"
 
 
-def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:
+def load_network(name_or_path: str | Path, *, without_classifier: bool = False) -> tuple[SplitViT, ModelCard]:
     """A model by built-in name or path, in evaluation mode and float32, and its card.
 
-    A safetensors file without a card is read as anybody's ViT (`deit.load_vit`). DataError if it is broken.
+    A safetensors file without a card is read as anybody's ViT (`deit.load_vit`); without_classifier lets one pass
+    that has none, for a training that gives it exits anyway. DataError if it is broken.
     """
     from .vit import SplitViT
 
@@ -201,11 +209,15 @@ def load_network(name_or_path: str | Path) -> tuple[SplitViT, ModelCard]:
     if not has_card(path):
         from .deit import load_vit
 
-        return load_vit(path)
+        return load_vit(path, without_classifier=without_classifier)
     card = read_card(path)
     arrays = read_tensors(path)
     if model_id(arrays) != card.id:
         raise DataError(f"{path}: the weights do not match the card's id {card.id}")
+    # Looked at before a network of these sizes is made: a wrong card may ask for any number of bytes.
+    last = f"blocks.{card.depth - 1}.norm1.weight"
+    if last not in arrays or arrays[last].shape != (card.dim,):
+        raise DataError(f"{path}: tensor '{last}' does not fit the card")
     network = SplitViT(card)
     fill(network, {k: v for k, v in arrays.items() if not k.startswith(_CODEC)}, path)
     return network.eval(), card

@@ -47,7 +47,7 @@ def _source(config: TrainConfig, model: str, data_dir: Path | None) -> tuple[Spl
     if model:
         if data_dir is None:
             raise UsageError("training an own model needs --data-dir: an image folder or parquet file")
-        base = load_network(model)[1]
+        base = load_network(model, without_classifier=True)[1]
         data, classes = own_data(data_dir, base, config.seed)
         return adapted(model, config, classes), data
     torch.manual_seed(config.seed)

@@ -61,7 +61,8 @@ def train(
 
         data_dir = fetch(data, data_dir or Path("runs") / "data")
         own = f"{own}-{data}"
-    config = checked(own_config, model=model, base=load_network(model)[1], name=own, **options)
+    base = load_network(model, without_classifier=True)[1]
+    config = checked(own_config, model=model, base=base, name=own, **options)
     print(train_network(config, out or Path("runs") / f"train-{own}", data_dir, model))
 
 

@@ -34,6 +34,11 @@ def test_exits_within_a_range_of_blocks() -> None:
         ({"stem": "conv", "patch": 3, "image_size": (18, 24)}, "conv stem"),
         ({"depth": 0}, "at least 1"),
         ({"colour": 3}, "colour"),
+        ({"std": (0.2, 0.0, 0.2)}, "std"),
+        ({"mean": (0.2, float("nan"), 0.2)}, "mean"),
+        ({"mlp_ratio": -1.0}, "mlp_ratio"),
+        ({"mlp_ratio": float("nan")}, "mlp_ratio"),
+        ({"exit_state_dim": -8}, "exit_state_dim"),
     ],
 )
 def test_an_inconsistent_card_is_refused(change: dict[str, object], named: str) -> None:
@@ -70,12 +75,17 @@ def _safetensors(path: Path, header: dict[str, object]) -> Path:
 
 def test_files_without_a_good_card_are_named(tmp_path: Path) -> None:
     broken = ModelCard.model_dump(tiny_card()) | {"heads": 3}
+    newer = ModelCard.model_dump(tiny_card()) | {"window": 7}
     for path, said in (
         (tmp_path / "absent.safetensors", "cannot read"),
         (_safetensors(tmp_path / "bare.safetensors", {}), "no model card"),
         (
             _safetensors(tmp_path / "bad.safetensors", {"__metadata__": {"card": json.dumps(broken)}}),
-            "heads 3",
+            "broken: dim 16 is not a multiple of heads 3",
+        ),
+        (
+            _safetensors(tmp_path / "new.safetensors", {"__metadata__": {"card": json.dumps(newer)}}),
+            "does not know its field 'window'; is it of a newer one",
         ),
     ):
         with pytest.raises(DataError, match=said) as caught:

@@ -13,14 +13,14 @@ from splitpoint.models.store import load_network
 from splitpoint.models.vit import SplitViT
 
 
-def _reference(seed: int = 0) -> ViTForImageClassification:
+def _reference(seed: int = 0, image_size: int | tuple[int, int] = 32) -> ViTForImageClassification:
     torch.manual_seed(seed)
     config = ViTConfig(
         hidden_size=48,
         num_hidden_layers=3,
         num_attention_heads=4,
         intermediate_size=96,
-        image_size=32,
+        image_size=image_size,
         patch_size=8,
         num_labels=7,
     )
@@ -91,6 +91,82 @@ def test_timm_names_map_as_well(tmp_path: Path) -> None:
     assert card.mean == (0.1, 0.2, 0.3)
 
 
+@torch.inference_mode()
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_half_and_double_precision_are_widened(dtype: torch.dtype) -> None:
+    reference = _reference().to(dtype)
+    network, _ = from_state_dict(reference.state_dict(), heads=4)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network(images)[-1], reference.float()(images).logits, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_an_image_that_is_not_square_is_known_from_the_configuration(tmp_path: Path) -> None:
+    reference = _reference(image_size=(16, 32))
+    state = {name: value.contiguous() for name, value in reference.state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(DataError, match="8 positions do not fit 24x24"):
+        from_state_dict(state, heads=4)
+    (tmp_path / "config.json").write_text(json.dumps({"num_attention_heads": 4, "image_size": [16, 32]}))
+    network, card = load_vit(tmp_path / "model.safetensors")
+    images = torch.randn(2, 3, 16, 32)
+    torch.testing.assert_close(network(images)[-1], reference(images).logits, atol=1e-4, rtol=0)
+    assert card.image_size == (16, 32)
+
+
+@torch.inference_mode()
+def test_a_base_model_without_prefix_and_classifier_is_good_for_training(tmp_path: Path) -> None:
+    reference = _reference()
+    state = {name.removeprefix("vit."): value.contiguous() for name, value in reference.state_dict().items()}
+    state = {name: value for name, value in state.items() if not name.startswith("classifier")}
+    save_file(state | {"pooler.dense.weight": torch.zeros(48, 48)}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(
+        json.dumps({"num_attention_heads": 4, "id2label": {"0": "a", "1": "b"}})
+    )
+    with pytest.raises(DataError, match="has no classifier"):
+        load_network(tmp_path / "model.safetensors")
+    network, card = load_network(tmp_path / "model.safetensors", without_classifier=True)
+    assert card.class_count == 1
+    images = torch.randn(2, 3, 32, 32)
+    tokens, _ = network.run(network.embed(images), 0, 3)
+    hidden = reference.vit(images, output_hidden_states=True).hidden_states[-1]
+    torch.testing.assert_close(tokens, hidden, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_attention_heads": 4, "hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu'"),
+        ({"num_attention_heads": "x"}, "num_attention_heads: "),
+        ({"num_attention_heads": 5}, "dim 48 is not a multiple of heads 5"),
+        ({"num_attention_heads": 4, "id2label": {"0": "a"}}, "7 classes, but 1 are named"),
+        ({"id2label": ["a"]}, "id2label: "),
+        ({"num_attention_heads": 4, "pretrained_cfg": {"std": [0, 1, 1]}}, r"std\.0: .*greater than 0"),
+        ({"num_attention_heads": 4, "image_mean": [0.5], "image_std": [0.5]}, "one value a channel"),
+        ([1], r"config\.json: Input should be"),
+        ("text", "is not JSON"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_named_in_one_line(
+    tmp_path: Path, config: object, said: str
+) -> None:
+    state = {name: value.contiguous() for name, value in _reference().state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    text = config if isinstance(config, str) else json.dumps(config)
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(DataError, match=said) as caught:
+        load_vit(tmp_path / "model.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_names_of_classes_are_those_of_timm(tmp_path: Path) -> None:
+    state = {name: value.contiguous() for name, value in _reference().state_dict().items()}
+    save_file(state, tmp_path / "model.safetensors")
+    config = {"num_attention_heads": 4, "pretrained_cfg": {"label_names": list("gfedcba")}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert load_vit(tmp_path / "model.safetensors")[1].classes == tuple("gfedcba")
+
+
 def test_heads_default_to_64_wide_ones() -> None:
     card = ModelCard(
         name="x",
@@ -115,10 +191,15 @@ def test_heads_default_to_64_wide_ones() -> None:
     [
         ({"dist_token": torch.zeros(1, 1, 48)}, "distilled"),
         ({"blocks.0.ls1.gamma": torch.zeros(48)}, "blocks.0.ls1.gamma"),
-        ({"head.weight": None}, "no tensor 'head.weight'"),
+        ({"cls_token": None}, "no tensor 'cls_token'"),
+        ({"reg_token": torch.zeros(1, 4, 48)}, "has a tensor 'reg_token'"),
+        ({"head.weight": None}, r"no classifier \('head.weight'\); `splitpoint train --model` gives it one"),
+        ({"blocks.0.norm1.weight": torch.full((48,), torch.nan)}, r"'blocks.0.norm1.weight' holds NaN"),
+        ({"head.bias": torch.tensor([torch.inf] * 7)}, r"'head.bias' holds NaN or infinity"),
+        ({"blocks.0.attn.qkv.weight": torch.zeros(144, 48, dtype=torch.int8)}, r"torch\.int8, not of floats"),
         ({"blocks.1.attn.qkv.bias": None}, "no tensor 'blocks.1.attn.qkv.bias'"),
         ({"blocks.1.mlp.fc1.weight": torch.zeros(5, 48)}, "blocks.1.mlp.fc1.weight"),
-        ({"pos_embed": torch.zeros(1, 12, 48)}, "11 positions"),
+        ({"pos_embed": torch.zeros(1, 12, 48)}, "11 positions .* put image_size"),
         ({"pos_embed": torch.zeros(17, 48)}, "pos_embed"),
     ],
 )

@@ -77,6 +77,8 @@ def test_an_unknown_name_is_told_the_nearest() -> None:
         resolve("cluter")
     with pytest.raises(DataError, match="no model file nowhere/else"):
         resolve("nowhere/else")
+    with pytest.raises(DataError, match="is a folder: name the safetensors file"):
+        resolve(Path(__file__).parent)
 
 
 def test_altered_weights_are_noticed(tmp_path: Path, tiny_file: Path) -> None:
@@ -94,6 +96,24 @@ def test_weights_that_do_not_fit_the_card_are_named(tmp_path: Path, tiny_file: P
     card = read_card(tiny_file).model_copy(update={"id": model_id(tensors)})
     save_file(tensors, tmp_path / "n.safetensors", metadata={"card": card.model_dump_json()})
     with pytest.raises(DataError, match="'cls_token' does not fit"):
+        load_network(tmp_path / "n.safetensors")
+
+
+def test_a_card_of_any_size_is_held_against_the_weights_first(tmp_path: Path, tiny_file: Path) -> None:
+    tensors = load_file(tiny_file)
+    for change in ({"dim": 10**12}, {"depth": 10**9, "exits": (1, 10**9)}):
+        card = read_card(tiny_file).model_copy(update=change)
+        save_file(tensors, tmp_path / "n.safetensors", metadata={"card": card.model_dump_json()})
+        with pytest.raises(DataError, match=r"norm1\.weight' does not fit the card"):
+            load_network(tmp_path / "n.safetensors")
+
+
+def test_weights_that_are_no_numbers_are_named(tmp_path: Path, tiny_file: Path) -> None:
+    tensors = load_file(tiny_file)
+    tensors["exits.1.norm.bias"][0] = np.nan
+    card = read_card(tiny_file).model_copy(update={"id": model_id(tensors)})
+    save_file(tensors, tmp_path / "n.safetensors", metadata={"card": card.model_dump_json()})
+    with pytest.raises(DataError, match=r"'exits\.1\.norm\.bias' holds NaN"):
         load_network(tmp_path / "n.safetensors")
 
 
