@@ -9,7 +9,6 @@ import asyncio
 import math
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -19,78 +18,36 @@ import numpy as np
 
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..errors import DataError, RemoteError, SplitpointError, UsageError
+from ..errors import RemoteError, SplitpointError, UsageError
 from ..models.card import ModelCard
-from ..models.profile import Profile
 from ..models.store import codec_arrays
-from ..policies.candidates import EXIT_MARGINS
 from ..policies.decision import Decision
-from ..policies.deployment import Deployment
-from ..policies.greedy import Greedy, GreedyTables
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
-from ..policies.rules import Power, UtilityWeights
-from ..policies.service_time import Pace, times_at_keep
+from ..policies.service_time import times_at_keep
 from ..policies.static import Static
 from ..protos.client import ServiceClient, Tls
 from .agent import Agent
 from .background import Background
 from .connection import agreement
+from .default_policy import POWER, default_policy
 from .encoder import Encoder
 from .head import Head
-from .load import calibration_of, codec_of, load_head
+from .load import codec_of, load_head
 from .pixels import ImageLike, as_pixels
 from .realtime_batch import BatchDevice
 from .remote_policy import RemotePolicy
+from .result import Result
 from .session import Finished, Session
 from .warm_up import measured_block_s
 
-__all__ = ["Client", "Result"]
+__all__ = ["Client"]
 
-_SURE = 0.9
-_OVERHEAD_S = 0.003
-_SERVER = Pace(0.001, 2.0e10)
-_POWER = Power(cpu_w=2.5, tx_w=1.3, rx_w=0.9, idle_w=0.3)
 _COHERENCE_S = 0.5
 _PATIENCE = 0.5
 """Part of the deadline that a policy may take to decide."""
 _ASK = 0.25
 """Part of the deadline that a server which decides is waited for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The answer to one image.
-
-    prediction, class_name   of the exit that answered, `exit` its index among the network's exits
-    margin      top probability less the second, in [0, 1]
-    local       the device answered, not the server
-    degraded    the device answered although it was not sure: no reply came, or the link was down
-    late        after the deadline
-    latency_s   from the call, waiting behind other images included
-    cut         blocks executed on the device
-    uplink_bytes  0 where nothing was sent
-    decision    what the policy had decided
-    policy_replaced  it raised, decided nothing that fits or not in time: `decision` is the safe one, all local
-    """
-
-    prediction: int
-    class_name: str
-    margin: float
-    exit: int
-    local: bool
-    degraded: bool
-    late: bool
-    latency_s: float
-    cut: int
-    uplink_bytes: int
-    decision: Decision
-    policy_replaced: bool
-
-    @property
-    def where(self) -> str:
-        """ "local" or "server"."""
-        return "local" if self.local else "server"
 
 
 class Client:
@@ -143,14 +100,14 @@ class Client:
             if policy != "remote":
                 raise UsageError(f"policy must be 'remote', a Decision or a policy, not '{policy}'")
             policy = self._remote = RemotePolicy(card, str(device), _ASK * deadline_s)
-        chosen = policy or _default_policy(model, card, block_s, slack_s, deadline_s)
+        chosen = policy or default_policy(model, card, block_s, slack_s, deadline_s)
         self._deadline_s = deadline_s
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
             GuardedPolicy(
                 chosen, card.depth, card.dim, Decision(card.depth), _PATIENCE * deadline_s, watched=watched
             ),
-            _POWER,
+            POWER,
             deadline_s=deadline_s,
             coherence_s=_COHERENCE_S,
             battery_j=math.inf,
@@ -285,25 +242,3 @@ class Client:
                 await self._device.close()
         if hasattr(self, "_service"):
             await self._service.close()
-
-
-def _default_policy(
-    model: str | Path, card: ModelCard, block_s: tuple[float, ...], slack_s: float, deadline_s: float
-) -> Policy:
-    path = calibration_of(model)
-    if path is None:
-        return Static(Decision(card.depth // 2, exit_margin=_SURE))
-    profile = Profile.load(path)
-    if profile.card.id != card.id:
-        raise DataError(f"{path} was measured for model {profile.card.id}, not for {card.id}")
-    weights = UtilityWeights(
-        latency=0.2,
-        energy=0.1,
-        airtime=0.1,
-        late=0.5,
-        deadline_s=deadline_s,
-        energy_ref_j=0.1,
-        airtime_ref_s=0.05,
-    )
-    deployment = Deployment(block_s, _OVERHEAD_S, slack_s, _SERVER, _POWER, weights)
-    return Greedy(GreedyTables(profile, deployment, EXIT_MARGINS))

@@ -16,7 +16,8 @@ from ..errors import DataError
 from ..json_text import json_text
 from ..models.images import image_files
 from ..protos.client import Tls
-from .client import Client, Result
+from .client import Client
+from .result import Result
 
 __all__ = ["run_images"]
 

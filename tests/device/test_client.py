@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from splitpoint.codec.tokens import TokenCodec
-from splitpoint.device.client import Client, Result
+from splitpoint.device.client import Client
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
 from splitpoint.device.load import load_head
+from splitpoint.device.result import Result
 from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
 from splitpoint.models.store import codec_arrays
 from splitpoint.policies.decision import Decision
