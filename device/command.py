@@ -30,6 +30,7 @@ class _Tally:
     local: int = 0
     degraded: int = 0
     late: int = 0
+    policy_replaced: int = 0
     uplink_bytes: int = 0
     unreadable: int = 0
     right: list[bool] = field(default_factory=list)
@@ -39,6 +40,7 @@ class _Tally:
         self.local += result.local
         self.degraded += result.degraded
         self.late += result.late
+        self.policy_replaced += result.policy_replaced
         self.uplink_bytes += result.uplink_bytes
         if right is not None:
             self.right.append(right)
@@ -52,6 +54,7 @@ class _Tally:
             "local": self.local,
             "degraded": self.degraded,
             "late": self.late,
+            "policy_replaced": self.policy_replaced,
             "latency_p50_s": p50,
             "latency_p95_s": p95,
             "uplink_bytes_mean": self.uplink_bytes / count if count else None,
@@ -146,10 +149,11 @@ def _sentence(summary: dict[str, Any]) -> str:
         return "no image was answered"
     accuracy = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} right"
     unreadable = f", {summary['unreadable']} unreadable" if summary["unreadable"] else ""
+    replaced = f", {summary['policy_replaced']} Decisions replaced" if summary["policy_replaced"] else ""
     images = "1 image" if summary["images"] == 1 else f"{summary['images']} images"
     return (
         f"{images}{accuracy}: {summary['local']} answered here ({summary['degraded']} degraded), "
         f"{summary['late']} late, p50 {summary['latency_p50_s'] * 1e3:.1f} ms, "
         f"p95 {summary['latency_p95_s'] * 1e3:.1f} ms, {summary['uplink_bytes_mean']:.0f} bytes sent for each"
-        f"{unreadable}"
+        f"{replaced}{unreadable}"
     )
