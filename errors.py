@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-_LISTED = 40
+_LISTED = 20
 
 
 class SplitpointError(Exception):

@@ -7,6 +7,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from .snr_trace import NAME_COLUMN, TIME_COLUMN
+
 __all__ = [
     "AwgnConfig",
     "ConstantConfig",
@@ -137,8 +139,8 @@ class SnrTraceConfig(_ShannonConfig):
     path: str
     trace: str | None = None
     column: str = "snr_db"
-    time_column: str = "time_s"
-    name_column: str = "trace"
+    time_column: str = TIME_COLUMN
+    name_column: str = NAME_COLUMN
     period_s: PositiveFloat = 1.0
     start_s: NonNegativeFloat | None = 0.0
     offset_db: Decibel = 0.0

@@ -7,6 +7,7 @@ of an opportunity goes to the next one if it is already waiting. Opportunities t
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_left
 from functools import lru_cache
 from math import ceil
@@ -28,11 +29,11 @@ def read_opportunities(path: str) -> tuple[float, ...]:
     """The times of the opportunities in seconds, in order. Raises DataError that names file and line."""
     times: list[float] = []
     try:
-        with FilePath(path).open(encoding="ascii") as lines:
+        with FilePath(path).open(encoding="utf-8-sig") as lines:
             for number, line in enumerate(lines, 1):
                 if not line.strip():
                     continue
-                if not line.strip().isdigit():
+                if not re.fullmatch(r"[0-9]{1,15}", line.strip()):
                     raise DataError(
                         f"{path}, line {number}: expected a time in ms, got {line.strip()[:40]!r}"
                     )

@@ -1,12 +1,13 @@
 """SNR measured in the field, replayed.
 
-Read from parquet (needs pyarrow), CSV with a header line, or npy: (N,) values one a period, or (N, 2) of
-time and value.
+Read from parquet (needs pyarrow), CSV with a header line and commas, or npy: (N,) values one a period, or
+(N, 2) of time and value.
 """
 
 from __future__ import annotations
 
 import csv
+import math
 from collections import defaultdict
 from functools import lru_cache
 from pathlib import Path as FilePath
@@ -18,7 +19,11 @@ from numpy.typing import NDArray
 from ..errors import DataError, MissingExtra, did_you_mean
 from .path import Samples, middles
 
-__all__ = ["SnrTrace", "SnrTracePath", "read_traces"]
+__all__ = ["NAME_COLUMN", "TIME_COLUMN", "SnrTrace", "SnrTracePath", "read_traces"]
+
+TIME_COLUMN, NAME_COLUMN = "time_s", "trace"
+"""What files need not have; columns of other names, once asked for, they must."""
+_LARGEST_DB = 200.0
 
 
 class SnrTrace:
@@ -61,8 +66,8 @@ def read_traces(
 ) -> dict[str, SnrTrace]:
     """All recordings in a file, by name; the name is '' where the file has no `name_column`.
 
-    Rows without a value are left out, rows of one time averaged. Without `time_column` a row is a
-    `period_s`. Raises DataError that names the file, MissingExtra for parquet without pyarrow.
+    Rows without a value are left out, rows of one time averaged. Without a column `time_s` a row is a
+    `period_s`. Raises DataError that names the file, and the row, MissingExtra for parquet without pyarrow.
     """
     file = FilePath(path)
     if not file.is_file():
@@ -71,8 +76,10 @@ def read_traces(
         columns = _columns(file, column)
     except (OSError, ValueError, csv.Error) as error:
         raise DataError(f"cannot read the SNR trace {path}: {error}") from error
-    if column not in columns:
-        raise DataError(f"{path} has no column '{column}'; {did_you_mean(column, columns)}")
+    optional = (name for name in (time_column, name_column) if name not in (TIME_COLUMN, NAME_COLUMN))
+    for name in (column, *optional):
+        if name not in columns:
+            raise DataError(f"{path} has no column '{name}'; {did_you_mean(name, columns)}")
     values = columns[column]
     names = columns.get(name_column, [""] * len(values))
     times = columns.get(time_column)
@@ -82,38 +89,48 @@ def read_traces(
         for row, (name, value) in enumerate(zip(names, values, strict=True)):
             time_s = float(times[row]) if times is not None else counts[name] * period_s
             counts[name] += 1
-            if value not in (None, ""):
-                points[str(name)][time_s].append(float(value))
+            if value in (None, ""):
+                continue
+            if not (math.isfinite(time_s) and abs(float(value)) <= _LARGEST_DB):
+                raise ValueError(f"{value} at {time_s:g} s is no SNR of -200 to 200 dB at a time")
+            points[str(name)][time_s].append(float(value))
     except (TypeError, ValueError) as error:
         raise DataError(f"{path}, row {row + 1}: {error}") from error
     if not points:
         raise DataError(f"{path} has no values in column '{column}'")
-    return {name: _trace(path, series) for name, series in sorted(points.items())}
+    return {name: _trace(series) for name, series in sorted(points.items())}
 
 
-def _trace(path: str, series: dict[float, list[float]]) -> SnrTrace:
+def _trace(series: dict[float, list[float]]) -> SnrTrace:
     times = np.array(sorted(series))
     snr_db = np.array([sum(series[t]) / len(series[t]) for t in times.tolist()])
-    if not (np.isfinite(times).all() and np.isfinite(snr_db).all()):
-        raise DataError(f"{path} has times or values that are not finite")
     return SnrTrace(times - times[0], snr_db)
 
 
 def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
-    if file.suffix == ".npy":
+    kind = file.suffix.lower()
+    if kind == ".npy":
         values = np.load(file, allow_pickle=False)
         if values.ndim == 1:
             return {column: values.tolist()}
         if values.ndim == 2 and values.shape[1] == 2:
-            return {"time_s": values[:, 0].tolist(), column: values[:, 1].tolist()}
+            return {TIME_COLUMN: values[:, 0].tolist(), column: values[:, 1].tolist()}
         raise ValueError(f"shape {values.shape}, expected (N,) or (N, 2)")
-    if file.suffix == ".parquet":
+    if kind == ".parquet":
         try:
             import pyarrow.parquet as parquet
         except ImportError:
             raise MissingExtra("a trace in parquet", "sim") from None
         columns: dict[str, list[Any]] = parquet.read_table(file).to_pydict()
         return columns
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    return {name: [row[name] for row in rows] for name in (rows[0] if rows else ())}
+    # Spreadsheets put a byte order mark before the header.
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        reader = csv.DictReader(lines, skipinitialspace=True)
+        rows = list(reader)
+    header = list(reader.fieldnames or ())
+    if len(set(header)) < len(header):
+        raise ValueError("two columns have one name")
+    for number, row in enumerate(rows, 1):
+        if any(row.get(None, ())):
+            raise ValueError(f"row {number} has more values than the header has names")
+    return {name.strip(): [row[name] for row in rows] for name in header}

@@ -100,14 +100,20 @@ def test_files_are_read_and_checked(tmp_path):
     assert read_opportunities(str(good)) == (0.0, 0.005, 0.005, 0.02)
     medium = build_medium(MahimahiConfig(path=str(good), rate_scale=0.5))
     assert medium.submit(0.001, LINK, 1400, 0).done_s == pytest.approx(0.005)
+    good.write_bytes(b"\xef\xbb\xbf0 \r\n\r\n5\t\r\n20")
+    assert read_opportunities.__wrapped__(str(good)) == (0.0, 0.005, 0.02)
     for text, message in (
         ("1\nx\n", "line 2"),
+        ("# ms\n1\n1\n", "line 1"),
+        ("1\n2\n3.5\n", "line 3: expected a time in ms"),
+        (f"1\n{'9' * 5000}\n", "line 2"),
+        ("1\n\u00b2\n\n\n", "line 2"),
         ("5\n3\n", "line 2"),
         ("", "no opportunity"),
         ("0\n", "no opp"),
     ):
         bad = tmp_path / f"bad{len(text)}.up"
-        bad.write_text(text)
+        bad.write_text(text, encoding="utf-8")
         with pytest.raises(DataError, match=message):
             read_opportunities(str(bad))
     with pytest.raises(DataError, match=r"missing\.up"):

@@ -59,6 +59,25 @@ def test_csv(tmp_path):
     assert snr(path, (1.05,), column="sinr", period_s=2.0, interpolate=False) == [5.0]
 
 
+@pytest.mark.parametrize(
+    "text", ["\ufefftime_s,snr_db\r\n0,5\r\n1,9\r\n", "time_s, snr_db \n0, 5\n\n1, 9,\n"]
+)
+def test_csv_as_spreadsheets_and_people_write_it(tmp_path, text):
+    path = tmp_path / "TRACE.CSV"
+    path.write_bytes(text.encode())
+    assert snr(path, (0.5, 1.5), interpolate=False) == [5.0, 9.0]
+
+
+def test_columns_that_are_asked_for_must_be_there(tmp_path):
+    path = tmp_path / "trace.csv"
+    path.write_text("when,drive,snr_db\n0,a,5\n60,a,9\n0,b,7\n60,b,7\n")
+    with pytest.raises(DataError, match="no column 'wen'; did you mean 'when'"):
+        snr(path, (0.0,), time_column="wen")
+    with pytest.raises(DataError, match="no column 'drives'; did you mean 'drive'"):
+        snr(path, (0.0,), name_column="drives")
+    assert snr(path, (0.5, 60.5), time_column="when", name_column="drive", interpolate=False) == [5.0, 9.0]
+
+
 def test_errors_name_file_and_column(tmp_path, drives):
     with pytest.raises(DataError, match="nowhere"):
         snr(tmp_path / "nowhere.csv", (0.0,))
@@ -70,9 +89,22 @@ def test_errors_name_file_and_column(tmp_path, drives):
     bad.write_text("snr_db\n1\nx\n")
     with pytest.raises(DataError, match="row 2"):
         snr(bad, (0.0,))
-    bad.write_text("snr_db\n1\ninf\n")
-    with pytest.raises(DataError, match="finite"):
-        snr(bad, (0.0,), period_s=3.0)
+    for value in ("inf", "NaN", "-5000", "1e300"):
+        bad.write_text(f"snr_db\n1\n{value}\n")
+        with pytest.raises(DataError, match=r"row 2: .* no SNR of -200 to 200 dB"):
+            snr(bad, (0.0,), period_s=3.0)
+    bad.write_text("time_s,snr_db\n0,10,5\n")
+    with pytest.raises(DataError, match="row 1 has more values"):  # decimal commas
+        snr(bad, (0.0,))
+    bad.write_text("time_s;snr_db\n0;10,5\n")
+    with pytest.raises(DataError, match="row 1 has more values"):
+        snr(bad, (0.0,))
+    bad.write_text("snr_db,snr_db\n1,2\n")
+    with pytest.raises(DataError, match="two columns have one name"):
+        snr(bad, (0.0,))
+    bad.write_text("snr_db\n")
+    with pytest.raises(DataError, match="no values in column 'snr_db'"):
+        snr(bad, (0.0,))
     junk = tmp_path / "junk.parquet"
     junk.write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"junk\.parquet"):
