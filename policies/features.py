@@ -6,6 +6,7 @@ Environments and trained policies use it alike, on a training machine and on a b
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from .observation import Observation
 
-__all__ = ["FEATURES", "Feature", "Scales", "feature_rows", "features"]
+__all__ = ["FEATURES", "PRIOR_SIGMA", "Feature", "Scales", "feature_rows", "features"]
 
 
 class Feature(NamedTuple):
@@ -38,7 +39,7 @@ FEATURES = (
     Feature("link_up", "0 while the link is known to be down, else 1", 0.0, 1.0),
 )
 
-_PRIOR_SIGMA = 1.0
+PRIOR_SIGMA = 1.0
 """What `rate_sigma` is before the first report, in tens of dB: nothing is known."""
 
 
@@ -53,7 +54,7 @@ def features(observation: Observation, scales: Scales) -> NDArray[np.float32]:
     """(len(FEATURES),) float32, in the order of FEATURES."""
     snr_db, rate_bps, sigma_db, round_trip_s, queue, load, energy_j, left_s, up = observation
     deadline_s, battery_j = scales
-    known, snr, rate, sigma, round_trip = 0.0, 0.0, 0.0, _PRIOR_SIGMA, 0.0
+    known, snr, rate, sigma, round_trip = 0.0, 0.0, 0.0, PRIOR_SIGMA, 0.0
     if rate_bps == rate_bps:
         known = 1.0
         # Without a modem there is a rate, and no SNR.
@@ -85,39 +86,23 @@ def _within(value: float, low: float, high: float) -> float:
     return high if value > high else value
 
 
-def feature_rows(
-    snr_db: NDArray[np.float64],
-    rate_bps: NDArray[np.float64],
-    rate_sigma_db: NDArray[np.float64],
-    round_trip_s: NDArray[np.float64],
-    device_queue: NDArray[np.float64],
-    server_load: NDArray[np.float64],
-    energy_j: NDArray[np.float64],
-    time_left_s: NDArray[np.float64],
-    link_up: NDArray[np.bool_],
-    scales: Scales,
-) -> NDArray[np.float32]:
-    """The same for N observations at once: fields (N,), result (N, len(FEATURES))."""
-    columns = np.empty((len(FEATURES), len(rate_bps)))
-    known = rate_bps == rate_bps
-    columns[0] = known
-    np.multiply(snr_db, 0.1, out=columns[1])
-    rate = np.maximum(rate_bps, 1e-9, out=columns[2])
-    np.log10(rate, out=rate)
-    rate -= 6.0
-    columns[3] = np.where(known, 0.1 * rate_sigma_db, _PRIOR_SIGMA)
-    np.divide(round_trip_s, scales.deadline_s, out=columns[4])
-    np.log2(1.0 + device_queue, out=columns[5])
-    columns[6] = np.log2(1.0 + server_load)
-    columns[7] = energy_j / scales.battery_j if scales.battery_j < math.inf else 1.0
-    np.divide(time_left_s, scales.deadline_s, out=columns[8])
-    columns[9] = link_up
-    np.maximum(columns, _LOW, out=columns)
-    np.minimum(columns, _HIGH, out=columns)
-    # What is not known is NaN, which passes through the bounds.
-    np.copyto(columns, 0.0, where=columns != columns)
-    return columns.T.astype(np.float32, order="C")
+def feature_rows(columns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Observations of N devices, (N, len(FEATURES)), from features not yet clipped, (len(FEATURES), N).
+
+    What is not known is to be filled in as `features` does.
+    """
+    low, high = _bounds(columns.shape[1])
+    rows = columns.astype(np.float32)
+    np.maximum(rows, low, out=rows)
+    np.minimum(rows, high, out=rows)
+    return rows.T.copy()
 
 
-_LOW = np.array([[feature.low] for feature in FEATURES])
-_HIGH = np.array([[feature.high] for feature in FEATURES])
+@lru_cache(maxsize=4)
+def _bounds(devices: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Both ranges' ends, (len(FEATURES), devices): arrays of one shape are compared much faster than others."""
+    low, high = (
+        np.array([bounds] * devices, np.float32).T.copy()
+        for bounds in zip(*((f.low, f.high) for f in FEATURES), strict=True)
+    )
+    return low, high

@@ -74,7 +74,8 @@ class Actions:
         self._first_split = self.splits if decisions is not None else np.array(axes[0], dtype=np.int64)
         self.mask_size = sum(self.lengths)
         self.strides = np.cumprod((1, *self.lengths[:0:-1]))[::-1].astype(np.int64)
-        self._unsigned = np.array(self.lengths, np.uint64)
+        # The lengths once for each row of `flat_rows`: arrays of one shape are compared much faster than others.
+        self._beyond = np.empty((0, len(self.lengths)), np.uint64)
         self._flat = {levels: i for i, levels in enumerate(product(*map(range, self.lengths)))}
 
     def flat(self, action: Any) -> int:
@@ -93,10 +94,13 @@ class Actions:
         rows = np.asarray(actions).reshape(len(actions), -1)
         if rows.dtype.kind not in "iu" or rows.shape[1] != len(self.lengths):
             raise UsageError(f"actions are N rows of {self.space}")
+        rows = rows.astype(np.int64, copy=False)
+        if len(self._beyond) != len(rows):
+            self._beyond = np.array([self.lengths] * len(rows), np.uint64)
         # As unsigned numbers, negative ones are beyond every length.
-        if np.count_nonzero(rows.astype(np.uint64) >= self._unsigned):
+        if np.count_nonzero(rows.view(np.uint64) >= self._beyond):
             raise UsageError(f"an action is outside {self.space}")
-        return rows @ self.strides
+        return np.dot(rows, self.strides)
 
     def masks(self, reach_s: Sequence[float]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Masks by how much time is left: (depth + 2, mask_size) bool, and the times that part them, rising.

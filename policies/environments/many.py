@@ -1,6 +1,7 @@
 """Many devices, each alone on its media and with its server: `solo.Solo` on arrays.
 
-The same steps as there, all copies at once; what holds for some copies only is masked.
+The same steps as there, all copies at once. Each step is done for all of them and kept where it holds: with some
+hundred copies, an operation costs about the same whether it is done on some of them or on all.
 """
 
 from __future__ import annotations
@@ -11,25 +12,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...channel.config import MahimahiConfig, RoundRobinConfig
+from ..features import FEATURES, feature_rows
 from ..rules import energy_j, tried_s, utility_parts, waited_s
 from .bank import LinkBank, lossless_bits
 from .config import EnvironmentConfig
 from .estimates import LinkEstimates
+from .lookup_rows import Heads, Requests
 from .media import FifoMedia, MahimahiMedia, Media
+from .reports import Modems
 
 __all__ = ["Many", "Paths", "Trips"]
 
-_AHEAD = 4
-"""Later requests that are looked at together for whether they wait already."""
-
 Array = NDArray[np.float64]
 Mask = NDArray[np.bool_]
+
+_QUEUE, _ENERGY, _TIME_LEFT, _LINK_UP = (
+    [feature.name for feature in FEATURES].index(name)
+    for name in ("device_queue", "energy", "time_left", "link_up")
+)
+_LOG2 = np.log2(np.arange(1.0, 1026.0))
+"""Of 1 + requests that wait, beyond the range of its feature."""
 
 
 class Paths(NamedTuple):
     """The sample paths of N copies; first axis is the request, so that a step reads one row.
 
-    arrivals_s, samples   (K + 1, N), times from each path's begin
+    arrivals_s, samples   (K + 1, N), times on the bank's clock
     uniform_up, uniform_down, normal    (K + 1, N), draws of the losses each way and of the modem's errors
     bank, path            the links, and which of them each copy is on, int64 (N,)
     """
@@ -44,147 +52,177 @@ class Paths(NamedTuple):
 
 
 class Trips(NamedTuple):
-    """done_s: when each copy's sending ended, with a reply or without (where it sent; else when it began).
+    """What came of the sending, (N,).
 
-    Airtimes hold where `replied`.
+    replied        whether a reply came in time
+    done_s         when the sending ended, with a reply or without; where nothing was to be sent, when it would begin
+    up_s, down_s   airtimes where `replied`
     """
 
-    done_s: Array
     replied: Mask
-    airtime_up_s: Array
-    airtime_down_s: Array
+    done_s: Array
+    up_s: Array
+    down_s: Array
 
 
 class Many:
-    """The memory of N devices along their paths; fields are (N,), times on the bank's clock."""
+    """The memory of N devices along their paths; fields are (N,), times on the bank's clock.
 
-    def __init__(self, config: EnvironmentConfig, paths: Paths, reply_bytes: int) -> None:
-        self._config, self._paths, self._bank = config, paths, paths.bank
+    answer_s   when the request of the turn must be answered
+    left_s     from its turn to its deadline
+    """
+
+    def __init__(self, config: EnvironmentConfig, paths: Paths, modems: Modems, reply_bytes: int) -> None:
+        self._config, self._paths, self._bank, self._modems = config, paths, paths.bank, modems
         copies = len(paths.path)
-        origin_s = paths.bank.origin_s[paths.path]
-        self._arrivals = paths.arrivals_s + origin_s
+        self._origin_s = origin_s = paths.bank.origin_s[paths.path]
+        self._errors = modems.errors(paths.normal)
         self._uplink, self._downlink = (
             _media(medium, paths.bank, origin_s) for medium in (config.uplink, config.downlink)
         )
-        self._origin_s = origin_s
-        self._reply_bytes = np.full(copies, float(reply_bytes))
+        self._reply_bytes = np.full(copies, reply_bytes)
         self._reply_bits = lossless_bits(self._reply_bytes)
         self._half_trip_s = 0.5 * paths.bank.round_trip_s
-        self.estimates = LinkEstimates(copies, config.coherence_s)
-        self.energy_left_j = np.full(copies, config.battery_j)
+        self._columns = np.zeros((len(FEATURES), copies))
+        self._columns[_ENERGY] = 1.0
+        self._estimates = LinkEstimates(self._columns[:5], config.coherence_s)
+        self._energy_left_j = np.full(copies, config.battery_j)
         self._free_s, self._server_free_s = origin_s.copy(), origin_s.copy()
         self._up_from_s = np.full(copies, -np.inf)
+        # Energy and utility are sums of terms, each in proportion to one quantity: their factors.
+        self._watts = energy_j(config.power, *np.eye(4))
+        parts = utility_parts(1.0, 1.0, 1.0, 1.0, 1.0, config.weights)
+        self._part_names, self._prices = tuple(parts), np.array([*parts.values()])
+        # Arrays of one shape are multiplied much faster than others.
+        self._prices_of_all = np.repeat(self._prices[:, None], copies, axis=1)
         self.requests = 0
         self.sample: NDArray[np.int64]
         self.arrival_s: Array
         self.start_s: Array
-        self.due_s: Array
-        self.behind: Array
+        self.answer_s: Array
+        self.left_s: Array
         self.link_up: Mask
 
-    def begin(self) -> None:
-        """Each device's next request comes to its turn."""
-        arrivals = self._arrivals
-        self.arrival_s = arrivals[self.requests]
+    def begin(self) -> NDArray[np.float32]:
+        """Each device's next request comes to its turn: what the devices know then, (N, len(FEATURES))."""
+        config, columns = self._config, self._columns
+        self.arrival_s = self._paths.arrivals_s[self.requests]
         self.sample = self._paths.samples[self.requests]
         self.requests += 1
         self.start_s = np.maximum(self.arrival_s, self._free_s)
-        self.due_s = self.arrival_s + self._config.deadline_s
-        self.behind = np.zeros(len(self.start_s))
-        for later in range(self.requests, len(arrivals), _AHEAD):
-            waits = arrivals[later : later + _AHEAD] <= self.start_s
-            self.behind += np.add.reduce(waits, axis=0)
-            if not np.count_nonzero(waits[-1]):
-                break
+        due_s = self.arrival_s + config.deadline_s
+        self.answer_s = due_s - config.slack_s
+        self.left_s = due_s - self.start_s
         self.link_up = self.start_s >= self._up_from_s
+        self._estimates.look(self.start_s)
+        columns[_QUEUE] = _LOG2.take(self._behind(), mode="clip")
+        if config.battery_j < np.inf:
+            columns[_ENERGY] = self._energy_left_j / config.battery_j
+        np.divide(self.left_s, config.deadline_s, out=columns[_TIME_LEFT])
+        columns[_LINK_UP] = self.link_up
+        return feature_rows(columns)
 
-    def send(
-        self, where: Mask, now_s: Array, answer_by_s: Array, nbytes: Array, bits: Array, server_s: Array
-    ) -> Trips:
-        """Send where `where`, at `now_s`; the servers work `server_s`. bits: of `nbytes` on the air without losses."""
+    def _behind(self) -> NDArray[np.integer]:
+        """How many later requests wait already, (N,)."""
+        behind: NDArray[np.integer] = np.zeros(len(self.start_s), np.int8)
+        for row, arrival_s in enumerate(self._paths.arrivals_s[self.requests :], 1):
+            waits = arrival_s <= self.start_s
+            if not np.count_nonzero(waits):
+                break
+            behind += waits.view(np.int8)
+            if row == 127:  # from here on, more may wait than eight bits can count
+                behind = behind.astype(np.int64)
+        return behind
+
+    def send(self, where: Mask, now_s: Array, answer_by_s: Array, request: Requests) -> Trips:
+        """Send where `where`, at `now_s`; who has no reply by `answer_by_s` waits no longer."""
+        row, half_s = self.requests - 1, self._half_trip_s
         send_s = now_s + self._config.overhead_s
         sent = where & (send_s < answer_by_s)
-        row, half_s = self.requests - 1, self._half_trip_s
-        up_s, received_s = self._uplink.send(sent, send_s, nbytes, bits, self._paths.uniform_up[row])
-        received_s = received_s + half_s
+        arrived, up_s, received_s = self._uplink.send(
+            sent, send_s, request.nbytes, request.bits, self._paths.uniform_up[row]
+        )
+        received_s += half_s
         begun_s = np.maximum(received_s, self._server_free_s)
         # The server drops what nobody waits for any more.
-        works = sent & (begun_s < answer_by_s)
-        replied_s = np.where(works, begun_s + server_s, self._server_free_s)
-        self._server_free_s = replied_s
-        down_s, delivered_s = self._downlink.send(
+        works = arrived & (begun_s < answer_by_s)
+        replied_s = begun_s + request.seconds
+        np.putmask(self._server_free_s, works, replied_s)
+        arrived, down_s, delivered_s = self._downlink.send(
             works, replied_s, self._reply_bytes, self._reply_bits, self._paths.uniform_down[row]
         )
-        delivered_s = delivered_s + half_s
-        replied = works & (delivered_s < answer_by_s)
-        done_s = np.where(replied, delivered_s, now_s)
-        snr_db, rate_bps = self._report(done_s)
-        rest_s = done_s - now_s - (replied_s - received_s) - (up_s + down_s)
-        self.estimates.reply(replied, done_s, snr_db, rate_bps, rest_s)
-        lost = (sent & ~replied).nonzero()[0]
-        if len(lost):
-            closed_s = answer_by_s[lost]
-            self.estimates.no_reply(lost, closed_s, nbytes[lost], closed_s - now_s[lost])
-            self._up_from_s[lost] = self._found_up(closed_s)
-            done_s[lost] = closed_s
-        np.copyto(done_s, send_s, where=where & ~sent)
-        return Trips(done_s, replied, up_s, down_s)
+        delivered_s += half_s
+        replied = arrived & (delivered_s < answer_by_s)
+        rest_s = delivered_s - now_s
+        rest_s -= replied_s - received_s
+        rest_s -= up_s + down_s
+        self._estimates.reply(
+            replied, delivered_s, self._report(delivered_s), np.maximum(rest_s, 0.0) / self._config.deadline_s
+        )
+        done_s = np.where(where, send_s, now_s)
+        lost = sent & ~replied
+        if np.count_nonzero(lost):
+            np.putmask(done_s, lost, answer_by_s)
+            self._estimates.no_reply(lost, answer_by_s, request.nbytes, answer_by_s - now_s)
+            np.putmask(self._up_from_s, lost, self._found_up(answer_by_s))
+        np.putmask(done_s, replied, delivered_s)
+        return Trips(replied, done_s, up_s, down_s)
 
-    def _report(self, t: Array) -> tuple[Array, Array]:
-        """What the modems say of SNR and rate at t."""
-        report = self._config.report
-        measured_s = np.maximum(t - report.delay_s, self._origin_s)
-        snr_db = self._bank.snr_db(measured_s)
-        if report.sigma_db:
-            snr_db += report.sigma_db * self._paths.normal[self.requests - 1]
-        if report.step_db:
-            snr_db = report.step_db * np.floor(snr_db / report.step_db + 0.5)
-        rate_bps = self._bank.rate.over(snr_db)
+    def _report(self, t: Array) -> Array:
+        """What the modems say at t."""
+        measured_s = self._modems.measured_s(t, self._origin_s)
+        report = self._modems.read(measured_s, self._errors[self.requests - 1])
         limit_bps = self._uplink.rate_bps(measured_s)
-        return snr_db, rate_bps if limit_bps is None else np.minimum(rate_bps, limit_bps)
+        if limit_bps is not None:
+            report[1] = np.minimum(report[1], np.log10(np.maximum(limit_bps, 1.0)) - 6.0)
+        return report
 
     def _found_up(self, lost_s: Array) -> Array:
         """When a probe of each lost link is first answered."""
-        probe_s = lost_s.copy()
+        probe_s = lost_s
         while self._bank.outages and (down := ~self._bank.up(probe_s)).any():
-            probe_s[down] += self._config.probe_s
+            probe_s = probe_s + self._config.probe_s * down
         return probe_s + self._bank.round_trip_s
 
     def finish(
-        self,
-        done_s: Array,
-        head_s: Array,
-        correct: Mask,
-        trips: Trips,
-        failed: Mask,
-        sent_s: Array,
-        answer_by_s: Array,
+        self, heads: Heads, sent: Mask, now_s: Array, answer_by_s: Array, trips: Trips, correct: Mask
     ) -> dict[str, Any]:
-        """Charge the devices; the answers are there at `done_s`. What `solo.Result` says, arrays (N,).
+        """Charge the devices. What `solo.Result` says, arrays (N,).
 
-        failed: what was sent at `sent_s` had no reply until `answer_by_s`.
+        sent: who sent, or was about to, at `now_s`, and waited until `answer_by_s`
         """
-        weights, power = self._config.weights, self._config.power
-        up_s, down_s = trips.airtime_up_s * trips.replied, trips.airtime_down_s * trips.replied
-        wait_s = waited_s(sent_s, done_s, up_s, down_s) * trips.replied
-        places = failed.nonzero()[0]
-        up_s[places] = tried_s(sent_s[places], answer_by_s[places], done_s[places])
-        energy = energy_j(power, head_s, up_s, down_s, wait_s)
-        if self._config.battery_j < np.inf:
-            self.energy_left_j = self.energy_left_j - energy
+        config, replied = self._config, trips.replied
+        fall_s = heads.fall_s.copy()
+        np.putmask(fall_s, replied, 0.0)
+        done_s = trips.done_s + fall_s
+        told = replied.astype(float)
+        # As a device's power has them: computing, sending, receiving, waiting.
+        seconds = np.empty((4, len(done_s)))
+        np.add(heads.seconds, fall_s, out=seconds[0])
+        up_s = np.multiply(trips.up_s, told, out=seconds[1])
+        down_s = np.multiply(trips.down_s, told, out=seconds[2])
+        np.multiply(waited_s(now_s, done_s, up_s, down_s), told, out=seconds[3])
+        np.putmask(up_s, sent & ~replied, tried_s(now_s, answer_by_s, done_s))
         self._free_s = done_s
-        latency_s = done_s - self.arrival_s
-        late = latency_s > weights.deadline_s
-        parts = utility_parts(correct, latency_s, energy, up_s + down_s, late, weights)
+        # As the utility has them: correct, latency, energy, airtime, late.
+        terms = np.empty((5, len(done_s)))
+        terms[0] = correct
+        latency_s = np.subtract(done_s, self.arrival_s, out=terms[1])
+        energy = np.dot(self._watts, seconds, out=terms[2])
+        np.add(up_s, down_s, out=terms[3])
+        terms[4] = late = latency_s > config.deadline_s
+        if config.battery_j < np.inf:
+            self._energy_left_j -= energy
+        parts = terms * self._prices_of_all
         return {
-            "reward": sum(parts.values()),
+            "reward": np.dot(self._prices, terms),
             "correct": correct,
             "latency_s": latency_s,
             "energy_j": energy,
             "airtime_up_s": up_s,
             "airtime_down_s": down_s,
             "late": late,
-            "reward_parts": parts,
+            "reward_parts": {name: parts[row] for row, name in enumerate(self._part_names)},
         }
 
 

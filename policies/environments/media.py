@@ -21,10 +21,11 @@ class Media(Protocol):
     """N media, one a copy; times on the bank's clock."""
 
     def send(
-        self, where: Mask, now_s: Array, nbytes: Array, bits: Array, uniform: Array
-    ) -> tuple[Array, Array]:
-        """(airtime, end) in seconds of a message on each medium where `where`; the end is infinite if swallowed.
+        self, where: Mask, now_s: Array, nbytes: NDArray[np.int64], bits: Array, uniform: Array
+    ) -> tuple[Mask, Array, Array]:
+        """(whether it arrived, airtime, end) of a message on each medium where `where`; nothing holds elsewhere.
 
+        The end of what was swallowed is when it left the air. All are finite.
         bits: of `nbytes` on the air, if no packet is lost; uniform: the draw of the losses.
         """
         ...
@@ -43,16 +44,22 @@ class FifoMedia:
         self._free_s = origin_s.copy()
 
     def send(
-        self, where: Mask, now_s: Array, nbytes: Array, bits: Array, uniform: Array
-    ) -> tuple[Array, Array]:
+        self, where: Mask, now_s: Array, nbytes: NDArray[np.int64], bits: Array, uniform: Array
+    ) -> tuple[Mask, Array, Array]:
+        bank = self._bank
         start_s = np.maximum(now_s, self._free_s)
-        bits = self._bank.air_bits(nbytes, bits, now_s if self._early else start_s, uniform)
-        done_s = free_s = self._bank.end(bits, start_s)
-        swallowed = done_s == np.inf
+        if not bank.lossless:
+            bits = bank.air_bits(where, nbytes, bits, now_s if self._early else start_s, uniform)
+        air_s = bank.air_s(where, bits, start_s)
+        end_s = start_s + air_s
+        swallowed = bank.swallows(start_s, air_s)
         if np.count_nonzero(swallowed):
-            free_s = np.where(swallowed, self._bank.cut_off(start_s), done_s)
-        np.copyto(self._free_s, free_s, where=where)
-        return free_s - start_s, done_s
+            end_s = np.where(swallowed, bank.cut_off(start_s), end_s)
+            air_s = end_s - start_s
+            np.putmask(self._free_s, where, end_s)
+            return where & ~swallowed, air_s, end_s
+        np.putmask(self._free_s, where, end_s)
+        return where, air_s, end_s
 
     def rate_bps(self, t: Array) -> None:
         return None
@@ -88,11 +95,11 @@ class MahimahiMedia:
         return found
 
     def send(
-        self, where: Mask, now_s: Array, nbytes: Array, bits: Array, uniform: Array
-    ) -> tuple[Array, Array]:
+        self, where: Mask, now_s: Array, nbytes: NDArray[np.int64], bits: Array, uniform: Array
+    ) -> tuple[Mask, Array, Array]:
         now_s = np.where(where, now_s, self._free_s)
         start_s = np.maximum(now_s, self._free_s)
-        size = self._bank.air_bits(nbytes, bits, start_s, uniform) / 8.0
+        size = self._bank.air_bits(where, nbytes, bits, start_s, uniform) / 8.0
         anew = (now_s > self._free_s) | (self._current < 0)
         opportunity = np.where(anew, self._first(now_s), self._current)
         left = np.where(anew, self._bytes, self._left)
@@ -100,16 +107,15 @@ class MahimahiMedia:
         done_s = self._time(opportunity + whole)
         cut_off_s = self._bank.cut_off(start_s)
         swallowed = (cut_off_s < done_s) | (cut_off_s <= start_s)
-        free_s, current = done_s, opportunity + whole
+        current = opportunity + whole
         left = left + whole * self._bytes - size
         if np.count_nonzero(swallowed):
-            free_s = np.where(swallowed, cut_off_s, done_s)
+            done_s = np.where(swallowed, cut_off_s, done_s)
             current = np.where(swallowed, self._first(cut_off_s), current)
             left = np.where(swallowed, self._bytes, left)
-            done_s = np.where(swallowed, np.inf, done_s)
-        for field, value in ((self._free_s, free_s), (self._current, current), (self._left, left)):
+        for field, value in ((self._free_s, done_s), (self._current, current), (self._left, left)):
             np.copyto(field, value, where=where)
-        return free_s - start_s, done_s
+        return where & ~swallowed, done_s - start_s, done_s
 
     def rate_bps(self, t: Array) -> Array:
         begin = np.maximum(self._origin_s, t - WINDOW_S)

@@ -55,19 +55,14 @@ def draw_paths(
     """The paths of one episode of N copies, from one generator; links are drawn from the bank."""
     shape = config.episode_requests + 1, copies
     begin_s = draws.uniform(0.0, config.start_spread_s, copies)
-    arrivals = begin_s + arrival_rows(config.arrivals, draws, copies, shape[0]).T
+    arrivals = arrival_rows(config.arrivals, draws, copies, shape[0])
     inputs = draws.integers(0, samples, shape)
     # Who loses nothing needs no draws for it.
-    up, down = (np.zeros(shape) if bank.lossless else draws.random(shape) for _ in range(2))
-    return Paths(
-        np.ascontiguousarray(arrivals),
-        inputs,
-        up,
-        down,
-        draws.standard_normal(shape),
-        bank,
-        draws.integers(0, len(bank), copies),
-    )
+    up, down = (np.broadcast_to(0.0, shape) if bank.lossless else draws.random(shape) for _ in range(2))
+    normal = draws.standard_normal(shape)
+    path = draws.integers(0, len(bank), copies)
+    times_s = np.add(arrivals.T, bank.origin_s[path] + begin_s, out=np.empty(shape))
+    return Paths(times_s, inputs, up, down, normal, bank, path)
 
 
 def draw_bank(config: EnvironmentConfig, seed: int, paths: int) -> LinkBank:
@@ -87,12 +82,13 @@ def stack_paths(config: EnvironmentConfig, paths: Sequence[SamplePath], depth_s:
     seconds = float(arrivals.max()) + count * (config.deadline_s + depth_s) + GIVE_UP_S
     # As on the wire: request ids start from 1, keys are even on the way up and odd on the way down.
     ids = range(1, count + 1)
+    bank = LinkBank([path.link for path in paths], seconds)
     return Paths(
-        np.ascontiguousarray(arrivals),
+        np.ascontiguousarray(arrivals + bank.origin_s),
         np.array([path.samples for path in paths]).T.copy(),
         np.array([[draws[2 * i] for draws in losses] for i in ids]),
         np.array([[draws[2 * i + 1] for draws in losses] for i in ids]),
         np.array([[draws[i] for draws in errors] for i in ids]),
-        LinkBank([path.link for path in paths], seconds),
+        bank,
         np.arange(len(paths)),
     )

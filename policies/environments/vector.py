@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...models.profile import Profile
 from ..decision import Decision
-from ..features import feature_rows
 from .actions import Actions
 from .bank import LinkBank
 from .config import EnvironmentConfig
@@ -20,12 +19,10 @@ from .lookup_rows import LookupRows
 from .many import Many
 from .offload import feature_space
 from .path import draw_bank, draw_paths, stack_paths
+from .reports import Modems
 from .tables import Tables
 
 __all__ = ["OffloadVectorEnv"]
-
-
-_NO_LOAD = np.zeros(1)
 
 
 class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
@@ -59,6 +56,7 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         self._masks, self._mask_times = self.actions.masks(tables.reach_s(config))
         self._link_paths = link_paths
         self._bank: LinkBank | None = None
+        self._modems: Modems
         self._many: Many
         self._steps = 0
 
@@ -71,60 +69,48 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         paths = (options or {}).get("paths")
         if paths is not None:
             stacked = stack_paths(self.config, paths, self._lookup.longest_s)
+            modems = Modems(self.config.report, stacked.bank)
         else:
             if seed is not None or self._bank is None:
                 root = int(self.np_random.integers(1 << 31))
                 self._bank = draw_bank(self.config, root, self._link_paths)
+                self._modems = Modems(self.config.report, self._bank)
             stacked = draw_paths(self.config, self._bank, self.np_random, self.num_envs, len(self.profile))
-        self._many = Many(self.config, stacked, self.profile.reply_bytes)
+            modems = self._modems
+        self._many = Many(self.config, stacked, modems, self.profile.reply_bytes)
         self._steps = len(stacked.arrivals_s) - 1
-        return self._observe(), {"action_mask": self.action_masks()}
+        return self._many.begin(), {"action_mask": self.action_masks()}
 
     def action_masks(self) -> NDArray[np.bool_]:
         """(N, mask_size): see `OffloadEnv.action_masks`."""
         many = self._many
-        left_s = np.where(many.link_up, many.due_s - many.start_s, -np.inf)
-        return self._masks[self._mask_times.searchsorted(left_s, side="left")]
+        left_s = np.where(many.link_up, many.left_s, -np.inf)
+        return self._masks.take(self._mask_times.searchsorted(left_s, side="left"), axis=0)
 
     def step(
         self, actions: Any
     ) -> tuple[
         NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
     ]:
-        index = self.actions.flat_rows(actions)
-        many, config, lookup = self._many, self.config, self._lookup
-        first, sample = lookup.first, many.sample
-        answer_s = many.due_s - config.slack_s
-        cut, local, in_time = lookup.head(index, sample, answer_s - many.start_s)
-        head_s = lookup.seconds(index, cut)
-        sent_s = many.start_s + head_s
-        to_first_s = np.maximum(lookup.seconds(index, first) - head_s, 0.0)
-        answer_by_s = answer_s - to_first_s
-        offloaded = ~local & in_time & many.link_up & (answer_by_s > sent_s)
-        nbytes, bits, server_exit, server_s, server_correct, server_margin = lookup.server(index, cut, sample)
-        trips = many.send(offloaded, sent_s, answer_by_s, nbytes, bits, server_s)
-        replied = trips.replied
-        degraded = ~(local | replied)
-        done_s = trips.done_s + to_first_s * degraded
-        cut = np.where(degraded, np.maximum(cut, first), cut)
-        head_exit = lookup.passed[cut]
-        head_correct, head_margin = lookup.head_answer(index, sample, head_exit)
-        infos = many.finish(
-            done_s,
-            head_s + to_first_s * degraded,
-            np.where(replied, server_correct, head_correct),
-            trips,
-            offloaded & degraded,
-            sent_s,
-            answer_by_s,
+        many, lookup = self._many, self._lookup
+        heads, request = lookup.look_up(
+            self.actions.flat_rows(actions), many.sample, many.answer_s - many.start_s
         )
-        infos["nbytes"] = (nbytes * offloaded).astype(np.int64)
-        infos["cut"] = cut
-        infos["exit"] = np.where(replied, server_exit, head_exit)
-        infos["margin"] = np.where(replied, server_margin, head_margin)
+        now_s = many.start_s + heads.seconds
+        # Who waits for the server keeps the time in reserve that its own first exit takes.
+        answer_by_s = many.answer_s - heads.fall_s
+        offloaded = heads.sends & many.link_up & (answer_by_s > now_s)
+        trips = many.send(offloaded, now_s, answer_by_s, request)
+        replied = trips.replied
+        exit, correct, margin = lookup.answers(np.where(replied, request.answer, heads.answer))
+        infos = many.finish(heads, offloaded, now_s, answer_by_s, trips, correct)
+        infos["nbytes"] = np.where(offloaded, request.nbytes, 0)
+        infos["cut"] = np.where(replied, heads.cut, heads.fallen_cut)
+        infos["exit"] = exit
+        infos["margin"] = margin
         infos["offloaded"] = offloaded
-        infos["degraded"] = degraded
-        observations = self._observe()
+        infos["degraded"] = ~(heads.answers | replied)
+        observations = many.begin()
         ended = many.requests > self._steps
         if ended:
             infos["final_obs"] = observations
@@ -136,20 +122,4 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
             np.zeros(self.num_envs, bool),
             np.ones(self.num_envs, bool) if ended else np.zeros(self.num_envs, bool),
             infos,
-        )
-
-    def _observe(self) -> NDArray[np.float32]:
-        many = self._many
-        many.begin()
-        estimates = many.estimates
-        return feature_rows(
-            *estimates.at(many.start_s),
-            estimates.round_trip_s,
-            many.behind,
-            # Alone, a device finds the server idle whenever it replies.
-            _NO_LOAD,
-            many.energy_left_j,
-            many.due_s - many.start_s,
-            many.link_up,
-            self.config.scales,
         )
