@@ -47,9 +47,10 @@ def build_links(configs: Sequence[LinkConfig], seed: int) -> list[SlottedLink]:
     links: list[SlottedLink] = []
     for _, same in groupby(enumerate(configs), lambda item: id(item[1])):
         members = list(same)
-        for first in range(0, len(members), _TOGETHER):
-            devices = [device for device, _ in members[first : first + _TOGETHER]]
-            links += _build(members[0][1], seed, devices)
+        parts = -(-len(members) // _TOGETHER)
+        for part in range(parts):
+            begin, end = (place * len(members) // parts for place in (part, part + 1))
+            links += _build(members[0][1], seed, [device for device, _ in members[begin:end]])
     return links
 
 

@@ -76,8 +76,13 @@ def build_medium(config: MediumConfig) -> Medium:
     return MahimahiMedium(read_opportunities(config.path), config.rate_scale)
 
 
-def build_report(config: SnrReportConfig, link: Link, seed: int, medium: Medium | None = None) -> SnrReport:
-    """The modem's reports on `link`; `medium` is the way up, if it limits the rate by itself."""
+def build_report(
+    config: SnrReportConfig, link: Link, seed: int, medium: Medium | None = None, requests: int = 0
+) -> SnrReport:
+    """The modem's reports on `link`; `medium` is the way up, if it limits the rate by itself.
+
+    requests: how many there will be, where that is known.
+    """
     limits = medium is not None and math.isfinite(medium.rate_bps(0.0))
     return SnrReport(
         link,
@@ -86,4 +91,5 @@ def build_report(config: SnrReportConfig, link: Link, seed: int, medium: Medium 
         sigma_db=config.sigma_db,
         seed=seed,
         medium=medium if limits else None,
+        requests=requests,
     )

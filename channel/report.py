@@ -30,6 +30,7 @@ class SnrReport:
     delay_s    age of the measurement when it is reported
     sigma_db   standard deviation of the measurement's error, before rounding
     medium     where the medium limits the rate too (Mahimahi), the one of the way up
+    requests   how many there will be, where that is known
     """
 
     def __init__(
@@ -41,11 +42,12 @@ class SnrReport:
         sigma_db: float,
         seed: int,
         medium: Medium | None = None,
+        requests: int = 0,
     ) -> None:
         self._link = link
         self._step_db, self._delay_s, self._sigma_db = step_db, delay_s, sigma_db
         self._medium = medium
-        self._errors = NormalDraws(seed, "snr-report", link.device)
+        self._errors = NormalDraws(seed, "snr-report", link.device, expected=requests + 1 if requests else 0)
 
     def read(self, t: float, request_id: int) -> Reading:
         """The report that comes with the reply to `request_id` at time `t`."""

@@ -56,7 +56,7 @@ class Agent:
         ]
         # The same for every request of a split and keep, so they are made once.
         self.times = cache(self._times)
-        self._steps = cache(self._run_blocks)
+        self._plan = cache(self._planned)
 
     def _times(self, keep: float) -> tuple[float, ...]:
         """block_s at this keep."""
@@ -66,8 +66,10 @@ class Agent:
         """Where the device stands still on its way to `split`: at every exit, and there."""
         return self._stops[split]
 
-    def _run_blocks(self, split: int, keep: float) -> tuple[RunBlocks, ...]:
-        return tuple(RunBlocks(start, stop, keep) for start, stop in pairwise((0, *self._stops[split])))
+    def _planned(self, split: int, keep: float) -> tuple[tuple[float, ...], tuple[RunBlocks, ...]]:
+        """block_s, and what leads to the split from stop to stop."""
+        stops = pairwise((0, *self._stops[split]))
+        return self.times(keep), tuple(RunBlocks(start, stop, keep) for start, stop in stops)
 
     def answer(
         self, decision: Decision, now_s: float, due_s: float, link_up: bool
@@ -77,11 +79,11 @@ class Agent:
         now_s: when its turn comes; due_s: its deadline on the same clock; link_up: False to not even try to send.
         """
         keep = decision.keep
-        block_s = self.times(keep)
+        block_s, steps = self._plan(decision.split, keep)
         cut = 0
         reading: Reading | None = None
         in_time = True
-        for step in self._steps(decision.split, keep):
+        for step in steps:
             stop = step.stop
             if reading is not None and now_s + block_s[stop] - block_s[cut] > due_s - self.slack_s:
                 in_time = False

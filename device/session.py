@@ -155,22 +155,15 @@ class Session:
         trip = self._trip
         if self._first is not None and trip is not None:
             trip = self._trip = joined(self._first, trip, answer, self._answer_by_s)
-        head_s = self.agent.times(answer.decision.keep)[answer.cut]
+        policy = self._policy
+        head_s = self.agent.times(self._decision.keep)[answer.cut]
         cost = costs(answer, trip, head_s, self._answer_by_s, self._power)
         self._energy_left_j -= cost.energy_j
-        if self._policy.learns:
-            self._policy.learn(self._outcome(answer, cost))
+        if policy.learns:
+            policy.learn(self._outcome(answer, cost))
         return _new(
             Finished,
-            (
-                self._arrival_s,
-                self._start_s,
-                answer,
-                trip,
-                cost,
-                self._observation,
-                self._policy.replaced_last,
-            ),
+            (self._arrival_s, self._start_s, answer, trip, cost, self._observation, policy.replaced_last),
         )
 
     def finish_batch(self, answers: Sequence[Answer]) -> list[Finished]:

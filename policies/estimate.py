@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from math import exp, sqrt
 
 from .round_trip import RoundTripFit
 
@@ -10,6 +11,9 @@ __all__ = ["DECIBEL", "MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
 
 MEMORY = 0.1
 """Least weight of the newest report in the running moments; the first ones count as in a plain mean."""
+
+_NEVER = -math.inf
+_UNKNOWN = math.nan, math.nan, math.nan
 
 DECIBEL = 10.0 / math.log(10.0)
 PRIOR_SIGMA_DB = 6.0
@@ -27,7 +31,7 @@ class LinkEstimate:
 
     def __init__(self, coherence_s: float) -> None:
         self.coherence_s = coherence_s
-        self._at_s = -math.inf
+        self._at_s = _NEVER
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
         self._variance = (PRIOR_SIGMA_DB / DECIBEL) ** 2
@@ -66,13 +70,14 @@ class LinkEstimate:
 
     def at(self, now_s: float) -> tuple[float, float, float]:
         """(SNR in dB, rate in bit/s, standard deviation of the rate in dB) believed at `now_s`."""
-        if self._at_s == -math.inf:
-            return math.nan, math.nan, math.nan
-        trust = math.exp((self._at_s - now_s) / self.coherence_s)
-        snr_db = self._mean_snr_db + trust * (self._snr_db - self._mean_snr_db)
-        log_rate = self._mean_log_rate + trust * (self._log_rate - self._mean_log_rate)
-        sigma_db = DECIBEL * math.sqrt(self._variance * (1.0 - trust * trust))
-        return snr_db, math.exp(log_rate), sigma_db
+        at_s = self._at_s
+        if at_s == _NEVER:
+            return _UNKNOWN
+        trust = exp((at_s - now_s) / self.coherence_s)
+        mean_snr_db, mean_log_rate = self._mean_snr_db, self._mean_log_rate
+        snr_db = mean_snr_db + trust * (self._snr_db - mean_snr_db)
+        log_rate = mean_log_rate + trust * (self._log_rate - mean_log_rate)
+        return snr_db, exp(log_rate), DECIBEL * sqrt(self._variance * (1.0 - trust * trust))
 
     def _rate(self, now_s: float, rate_bps: float) -> None:
         self._at_s = now_s

@@ -81,7 +81,9 @@ def waited_s(sent_s: Number, done_s: Number, uplink_s: Number, downlink_s: Numbe
 
 
 def _positive(value: Any) -> Any:
-    return np.maximum(0.0, value) if isinstance(value, np.ndarray) else max(0.0, value)
+    if isinstance(value, np.ndarray):
+        return np.maximum(0.0, value)
+    return value if value > 0.0 else 0.0
 
 
 def utility_parts(

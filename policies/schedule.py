@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 class BatchQueue(Generic[T]):
-    """Waiting requests in order of arrival, taken in batches of one group.
+    """Waiting requests in order of arrival, taken in batches of one group. size: how many wait.
 
     A group is any hashable; on the server (cut, tokens), so that a batch is one array.
     """
@@ -25,10 +25,10 @@ class BatchQueue(Generic[T]):
     def __init__(self) -> None:
         self._groups: dict[Hashable, deque[tuple[int, T]]] = {}
         self._arrivals = 0
-        self._size = 0
+        self.size = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def push(self, group: Hashable, item: T) -> None:
         waiting = self._groups.get(group)
@@ -36,7 +36,7 @@ class BatchQueue(Generic[T]):
             waiting = self._groups[group] = deque()
         waiting.append((self._arrivals, item))
         self._arrivals += 1
-        self._size += 1
+        self.size += 1
 
     def take(self, max_batch: int, drop: Callable[[T], bool] | None = None) -> list[T]:
         """The oldest request and those of its group behind it, at most `max_batch`, oldest first.
@@ -51,7 +51,7 @@ class BatchQueue(Generic[T]):
             waiting = groups[group]
             while waiting and len(batch) < max_batch:
                 item = waiting.popleft()[1]
-                self._size -= 1
+                self.size -= 1
                 if drop is None or not drop(item):
                     batch.append(item)
                 elif not batch:

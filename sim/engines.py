@@ -61,7 +61,7 @@ class VirtualEngine:
         inputs = setup.inputs(len(self.labels), times)
         links = build_links(channel.links, scenario.seed)
         for index, (group, arrivals, link) in enumerate(zip(setup.groups, times, links, strict=True)):
-            report = build_report(channel.report, link, scenario.seed, uplink)
+            report = build_report(channel.report, link, scenario.seed, uplink, len(arrivals))
             sight = Sight(link, uplink, downlink, arrivals, inputs[index])
             session = setup.session(policy, index, sight)
             devices.append(

@@ -77,11 +77,18 @@ class Ledger:
     def columns(self) -> dict[str, np.ndarray]:
         """By field of a Record, ordered by (device, request)."""
         rows, trips = np.frombuffer(self._requests, _REQUEST), np.frombuffer(self._trips, _TRIP)
-        found = {name: rows[name] for name in _EVERY}
+        order = np.lexsort((rows["request"], rows["device"]))
+        # Rows move as plain bytes, which is several times faster than field by field.
+        rows = rows.view(np.void(_REQUEST.itemsize).dtype)[order].view(_REQUEST)
+        found = {name: np.ascontiguousarray(rows[name]) for name in _EVERY}
+        numbers = rows[_NUMBER]
         for name in _DECIDED:
-            found[name] = np.array([getattr(d, name) for d in self._decisions], DTYPES[name])[rows[_NUMBER]]
+            decided: np.ndarray = np.array([getattr(d, name) for d in self._decisions], DTYPES[name])
+            found[name] = decided[numbers] if len(decided) != 1 else np.full(len(rows), decided[0])
+        place = np.empty(len(rows), np.int64)
+        place[order] = np.arange(len(rows))
+        sent = place[trips[_NUMBER]]
         for name in _SENT:
             found[name] = np.full(len(rows), math.nan if name in _UNKNOWN else 0, DTYPES[name])
-            found[name][trips[_NUMBER]] = trips[name]
-        order = np.lexsort((rows["request"], rows["device"]))
-        return {name: found[name][order] for name in DTYPES}
+            found[name][sent] = trips[name]
+        return {name: found[name] for name in DTYPES}

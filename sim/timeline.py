@@ -31,6 +31,10 @@ class Timeline(simpy.Environment):
         due_s = now_s + delay_s if delay_s > 0.0 else now_s
         heappush(self._calls, (due_s, NORMAL, next(self._eid), act, subject))
 
+    def at(self, due_s: float, act: Callable[[float, Any], None], subject: Any) -> None:
+        """Call `act` at `due_s`, which must not have passed."""
+        heappush(self._calls, (due_s, NORMAL, next(self._eid), act, subject))
+
     def schedule(self, event: simpy.Event, priority: Any = NORMAL, delay: float = 0) -> None:
         heappush(self._calls, (self._now + delay, priority, next(self._eid), _fire, event))
 

@@ -73,6 +73,7 @@ class VirtualRun:
         self._after = self.timeline.after
         self._devices = devices
         self._backend = backend
+        self._reading = backend.reading
         self._uplink = Air(self.timeline, uplink, self._uploaded)
         self._downlink = Air(self.timeline, downlink, self._downloaded)
         self._server = server(self.timeline, self._replied, self._lost)
@@ -91,15 +92,20 @@ class VirtualRun:
     def _serve(self, now_s: float, device: VirtualDevice) -> None:
         """Answer request after request, until one must wait for the others or none is left."""
         arrivals, session = device.arrivals, device.session
-        while device.next < len(arrivals):
-            arrival_s = arrivals[device.next]
-            start_s = arrival_s if arrival_s > device.free_s else device.free_s
+        count = len(arrivals)
+        while (place := device.next) < count:
+            arrival_s = arrivals[place]
+            start_s = device.free_s
+            if arrival_s > start_s:
+                start_s = arrival_s
             if not session.link_up and start_s > now_s:
                 # Whether the link is back by then is not known yet.
                 self._after(start_s - now_s, self._serve, device)
                 return
-            device.next += 1
-            behind = bisect_right(arrivals, start_s, device.next) - device.next
+            device.next = place = place + 1
+            behind = 0
+            if place < count and arrivals[place] <= start_s:
+                behind = bisect_right(arrivals, start_s, place) - place
             device.generator = session.begin(start_s, arrival_s, behind)
             if not self._advance(device, now_s, start_s, None):
                 return
@@ -111,20 +117,21 @@ class VirtualRun:
         """
         generator = device.generator
         assert generator is not None
-        agent = device.session.agent
-        exit_at = agent.exit_at
+        session = device.session
+        agent = session.agent
+        send = generator.send
         sample = device.samples[device.next - 1]
         try:
-            effect = generator.send(result)
+            effect = send(result)
             while type(effect) is RunBlocks:
                 start, stop, keep = effect
                 block_s = agent.times(keep)
                 at_s += block_s[stop] - block_s[start]
-                exit = exit_at.get(stop)
-                found = None if exit is None else self._backend.reading(sample, exit, keep)
-                effect = generator.send((at_s, found))
+                exit = agent.exit_at.get(stop)
+                found = None if exit is None else self._reading(sample, exit, keep)
+                effect = send((at_s, found))
         except StopIteration as stopped:
-            finished = device.session.finish(stopped.value)
+            finished = session.finish(stopped.value)
             device.free_s = finished.answer.done_s
             self._ledger.add(device.index, device.next - 1, sample, finished)
             if self._progress is not None:
@@ -135,11 +142,11 @@ class VirtualRun:
         if type(effect) is Refine:
             upload = self._backend.refinement(sample, effect.cut, decision)
         elif decision.symbols and effect.cut:
-            upload = self._backend.upload_symbols(sample, effect.cut, decision, device.session.snr_db)
+            upload = self._backend.upload_symbols(sample, effect.cut, decision, session.snr_db)
         else:
             upload = self._backend.upload(sample, effect.cut, decision)
         trip = Trip(at_s, upload.nbytes, self._backend.reply_bytes, channel_uses=upload.symbols)
-        device.session.sent(trip, effect.answer_by_s)
+        session.sent(trip, effect.answer_by_s)
         self._after(at_s + device.overhead_s - now_s, self._send, Call(device, effect, upload, trip))
         return False
 

@@ -53,6 +53,7 @@ class VirtualServer:
         lost: Callable[[float, Call], None],
     ) -> None:
         self.life = Life(timeline, faults, self._stopped)
+        self._faulty = bool(faults)
         self._timeline = timeline
         self._backend = backend
         self._segments = cache(partial(segments, card))
@@ -69,7 +70,7 @@ class VirtualServer:
     @property
     def load(self) -> int:
         """Requests waiting or in work."""
-        return len(self._queue) + len(self._in_work)
+        return self._queue.size + len(self._in_work)
 
     def receive(self, now_s: float, call: Call) -> None:
         """A request has arrived."""
@@ -81,9 +82,11 @@ class VirtualServer:
         elif self.load >= self._max_pending or (call.refines and not self._resumes(now_s, call)):
             self._replied(now_s, call)
         else:
-            self._queue.push((call.cut, call.upload.tokens), call)
-            if not self._busy:
-                self._work(now_s)
+            if self._busy:
+                self._queue.push((call.cut, call.upload.tokens), call)
+            elif call.answer_by_s > now_s:
+                # Nobody waits: what a queue would give back at once need not go through it.
+                self._start(now_s, [call])
 
     def receive_parts(self, now_s: float, parts: Sequence[Call]) -> None:
         """The groups of one merged request have arrived: all are queued before any is begun."""
@@ -101,9 +104,13 @@ class VirtualServer:
 
     def _work(self, now_s: float) -> None:
         batch = self._queue.take(self._max_batch, lambda call: call.answer_by_s <= now_s)
-        self._busy = bool(batch)
-        if not batch:
-            return
+        if batch:
+            self._start(now_s, batch)
+        else:
+            self._busy = False
+
+    def _start(self, now_s: float, batch: list[Call]) -> None:
+        self._busy = True
         self._in_work = batch
         cut, tokens = batch[0].cut, batch[0].upload.tokens
         replies = self._backend.serve(
@@ -114,12 +121,20 @@ class VirtualServer:
             decision = call.decision
             if decision.refine_bits and not call.refines and wants_more(reply.margin, decision.refine_margin):
                 call.reply = reply._replace(session=call.key)
-        self._begin(_Batch(batch, self._segments(cut, tokens), self.life.number))
+        self._begin(now_s, _Batch(batch, self._segments(cut, tokens), self.life.number))
 
-    def _begin(self, batch: _Batch) -> None:
-        """Start the next segment of a batch."""
-        duration_s = segment_time(self._pace, len(batch.calls), batch.steps[batch.index].macs)
-        self._timeline.after(duration_s, self._finish, batch)
+    def _begin(self, now_s: float, batch: _Batch) -> None:
+        """Start the next segment of a batch, and those behind it at whose end all of its calls go on."""
+        calls, steps, index = batch.calls, batch.steps, batch.index
+        due_s = now_s + segment_time(self._pace, len(calls), steps[index].macs)
+        # A fault may come between any two segments.
+        if not self._faulty:
+            first = min([call.reply.exit for call in calls])  # type: ignore[union-attr]
+            while steps[index].exit < first:
+                index += 1
+                due_s += segment_time(self._pace, len(calls), steps[index].macs)
+            batch.index = index
+        self._timeline.at(due_s, self._finish, batch)
 
     def _finish(self, now_s: float, batch: _Batch) -> None:
         if batch.life != self.life.number:
@@ -133,7 +148,7 @@ class VirtualServer:
         if stay:
             batch.calls = self._in_work = stay
             batch.index += 1
-            self._begin(batch)
+            self._begin(now_s, batch)
             if len(stay) < len(calls):
                 for call in calls:
                     if call.reply.exit <= exit:  # type: ignore[union-attr]

@@ -44,3 +44,12 @@ def test_the_rate_is_that_at_the_reported_snr():
     reading = build_report(SnrReportConfig(sigma_db=5.0, step_db=0.0), link, 0).read(1.0, 3)
     assert reading.snr_db != 15.0
     assert reading.rate_bps == link.rate.at(reading.snr_db)
+
+
+def test_how_many_requests_are_expected_changes_no_report():
+    config = SnrReportConfig(step_db=0, delay_s=0, sigma_db=3.0)
+    link = build_link(AwgnConfig(), 0, 0)
+    known, unknown = build_report(config, link, 4, requests=700), build_report(config, link, 4)
+    # Beyond what was expected too, and back.
+    for request in [1, 2, 64, 65, 300, 700, 701, 2000, 1 << 40, 703, 130, 3]:
+        assert known.read(1.0, request) == unknown.read(1.0, request)

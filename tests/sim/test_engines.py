@@ -56,6 +56,27 @@ def _tables(scenario: Scenario, engine: str, policies: list[Any]) -> list[Table]
     return [virtual.run(policy) for policy in policies]
 
 
+def test_segments_that_nobody_leaves_are_taken_in_one_go_without_changing_anything() -> None:
+    # With a fault to come, even long after the last request, the server goes from segment to segment.
+    busy = {
+        "server": {"macs_per_s": 1.0e9, "base_s": 0.004, "max_batch": 3, "max_pending": 6},
+        "requests": 300,
+    }
+    policies = [
+        _static("raw", split=0, exit_margin=0.6),
+        _static("sure", split=1, keep=0.5, dims=48, bits=4, exit_margin=0.9),
+        _static("last", split=2, keep=0.25, dims=24, bits=4),
+    ]
+    at_once = _tables(changed(**busy), "profile", policies)
+    stepwise = _tables(
+        changed(**busy, faults=[{"kind": "kill", "at_s": 1e6, "for_s": 1.0}]), "profile", policies
+    )
+    for one, other in zip(at_once, stepwise, strict=True):
+        assert one["offloaded"].any()
+        for name in one:
+            np.testing.assert_array_equal(one[name], other[name], name)
+
+
 def test_profile_and_tensor_agree_on_every_request(measured: Scenario) -> None:
     policies = [
         *measured.policies,
