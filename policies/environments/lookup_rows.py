@@ -92,6 +92,8 @@ class LookupRows:
         # What is sent, by grid point and sample; and by exit margin too, what the server does with it. All local
         # sends nothing and is looked up in vain.
         config = np.concatenate([tables.config, tables.config[:, -1:]], axis=1)
+        # Many actions send alike: one small table of all ways to send stays near the processor.
+        config, alike = np.unique(config, axis=0, return_inverse=True)
         self._config = np.maximum(config, 0).astype(np.int64).reshape(-1) * samples
         self._bits = lossless_bits(np.arange(int(tables.nbytes.max()) + 1))
         self._server_s = tables.server_s.reshape(-1)
@@ -115,7 +117,7 @@ class LookupRows:
             [
                 tables.head_row * samples,
                 tables.head_row * (depth + 2),
-                np.arange(len(actions.decisions)) * (depth + 1),
+                alike * (depth + 1),
                 tables.level * tables.nbytes.size,
             ],
             axis=1,

@@ -36,6 +36,7 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "link": {"kind": "gilbert_elliott", "mean_bad_s": 0.5, "bad_loss": 0.8, "rate_scale": 0.05},
         "uplink": {"kind": "round_robin"},
     },
+    "unrounded reports": {"report": {"step_db": 0.0, "sigma_db": 2.0}},
 }
 
 
