@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -9,9 +10,20 @@ import typer
 
 from .errors import MissingExtra, UsageError
 
-__all__ = ["Json", "checked", "host_port", "need_torch"]
+__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_torch"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
+
+
+class AcceleratorName(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+AcceleratorOption = Annotated[
+    AcceleratorName, typer.Option(help="Where to train; auto: on CUDA where torch finds it.")
+]
 
 
 def checked(kind: Any, **values: Any) -> Any:

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from ..seeding import generator
+from .accelerator import Accelerator, training_device
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import Bottleneck
 from .gate_losses import gated_loss
@@ -64,7 +65,7 @@ class GateConfig(BaseModel):
     margin: float = Field(0.2, ge=0)
     ce_weight: float = Field(0.5, ge=0)
     fitted_to: int = Field(512, ge=32)
-    accelerator: str = "cpu"
+    accelerator: Accelerator = "auto"
 
     def identity(self) -> str:
         """Text that is equal for configurations that lead to the same gates."""
@@ -88,7 +89,8 @@ class GateRun:
         self.config, self.data, self.checkpoint = config, data, checkpoint
         self._identity = f"{config.identity()} of {network.card.id}"
         # Statistics of the stem stay: what is trained is the arithmetic that will run.
-        self.network = with_gates(network, config.seed).eval().to(config.accelerator)
+        self._device = training_device(config.accelerator)
+        self.network = with_gates(network, config.seed).eval().to(self._device)
         self.card = self.network.card
         self.bottlenecks = [self._bottleneck(codec, cut) for cut in range(1, self.card.depth)]
         self.step = 0
@@ -138,10 +140,10 @@ class GateRun:
                 found = codec.get(f"codec.{cut}.{name}")
                 if found is not None:
                     value.copy_(torch.from_numpy(np.asarray(found, np.float32)))
-        return bottleneck.to(self.config.accelerator)
+        return bottleneck.to(self._device)
 
     def _input(self, images: np.ndarray) -> Tensor:
-        return torch.from_numpy(normalise(images, self.card)).to(self.config.accelerator)
+        return torch.from_numpy(normalise(images, self.card)).to(self._device)
 
     def _batch(self) -> tuple[Tensor, Tensor]:
         if self._epoch is None:
@@ -152,7 +154,7 @@ class GateRun:
             self._epoch = (epoch, *self.data.epoch(_FIRST_EPOCH + epoch))
         part = slice(place * self.config.batch, (place + 1) * self.config.batch)
         _, images, labels = self._epoch
-        return self._input(images[part]), torch.from_numpy(labels[part]).to(self.config.accelerator)
+        return self._input(images[part]), torch.from_numpy(labels[part]).to(self._device)
 
     def _one_step(self) -> float:
         config = self.config
@@ -197,7 +199,7 @@ class GateRun:
         write_checkpoint(self.checkpoint, self._identity, state)
 
     def _resume(self) -> bool:
-        state = read_checkpoint(self.checkpoint, self._identity, self.config.accelerator)
+        state = read_checkpoint(self.checkpoint, self._identity, self._device)
         if state is None:
             return False
         self.step = state["step"]

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from .accelerator import training_device
 from .card import ModelCard
 from .data import NAMED, load_data
 from .jscc_train import JsccConfig, train_code
@@ -43,7 +44,7 @@ def train_codes(
     Raises UsageError for cuts that the network has not, DataError where nothing can be written.
     """
     network, card = load_network(model)
-    network.to(config.accelerator)
+    network.to(training_device(config.accelerator))
     views = training_views(data, card, config.seed, data_dir)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from torch.nn import functional
 from ..codec.symbols import SNR_LIMIT_DB, symbol_count
 from ..errors import UsageError
 from ..seeding import generator
+from .accelerator import Accelerator
 from .activations import Activations, cached_activations, tail_logits
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import select
@@ -51,17 +51,17 @@ class JsccConfig(BaseModel):
 
     seed: int = Field(0, ge=0)
     cuts: tuple[int, ...] = (1,)
-    steps: int = Field(4800, ge=1)
+    steps: int = Field(9600, ge=1)
     batch: int = Field(32, ge=2)
     learning_rate: float = Field(2e-3, gt=0)
     symbols: float = Field(0.5, gt=0, le=1)
     dedicated: bool = False
     hidden: int = Field(0, ge=0)
     keeps: tuple[float, ...] = (0.125, 0.25, 0.25, 0.5)
-    samples: int = Field(8000, ge=64)
+    samples: int = Field(40000, ge=64)
     estimate_db: float = Field(1.5, ge=0)
     reconstruction: float = Field(0.1, ge=0)
-    accelerator: Literal["cpu", "cuda"] = "cpu"
+    accelerator: Accelerator = "auto"
 
     def identity(self, network: str) -> str:
         """Text that is equal for configurations that lead to the same weights behind `network`, an id."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from .accelerator import Accelerator, training_device
 from .card import ModelCard
 from .checkpoint import read_checkpoint, write_checkpoint
 from .conv import SplitConv
@@ -45,14 +46,22 @@ def build_network(config: LearnerConfig) -> SplitConv | SplitViT:
 class LearnerRun:
     """State of one training. `checkpoint` is the file that `resume` reads and `save` writes.
 
-    head  of a tail over a shared head: makes images into what the learner starts from
+    head  of a tail over a shared head: makes images into what the learner starts from; is moved to where this trains
     """
 
     def __init__(
-        self, config: LearnerConfig, data: TrainingData, checkpoint: Path, head: SharedHead | None = None
+        self,
+        config: LearnerConfig,
+        data: TrainingData,
+        checkpoint: Path,
+        head: SharedHead | None = None,
+        accelerator: Accelerator = "auto",
     ) -> None:
         self.config, self.data, self.checkpoint, self.head = config, data, checkpoint, head
-        self.network = build_network(config).train()
+        self._device = training_device(accelerator)
+        self.network = build_network(config).train().to(self._device)
+        if head is not None:
+            head.network.to(self._device)
         # Convolutions are half again as fast with the channels last.
         convolutions = self.network.patch_embed if isinstance(self.network, SplitViT) else self.network
         convolutions.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -78,7 +87,7 @@ class LearnerRun:
 
     def resume(self) -> bool:
         """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
-        state = read_checkpoint(self.checkpoint, self.config.identity())
+        state = read_checkpoint(self.checkpoint, self.config.identity(), self._device)
         if state is None:
             return False
         self.epoch, self.seconds = state["epoch"], state["seconds"]
@@ -99,7 +108,7 @@ class LearnerRun:
         return self.config.card if self.head is None else self.head.card
 
     def _input(self, images: NDArray[np.uint8]) -> Tensor:
-        x = torch.from_numpy(normalise(images, self.input_card))
+        x = torch.from_numpy(normalise(images, self.input_card)).to(self._device)
         if self.head is not None:
             x = self.head(x)
         elif (
@@ -139,7 +148,7 @@ class LearnerRun:
         for step in range(steps):
             part = slice(step * config.batch, (step + 1) * config.batch)
             x = self._input(images[part])
-            loss = self._loss(x, torch.from_numpy(labels[part]), backbone_only)
+            loss = self._loss(x, torch.from_numpy(labels[part]).to(self._device), backbone_only)
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
             for group in self.optimizer.param_groups:

@@ -21,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ..errors import DataError, UsageError, did_you_mean
 from ..seeding import generator
+from .accelerator import Accelerator
 from .data import Dataset, load_data
 from .evaluate import exit_logits
 from .learner_file import read_learner_card, save_learner
@@ -91,7 +92,12 @@ def _trained_as(path: Path) -> LearnerConfig | None:
 
 
 def train_learner(
-    config: LearnerConfig, data: TrainingData, out: Path, command: str, head: SharedHead | None = None
+    config: LearnerConfig,
+    data: TrainingData,
+    out: Path,
+    command: str,
+    head: SharedHead | None = None,
+    accelerator: Accelerator = "auto",
 ) -> Path:
     """Train one learner and write out/NAME.safetensors; returns its path.
 
@@ -107,7 +113,7 @@ def train_learner(
         _say(f"{config.name}: done before")
         return path
     out.mkdir(parents=True, exist_ok=True)
-    run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt", head)
+    run = LearnerRun(config, data, out / f"{config.name}.checkpoint.pt", head, accelerator)
     if run.resume():
         _say(f"{config.name}: going on after epoch {run.epoch}")
     console = Console(stderr=True)
@@ -148,6 +154,7 @@ def train_pool(
     threads: int = 0,
     head: str = "",
     cut: int = 0,
+    accelerator: Accelerator = "auto",
     **changes: object,
 ) -> list[Path]:
     """Train a pool's learners, or the first `learners`, or `only` those named; returns their files.
@@ -183,7 +190,9 @@ def train_pool(
             continue
         with _claimed(out / f"{config.name}.lock") as mine:
             if mine:
-                found.append(train_learner(config, learner_data(config, load), out, command, shared))
+                found.append(
+                    train_learner(config, learner_data(config, load), out, command, shared, accelerator)
+                )
             else:
                 _say(f"{config.name}: another process trains it")
     return found

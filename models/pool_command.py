@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
-from ..options import need_torch
+from ..options import AcceleratorName, AcceleratorOption, need_torch
 
 __all__ = ["profile_pool", "train_pool"]
 
@@ -45,6 +45,7 @@ def train_pool(
     ] = "",
     cut: Annotated[int, typer.Option(min=1, help="With --head: its blocks that the tails share.")] = 1,
     threads: Annotated[int, typer.Option(min=0, help="Threads of torch; 0: its own number.")] = 1,
+    accelerator: AcceleratorOption = AcceleratorName.auto,
 ) -> None:
     """Train a pool of small early-exit learners, one after the other.
 
@@ -67,6 +68,7 @@ def train_pool(
         learners=learners,
         only=only or (),
         threads=threads,
+        accelerator=accelerator.value,
         head=head,
         cut=cut,
         **changes,

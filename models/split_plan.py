@@ -16,7 +16,7 @@ class SplitPlan(BaseModel):
 
     cut            blocks on the device
     method, rate   how activations and gradients are compressed; the wanted fraction of their values
-    rho_batch      of ADC: clusters over samples, in rate..1, where 1 merges nothing and drops tokens only; 0: sqrt(rate)
+    rho_batch      of ADC: clusters over samples, in rate..1; 1 merges nothing and drops tokens only; 0: sqrt(rate)
     steps          length of the schedule: a short warm-up, then a cosine from `learning_rate` to a hundredth of it
     batch          most samples in a step
     send_labels    labels leave the device and the loss is the server's: one round trip. Otherwise the server returns

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..options import checked, need_torch
+from ..options import AcceleratorName, AcceleratorOption, checked, need_torch
 
 __all__ = ["train", "train_gates", "train_jscc"]
 
@@ -37,7 +37,7 @@ def train(
     regime: Annotated[
         str, typer.Option(help="Which part learns when: mixed, joint, or disjoint on a frozen backbone.")
     ] = "mixed",
-    accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    accelerator: AcceleratorOption = AcceleratorName.auto,
 ) -> None:
     """Train a network; a run that was killed goes on where it was when started again.
 
@@ -48,7 +48,12 @@ def train(
     from .train import network_config, own_config
     from .train import train as train_network
 
-    options: dict[str, Any] = {"seed": seed, "epochs": epochs, "regime": regime, "accelerator": accelerator}
+    options: dict[str, Any] = {
+        "seed": seed,
+        "epochs": epochs,
+        "regime": regime,
+        "accelerator": accelerator.value,
+    }
     if data and not model:
         raise UsageError("--data is what an own model is trained on: give --model too")
     if not model:
@@ -71,9 +76,9 @@ def train_jscc(
     data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Steps for each cut.")] = 4800,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps for each cut; 9600 by itself.")] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    accelerator: AcceleratorOption = AcceleratorName.auto,
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),
 ) -> None:
     """Train joint source-channel codes, which send tokens as noisy symbols; they go beside the model's file.
@@ -84,7 +89,8 @@ def train_jscc(
     from .jscc_command import train_codes
     from .jscc_train import JsccConfig
 
-    config = checked(JsccConfig, cuts=tuple(cut or (1,)), steps=steps, seed=seed, accelerator=accelerator)
+    chosen = {} if steps is None else {"steps": steps}
+    config = checked(JsccConfig, cuts=tuple(cut or (1,)), seed=seed, accelerator=accelerator.value, **chosen)
     print(train_codes(model, config, out, data=data, data_dir=data_dir))
 
 
@@ -100,7 +106,7 @@ def train_gates(
     batch: Annotated[int, typer.Option(min=2)] = 64,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1)] = 1,
-    accelerator: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    accelerator: AcceleratorOption = AcceleratorName.auto,
 ) -> None:
     """Give a network a budget token and gates: it drops patches on the device, one network for every keep.
 
@@ -110,5 +116,5 @@ def train_gates(
     from .gate_command import train_gates as train
     from .gate_train import GateConfig
 
-    config = checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator)
+    config = checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator.value)
     print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))

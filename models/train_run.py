@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import UsageError
 from ..seeding import generator
+from .accelerator import training_device
 from .card import ModelCard
 from .checkpoint import read_checkpoint, write_checkpoint
 from .code_tables import code_tables
@@ -27,13 +27,6 @@ from .vit import SplitViT
 __all__ = ["TrainRun", "draw_compression"]
 
 _OTHER_EPOCH = 1 << 20  # one that training never reaches
-
-
-def _device(accelerator: str) -> torch.device:
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise UsageError("accelerator cuda: torch finds no CUDA device here")
-    use_cuda = accelerator == "cuda" or (accelerator == "auto" and torch.cuda.is_available())
-    return torch.device("cuda" if use_cuda else "cpu")
 
 
 def draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any]:
@@ -53,7 +46,7 @@ class TrainRun:
     def __init__(self, config: TrainConfig, network: SplitViT, data: TrainingData, folder: Path) -> None:
         self.config, self.data = config, data
         self.checkpoint = folder / "checkpoint.pt"
-        self.device = _device(config.accelerator)
+        self.device = training_device(config.accelerator)
         self.card = network.card
         self.network = network.train().to(self.device)
         # Convolutions are half again as fast with the channels last.

@@ -27,6 +27,7 @@ WITH_TORCH = {
     "device/split_trainer.py",
     "server/train_session.py",
     "server/training.py",
+    "models/accelerator.py",
     "models/activations.py",
     "models/checkpoint.py",
     "models/code_tables.py",
