@@ -13,7 +13,7 @@ __all__ = ["ArrivalsConfig", "Bursts", "Periodic", "Poisson", "arrival_rows", "a
 
 
 class _Arrivals(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Poisson(_Arrivals):

@@ -12,9 +12,11 @@ from typing import Any, NamedTuple
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from ..errors import UsageError
+from ..errors import DataError, UsageError
 from ..json_text import json_text
+from ..models.data import NAMED, Dataset
 from .compare import compare
+from .inputs import load_inputs
 from .policy_config import PolicyConfig, ReplayPolicy
 from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
 from .scenario import built_in_scenarios, load_scenario
@@ -65,6 +67,7 @@ def run_command(options: RunOptions) -> None:
         setup = Setup(scenario.model_copy(update={"policies": tuple(policies)}))
     out = output_folder(options.out or Path("runs") / f"{scenario.name}-{options.engine}")
     console = Console(stderr=True)
+    inputs = _inputs_to_draw(setup, options.engine, console)
     comparison: dict[str, dict[str, Any]] = {}
     if options.compare:
         virtual = _run(setup, options.compare, policies, console, {})
@@ -86,7 +89,7 @@ def run_command(options: RunOptions) -> None:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
         (out / "comparison.json").write_text(json_text(comparison, 2) + "\n", encoding="utf-8")
     write_run(out, run)
-    _report(out, setup, run, comparison, console)
+    _report(out, setup, run, inputs, comparison, console)
     console.print(summary_table(run.summaries))
     for name, result in comparison.items():
         console.print(_compared(name, result), soft_wrap=True)
@@ -130,8 +133,29 @@ def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[],
         progress.update(task, completed=total)
 
 
+def _inputs_to_draw(setup: Setup, engine: str, console: Console) -> Dataset | None:
+    """The inputs that the report shows, loaded before anything is run: what is wrong with them is said in time.
+
+    None where a quorum answers, which gets inputs whole, and where looked-up answers need no data and there are none.
+    """
+    if setup.scenario.quorum is not None:
+        return None
+    try:
+        return load_inputs(setup)
+    except DataError as error:
+        if engine != "profile" or setup.scenario.data.name not in NAMED:
+            raise
+        console.print(f"the report gets no pictures: {error}", soft_wrap=True, markup=False)
+        return None
+
+
 def _report(
-    out: Path, setup: Setup, run: Run, comparison: dict[str, dict[str, Any]], console: Console
+    out: Path,
+    setup: Setup,
+    run: Run,
+    inputs: Dataset | None,
+    comparison: dict[str, dict[str, Any]],
+    console: Console,
 ) -> None:
     from .pictures import kept_patches
     from .report import write_report
@@ -145,7 +169,7 @@ def _report(
             tables=run.tables,
             card=setup.card,
             seed=run.scenario.seed,
-            pictures=kept_patches(setup, dict(run.tables)),
+            pictures=kept_patches(setup, dict(run.tables), inputs) if inputs else [],
             comparison=_comparison_rows(comparison),
             command=_command(),
             learner_macs=_learner_macs(setup),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
+
+from ..errors import ConfigError
 from ..models.data import Dataset, load_data
 from .setup import Setup
 
@@ -11,8 +14,17 @@ __all__ = ["load_inputs"]
 def load_inputs(setup: Setup) -> Dataset:
     """The scenario's images, fitted to the model's size and channels.
 
-    Where there is an evaluation profile, as many as were measured: all engines draw from the same.
+    Where there is an evaluation profile, as many as were measured: all engines draw from the same. ConfigError where
+    the profile was measured on others, by their labels; pixels may differ by a decoder's version.
     """
     config = setup.scenario.data
     data = load_data(config.name, config.split, card=setup.card)
-    return data.first(len(setup.evaluation)) if setup.profile_path("evaluation").exists() else data
+    if not setup.profile_path("evaluation").exists():
+        return data
+    measured = setup.evaluation.labels
+    if not np.array_equal(data.labels[: len(measured)], measured):
+        raise ConfigError(
+            f"data: {setup.profile_path('evaluation')} was not measured on {config.name}; "
+            "measure it there with `splitpoint profile --split evaluation`"
+        )
+    return data.first(len(measured))

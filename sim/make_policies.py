@@ -109,7 +109,11 @@ class PolicyMaker:
                 return self._trained(config)
             case CustomPolicy():
                 factory = self._once(("custom", config.path, config.factory), lambda: _factory(config))
-                policy: Policy = factory(setup.deployment(device), setup.calibration, **config.options)
+                deployment, calibration = setup.deployment(device), setup.calibration
+                try:
+                    policy: Policy = factory(deployment, calibration, **config.options)
+                except Exception as error:
+                    raise _broken(config, error) from error
                 return policy
         return Replay(self._recorded(config, device))
 
@@ -250,6 +254,11 @@ def _decisions(columns: Table, device: int) -> list[Decision]:
     return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]
 
 
+def _broken(config: CustomPolicy, error: Exception) -> ConfigError:
+    said = " ".join(str(error).split())
+    return ConfigError(f"policy '{config.name}': {config.path}: {type(error).__name__}: {said}")
+
+
 def _factory(config: CustomPolicy) -> Callable[..., Policy]:
     """The maker in the user's file. Raises ConfigError that names policy and file."""
     path = Path(config.path)
@@ -260,7 +269,7 @@ def _factory(config: CustomPolicy) -> Callable[..., Policy]:
     try:
         spec.loader.exec_module(module)
     except Exception as error:
-        raise ConfigError(f"policy '{config.name}': {path}: {type(error).__name__}: {error}") from error
+        raise _broken(config, error) from error
     factory = getattr(module, config.factory, None)
     if not callable(factory):
         raise ConfigError(f"policy '{config.name}': {path} has no function or class '{config.factory}'")

@@ -7,7 +7,7 @@ import numpy as np
 from ..codec.selection import kept_tokens
 from ..device.head import Head, advanced
 from ..device.load import load_head
-from .inputs import load_inputs
+from ..models.data import Dataset
 from .records import Table
 from .report_patches import KeptPatches
 from .setup import Setup
@@ -18,15 +18,9 @@ _KEEPS = (0.5, 0.25, 0.125)
 _PICTURES = 4
 
 
-def kept_patches(setup: Setup, tables: dict[str, Table]) -> list[KeptPatches]:
-    """The first inputs of the run, with the patches that a device keeps at the most used cut; needs torch.
-
-    None where a quorum answers, which gets inputs whole.
-    """
-    if setup.scenario.quorum is not None:
-        return []
+def kept_patches(setup: Setup, tables: dict[str, Table], data: Dataset) -> list[KeptPatches]:
+    """The first inputs of the run, with the patches that a device keeps at the most used cut; needs torch."""
     cut = _usual_cut(setup, tables)
-    data = load_inputs(setup)
     head = load_head(setup.model_path, "torch")
     pictures = []
     samples = next(iter(tables.values()))["sample"][:_PICTURES].tolist() if tables else []

@@ -43,7 +43,7 @@ class Scenario(Section):
     )
     data: DataConfig = DataConfig()
     seed: int = Field(0, ge=0)
-    requests: int = Field(400, ge=1, description="per policy, over all devices")
+    requests: int = Field(400, ge=1, le=100_000_000, description="per policy, over all devices")
     deadline_s: float = Field(gt=0, description="relative, from a request's arrival")
     coder: Literal["packed", "ans"] = "packed"
     devices: tuple[DeviceGroup, ...] = Field(min_length=1)

@@ -13,12 +13,22 @@ __all__ = ["first_problem"]
 
 
 def first_problem(error: ValidationError, schema: dict[str, Any]) -> str:
-    """The first problem; `schema` is the JSON Schema that the file should have met."""
-    problem = error.errors()[0]
+    """The first problem; `schema` is the JSON Schema that the file should have met.
+
+    An unknown key comes before whatever else is wrong: what is missing has often been written in another way.
+    """
+    problem = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     place = ".".join(str(part) for part in problem["loc"])
     if problem["type"] == "extra_forbidden":
         known = _keys_at(schema, problem["loc"][:-1])
         return f"unknown key '{place}': {did_you_mean(str(problem['loc'][-1]), known)}"
+    if problem["type"] == "union_tag_invalid":
+        kinds = [kind.strip("'") for kind in problem["ctx"]["expected_tags"].split(", ")]
+        return (
+            f"{place}: unknown kind '{problem['ctx']['tag']}': {did_you_mean(problem['ctx']['tag'], kinds)}"
+        )
+    if problem["type"] == "union_tag_not_found":
+        return f"{place}.kind: Field required"
     message = problem["msg"].removeprefix("Value error, ")
     given = (
         "" if problem["type"] == "missing" else f" (given: {json.dumps(problem['input'], default=str)[:60]})"

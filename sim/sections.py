@@ -25,9 +25,9 @@ __all__ = [
 
 
 class Section(BaseModel):
-    """What all sections share: frozen, unknown keys refused."""
+    """What all sections share: frozen, unknown keys and infinities refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataConfig(Section):
@@ -85,7 +85,7 @@ class BudgetsConfig(Section):
 class DeviceGroup(Section):
     """Equal devices with links of their own of one kind."""
 
-    count: int = Field(4, ge=1)
+    count: int = Field(4, ge=1, le=100_000)
     macs_per_s: float = Field(1.0e9, gt=0, description="how fast a device computes")
     overhead_s: float = Field(0.002, ge=0, description="per offloaded request: codec and RPC")
     slack_s: float = Field(0.01, ge=0, description="kept in reserve before the deadline")

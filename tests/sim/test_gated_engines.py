@@ -18,6 +18,7 @@ from splitpoint.models.profile import Profile
 from splitpoint.models.store import codec_arrays, load_network, resolve, save_network
 from splitpoint.policies.outcomes import walk
 from splitpoint.sim.engines import VirtualEngine
+from splitpoint.sim.inputs import load_inputs
 from splitpoint.sim.pictures import kept_patches
 from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.scenario import Scenario
@@ -121,6 +122,8 @@ def test_patches_drawn_are_those_that_the_gates_leave(gated: Scenario) -> None:
     setup = Setup(gated)
     table = VirtualEngine(setup, "profile").run(POLICIES[1])
     profile = setup.evaluation
-    for picture, sample in zip(kept_patches(setup, {"half": table}), table["sample"], strict=False):
+    for picture, sample in zip(
+        kept_patches(setup, {"half": table}, load_inputs(setup)), table["sample"], strict=False
+    ):
         assert len(picture.kept[0.5]) == profile.tokens[profile.config(4, 0.5, 24), sample] - 1
         assert len(picture.kept[0.125]) <= len(picture.kept[0.25]) <= len(picture.kept[0.5])
