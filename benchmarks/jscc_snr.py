@@ -61,7 +61,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cut", type=int, help="the deepest before the first exit by default")
     parser.add_argument("--keep", type=float, default=0.25)
-    parser.add_argument("--steps", type=int, default=1200, help="of each pair")
+    parser.add_argument("--steps", type=int, default=2400, help="of each pair")
     parser.add_argument("--noises", type=int, default=3, help="noise draws of each image and SNR")
     parser.add_argument("--images", type=int, help="evaluation images, evenly taken; all by default")
     parser.add_argument("--work", type=Path, default=Path("runs/jscc-snr"))
