@@ -20,7 +20,7 @@ from typing import Any
 
 from ..policies.decision import Decision
 from ..policies.rules import exits, offloads
-from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
+from .effects import Answer, Effect, Offload, Reading, Refine, RunBlocks, local_answer, remote_answer
 
 __all__ = ["Agent"]
 
@@ -94,7 +94,7 @@ class Agent:
                 continue
             previous, reading = reading, found
             if exits(reading.margin, decision.exit_margin) or cut == self.depth:
-                return _local(decision, reading, cut, now_s)
+                return local_answer(decision, reading, cut, now_s)
             if previous is not None and offloads(reading.margin, previous.margin, decision.offload_slope):
                 break
         first = self.exits[0]
@@ -105,33 +105,14 @@ class Agent:
             now_s, reply = yield _new(Offload, (cut, decision, answer_by_s))
             if reply is not None:
                 if not reply.session:
-                    return _remote(decision, reply, cut, now_s)
+                    return remote_answer(decision, reply, cut, now_s)
                 first = reply
                 if refined := answer_by_s > now_s:
                     now_s, reply = yield Refine(cut, decision, answer_by_s, first.session)
-                return _remote(
+                return remote_answer(
                     decision, reply or first, cut, now_s, refined, degraded=reply is None or not refined
                 )
         if reading is None:
             now_s, reading = yield RunBlocks(cut, first, keep)
             cut = first
-        return _local(decision, reading, cut, now_s, offloaded, degraded=True)
-
-
-def _remote(
-    decision: Decision, reply: Reply, cut: int, now_s: float, refined: bool = False, degraded: bool = False
-) -> Answer:
-    prediction, margin, exit, _ = reply
-    return _new(Answer, (decision, prediction, margin, exit, cut, True, False, degraded, now_s, refined))
-
-
-def _local(
-    decision: Decision,
-    reading: Reading,
-    cut: int,
-    now_s: float,
-    offloaded: bool = False,
-    degraded: bool = False,
-) -> Answer:
-    prediction, margin, exit = reading
-    return _new(Answer, (decision, prediction, margin, exit, cut, offloaded, True, degraded, now_s, False))
+        return local_answer(decision, reading, cut, now_s, offloaded, degraded=True)

@@ -17,7 +17,7 @@ from typing import Any
 from ..policies.decision import Decision
 from ..policies.rules import exits
 from .agent import Agent
-from .effects import Answer, BatchEffect, OffloadBatch, Reading, RunBatch
+from .effects import Answer, BatchEffect, OffloadBatch, Reading, RunBatch, local_answer, remote_answer
 
 __all__ = ["answer_batch"]
 
@@ -43,7 +43,7 @@ def answer_batch(
         for member, reading in zip(members, found, strict=True):
             readings[member] = reading
             if exits(reading.margin, decision.exit_margin) or cut == agent.depth:
-                answers[member] = _local(decision, reading, cut, now_s)
+                answers[member] = local_answer(decision, reading, cut, now_s)
         members = tuple(member for member in members if answers[member] is None)
         if not members:
             break
@@ -62,25 +62,9 @@ def answer_batch(
                 readings[member] = reading
         for place, member in enumerate(members):
             if replies is not None:
-                reply = replies[place]
-                answers[member] = Answer(
-                    decision, reply.prediction, reply.margin, reply.exit, cut, True, False, False, now_s
-                )
+                answers[member] = remote_answer(decision, replies[place], cut, now_s)
             else:
                 own = readings[member]
                 assert own is not None
-                answers[member] = _local(decision, own, cut, now_s, offloaded, degraded=True)
+                answers[member] = local_answer(decision, own, cut, now_s, offloaded, degraded=True)
     return [answer for answer in answers if answer is not None]
-
-
-def _local(
-    decision: Decision,
-    reading: Reading,
-    cut: int,
-    now_s: float,
-    offloaded: bool = False,
-    degraded: bool = False,
-) -> Answer:
-    return Answer(
-        decision, reading.prediction, reading.margin, reading.exit, cut, offloaded, True, degraded, now_s
-    )
