@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def read_yaml(path: Path, what: str = "") -> dict[str, Any]:
         if twice := _twice(loader, node):
             raise ConfigError(f"{path}: {twice}")
         data = None if node is None else loader.construct_document(node)
+        json.dumps(data, default=str, skipkeys=True)  # ValueError where a list holds itself, by an alias
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # The last three are what PyYAML makes of tags whose values do not fit, and of too deep nesting.
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -30,6 +30,8 @@ def _file(folder: Path, text: str) -> Path:
         ("a: &x {b: 1}\nc: {<<: *x, d: 1, d: 2}\n", "'d' is given twice, in lines 2 and 2"),
         ("a: &x\n  b: *x\n  b: 1\n", "'b' is given twice, in lines 2 and 3"),
         ("a: [1\n", "is not YAML"),
+        ("a: &x [*x]\n", "is not YAML: Circular reference"),
+        ("a: &x {b: *x}\n", "is not YAML: Circular reference"),
         ("a: !!bool zz\n", "is not YAML"),
         ("a: !!int ''\n", "is not YAML"),
         ("a: !!timestamp zz\n", "is not YAML"),
