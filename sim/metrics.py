@@ -135,4 +135,5 @@ def _share_interval(right: np.ndarray) -> list[float]:
     share, unsure = float(right.mean()), _Z * _Z / count
     centre = (share + unsure / 2.0) / (1.0 + unsure)
     half = _Z * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
-    return [centre - half, centre + half]
+    # Rounding must not leave the share itself outside: bars are drawn from it.
+    return [min(share, centre - half), max(share, centre + half)]
