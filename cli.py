@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from . import __version__
 from .device.split_command import join_halves, split_learning
 from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
@@ -31,9 +32,23 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
-    help="Edge-server split inference with one vision transformer, in simulation and on real boards.",
 )
 app.add_typer(policy_app)
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def everywhere(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_say_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Edge-server split inference with one vision transformer, in simulation and on real boards."""
 
 
 class EngineName(StrEnum):

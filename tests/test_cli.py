@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from splitpoint import __version__
 from splitpoint.cli import main
 from splitpoint.sim.scenario import BUILT_IN
 
@@ -118,3 +119,8 @@ def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str]
 def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     _fails(capsys, [*QUICK, "--compare", "tensor", "--out", str(tmp_path)], 2)
     _fails(capsys, [*QUICK, "--server", "127.0.0.1:1", "--out", str(tmp_path)], 2)
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    _runs(["--version"])
+    assert capsys.readouterr().out.strip() == __version__
