@@ -100,7 +100,9 @@ class Actions:
         # As unsigned numbers, negative ones are beyond every length.
         if np.count_nonzero(rows.view(np.uint64) >= self._beyond):
             raise UsageError(f"an action is outside {self.space}")
-        return np.dot(rows, self.strides)
+        # Of integers, half again as fast as np.dot.
+        flat: NDArray[np.int64] = rows @ self.strides
+        return flat
 
     def masks(self, reach_s: Sequence[float]) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
         """Masks by how much time is left: (depth + 2, mask_size) bool, and the times that part them, rising.

@@ -145,7 +145,9 @@ class LookupRows:
             self._answers[stage],
             self._head_answer[stage] + sample * self._exits,
         )
-        return heads, Requests(nbytes, self._bits[nbytes], self._server_s[server["service"]], place)
+        return heads, Requests(
+            nbytes, self._bits[nbytes], self._server_s[server["service"].astype(np.int64)], place
+        )
 
     def answers(self, place: Ints) -> tuple[NDArray[np.int8], Mask, Array]:
         """(exit that answers, whether it is right, its margin), by the answers' places."""

@@ -159,8 +159,9 @@ class Many:
         self._estimates.reply(
             replied, delivered_s, self._report(delivered_s), np.maximum(rest_s, 0.0) / self._config.deadline_s
         )
-        done_s = np.where(where, send_s, now_s)
-        lost = sent & ~replied
+        done_s = now_s.copy()
+        np.putmask(done_s, where, send_s)
+        lost = sent > replied
         if np.count_nonzero(lost):
             np.putmask(done_s, lost, answer_by_s)
             self._estimates.no_reply(lost, answer_by_s, request.nbytes, answer_by_s - now_s)
@@ -202,7 +203,7 @@ class Many:
         up_s = np.multiply(trips.up_s, told, out=seconds[1])
         down_s = np.multiply(trips.down_s, told, out=seconds[2])
         np.multiply(waited_s(now_s, done_s, up_s, down_s), told, out=seconds[3])
-        np.putmask(up_s, sent & ~replied, tried_s(now_s, answer_by_s, done_s))
+        np.putmask(up_s, sent > replied, tried_s(now_s, answer_by_s, done_s))
         self._free_s = done_s
         # As the utility has them: correct, latency, energy, airtime, late.
         terms = np.empty((5, len(done_s)))

@@ -102,10 +102,13 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         offloaded = heads.sends & many.link_up & (answer_by_s > now_s)
         trips = many.send(offloaded, now_s, answer_by_s, request)
         replied = trips.replied
-        exit, correct, margin = lookup.answers(np.where(replied, request.answer, heads.answer))
+        # The look-up's arrays are ours to write in, which costs half of np.where.
+        np.putmask(heads.answer, replied, request.answer)
+        exit, correct, margin = lookup.answers(heads.answer)
         infos = many.finish(heads, offloaded, now_s, answer_by_s, trips, correct)
-        infos["nbytes"] = np.where(offloaded, request.nbytes, 0)
-        infos["cut"] = np.where(replied, heads.cut, heads.fallen_cut)
+        infos["nbytes"] = request.nbytes * offloaded
+        np.putmask(heads.fallen_cut, replied, heads.cut)
+        infos["cut"] = heads.fallen_cut
         infos["exit"] = exit
         infos["margin"] = margin
         infos["offloaded"] = offloaded
