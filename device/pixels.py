@@ -29,7 +29,7 @@ def as_pixels(image: ImageLike, card: ModelCard) -> np.ndarray:
     if isinstance(image, Image.Image):
         try:
             return picture_pixels(image, card.image_size, card.channels)
-        except ValueError as error:
+        except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files only when it must
             raise DataError(f"cannot read the picture: {error}") from error
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from .card import ModelCard
@@ -16,6 +16,16 @@ __all__ = ["fit_images", "image_files", "picture_pixels", "read_image"]
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _ORIENTATION = 0x0112  # of EXIF
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each orientation. Pillow's own function writes the EXIF anew too, and fails where it is odd."""
 
 
 def image_files(folder: Path) -> list[Path]:
@@ -43,8 +53,9 @@ def picture_pixels(
     16-bit grey is scaled to 8 bits. Transparency is dropped. ValueError for 32-bit and float pixels, whose range
     nobody knows.
     """
-    if picture.getexif().get(_ORIENTATION, 1) != 1:
-        picture = ImageOps.exif_transpose(picture)
+    turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
+    if turn is not None:
+        picture = picture.transpose(turn)
     if picture.mode.startswith("I;16"):
         # Pillow's own conversion would cut off whatever is above 255.
         deep = np.asarray(picture).astype(np.uint32)

@@ -1,6 +1,7 @@
 """Pictures as cameras, scanners and file managers leave them."""
 
 import io
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +40,34 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
     exif = Image.Exif()
     for orientation, turned in (
         (1, GREY),
+        (2, GREY[:, ::-1]),
         (3, GREY[::-1, ::-1]),
+        (4, GREY[::-1]),
+        (5, GREY.T),
         (6, np.rot90(GREY, -1)),
+        (7, GREY[::-1, ::-1].T),
         (8, np.rot90(GREY)),
+        (9, GREY),
     ):
         exif[0x0112] = orientation
         Image.fromarray(GREY).save(tmp_path / "x.png", exif=exif)
         np.testing.assert_array_equal(read_image(tmp_path / "x.png")[:, :, 0], turned)
+
+
+def test_a_picture_whose_exif_is_odd_is_read_and_turned(tmp_path: Path) -> None:
+    # Orientation 6, and an artist who is a fraction.
+    fields = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0) + struct.pack("<HHIf", 0x013B, 11, 1, 0.5)
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 2) + fields + bytes(4)
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", exif=exif)
+    assert read_image(tmp_path / "x.jpg").shape == (3, 2, 1)
+
+
+def test_a_pillow_image_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 40), np.uint8)
+    Image.fromarray(noise).save(tmp_path / "x.jpg")
+    torn = (tmp_path / "x.jpg").read_bytes()[:-600]
+    with Image.open(io.BytesIO(torn)) as picture, pytest.raises(DataError, match="cannot read the picture"):
+        as_pixels(picture, tiny_card())
 
 
 def test_every_mode_is_read_alike(tmp_path: Path) -> None:
