@@ -135,5 +135,5 @@ def _share_interval(right: np.ndarray) -> list[float]:
     share, unsure = float(right.mean()), _Z * _Z / count
     centre = (share + unsure / 2.0) / (1.0 + unsure)
     half = _Z * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
-    # Rounding must not leave the share itself outside: bars are drawn from it.
-    return [min(share, centre - half), max(share, centre + half)]
+    # Rounding must not leave the share itself outside, for bars are drawn from it, nor reach beyond 0 and 1.
+    return [max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))]
