@@ -128,7 +128,7 @@ def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
         reader = csv.DictReader(lines, skipinitialspace=True)
         rows = list(reader)
     header = list(reader.fieldnames or ())
-    if len(set(header)) < len(header):
+    if len({name.strip() for name in header}) < len(header):
         raise ValueError("two columns have one name")
     for number, row in enumerate(rows, 1):
         if any(row.get(None, ())):

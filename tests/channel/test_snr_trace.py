@@ -99,9 +99,10 @@ def test_errors_name_file_and_column(tmp_path, drives):
     bad.write_text("time_s;snr_db\n0;10,5\n")
     with pytest.raises(DataError, match="row 1 has more values"):
         snr(bad, (0.0,))
-    bad.write_text("snr_db,snr_db\n1,2\n")
-    with pytest.raises(DataError, match="two columns have one name"):
-        snr(bad, (0.0,))
+    for header in ("snr_db,snr_db", "snr_db,snr_db "):
+        bad.write_text(f"{header}\n1,2\n")
+        with pytest.raises(DataError, match="two columns have one name"):
+            snr(bad, (0.0,))
     bad.write_text("snr_db\n")
     with pytest.raises(DataError, match="no values in column 'snr_db'"):
         snr(bad, (0.0,))
