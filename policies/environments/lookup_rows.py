@@ -68,7 +68,7 @@ class LookupRows:
     def __init__(self, tables: Tables, actions: Actions) -> None:
         depth, exits, samples = tables.depth, len(tables.exits), tables.samples
         self.longest_s = float(tables.block_s.max())
-        self._samples, self._exits = samples, exits
+        self._exits = exits
         self._times = tables.block_s
         ways, stages = len(tables.block_s), 4 * (depth + 1)
         # Of every stage, those of one way after the other.
@@ -117,7 +117,7 @@ class LookupRows:
             [
                 tables.head_row * samples,
                 tables.head_row * (depth + 2),
-                alike * (depth + 1),
+                alike.reshape(-1) * (depth + 1),  # NumPy 2.0.0 gives it the axes of `config`
                 tables.level * tables.nbytes.size,
             ],
             axis=1,
