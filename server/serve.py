@@ -79,9 +79,11 @@ async def serve(
         await server.start()
         await health.set(desks.able)
         following = asyncio.create_task(health.follow(lambda: desks.able))
-        (ready or _announce)(address)
-        await stop.wait()
-        following.cancel()
+        try:
+            (ready or _announce)(address)
+            await stop.wait()
+        finally:
+            following.cancel()
         await health.set(False)
         deciding.drain()
         await service.drain(config.grace_s)
