@@ -65,7 +65,7 @@ class RemoteError(SplitpointError):
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Text that names the nearest of `known` to append to an error, or lists them, a thousand not in full."""
+    """Text that names the nearest of `known` to append to an error, or lists them, of many the first few."""
     known = sorted(known)
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     if near:
