@@ -17,7 +17,7 @@ from splitpoint.policies.policy import Outcome
 
 from .conftest import Server, Small
 
-DEADLINE_S = 0.5
+DEADLINE_S = 1.0
 GOOD = Decision(2, bits=4)
 
 
