@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -72,7 +74,7 @@ def test_values_and_labels_have_the_announced_shape_and_are_finite(samples, rate
     sent = AdcEncoder(GEOMETRY, rate, seed).encode(x, attention, classes, step=seed)
     assert tuple(sent.values.shape) == AdcDecoder(GEOMETRY, rate, seed).wire_shape(sent.outputs)
     assert torch.isfinite(sent.values).all()
-    assert sent.outputs == min(samples, max(2, int(rate**0.5 * samples)))
+    assert sent.outputs == min(samples, max(2, int(math.sqrt(rate) * samples)))
     if sent.targets.ndim == 2:
         torch.testing.assert_close(sent.targets.sum(dim=1), torch.ones(sent.outputs))
 
