@@ -76,7 +76,9 @@ def train_jscc(
     data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps for each cut; 9600 by itself.")] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Fewer or more for each cut than the default.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     accelerator: AcceleratorOption = AcceleratorName.auto,
     out: Annotated[Path, typer.Option(help="Folder for the checkpoints.")] = Path("runs/train-jscc"),

@@ -10,9 +10,10 @@ from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.rules import UtilityWeights, utility
 from .records import Table
 
-__all__ = ["budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
+__all__ = ["Z_95", "budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
 
-_Z = 1.96
+Z_95 = 1.96
+"""Two-sided 95 % quantile of the normal distribution."""
 
 
 def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
@@ -123,7 +124,7 @@ def _interval(values: np.ndarray) -> list[float]:
     """95 % interval of the mean by the normal approximation."""
     if len(values) < 2:
         return [float("nan"), float("nan")]
-    half = _Z * float(values.std(ddof=1)) / len(values) ** 0.5
+    half = Z_95 * float(values.std(ddof=1)) / len(values) ** 0.5
     return [_mean(values) - half, _mean(values) + half]
 
 
@@ -132,8 +133,8 @@ def _share_interval(right: np.ndarray) -> list[float]:
     count = len(right)
     if not count:
         return [float("nan"), float("nan")]
-    share, unsure = float(right.mean()), _Z * _Z / count
+    share, unsure = float(right.mean()), Z_95 * Z_95 / count
     centre = (share + unsure / 2.0) / (1.0 + unsure)
-    half = _Z * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
+    half = Z_95 * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
     # Rounding must not leave the share itself outside, for bars are drawn from it, nor reach beyond 0 and 1.
     return [max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))]

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from .metrics import Z_95
 from .records import Table
 from .report_labels import place_labels
 from .report_style import POLICY_MARKERS, blank, darker, policy_colour, shorten
@@ -82,7 +83,7 @@ def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, float]:
-    half = 1.96 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
+    half = Z_95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
     centre = float(values.mean())
     return centre, max(0.0, centre - half), centre + half
 
@@ -90,7 +91,7 @@ def _mean(values: np.ndarray) -> tuple[float, float, float]:
 def _p95(values: np.ndarray) -> tuple[float, float, float]:
     """The 95 % quantile and its 95 % interval: order statistics at the ranks that a binomial gives."""
     ordered = np.sort(values)
-    half = 1.96 * (len(ordered) * 0.95 * 0.05) ** 0.5
+    half = Z_95 * (len(ordered) * 0.95 * 0.05) ** 0.5
     ranks = np.clip([0.95 * len(ordered) - half - 1, 0.95 * len(ordered) + half], 0, len(ordered) - 1)
     centre = float(np.quantile(ordered, 0.95))
     low, high = (float(ordered[round(rank)]) for rank in ranks)

@@ -11,6 +11,7 @@ autograd spreads it to the samples on one side and takes it from the tail's inpu
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -64,29 +65,29 @@ class _Half(nn.Module):
         self.geometry, self.rate, self.seed = geometry, rate, seed
 
 
-class Encoder(_Half):
+class Encoder(_Half, ABC):
     """The device's half. `rate` is the wanted fraction of the activation's values, in (0, 1]."""
 
+    @abstractmethod
     def encode(self, x: Tensor, attention: Tensor, classes: Tensor, step: int) -> Sent:
         """One batch: x (B, n, d), attention (B, n-1) of the last block, classes int64 (B,), step from 0."""
-        raise NotImplementedError
 
 
-class Decoder(_Half):
+class Decoder(_Half, ABC):
     """The server's half. `indexed`: whether values come with indices."""
 
     indexed = False
 
+    @abstractmethod
     def wire_shape(self, outputs: int) -> tuple[int, int, int]:
         """(samples, tokens, dims) of the values from which `outputs` rows are decoded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decode(self, values: Tensor, indices: bytes, outputs: int) -> Tensor:
         """Values (samples, tokens, dims) to the tail's input (outputs, n', d), n' at most n.
 
         Raises PayloadError (field `indices`) for indices that do not fit.
         """
-        raise NotImplementedError
 
 
 @contextmanager
