@@ -3,6 +3,7 @@
     python benchmarks/policies.py                                    # with the trained policies of the scenarios
     python benchmarks/policies.py --policies runs/policies --train   # trains what is missing there, then compares
     python benchmarks/policies.py --scenario driving --traces TRACES.parquet
+    python benchmarks/policies.py --replies-only                     # modems report with replies, and never else
 
 All policies meet equal sample paths, seed by seed; ± are 95 % intervals over the seeds (Student's t). Share is
 (U - U_random) / (U_oracle - U_random); the oracle is a bound only where requests do not load each other, which they do
@@ -41,6 +42,7 @@ def main() -> None:
     parser.add_argument("--train", action="store_true", help="train what is missing there")
     parser.add_argument("--steps", type=int, default=8_000_000)
     parser.add_argument("--traces", type=Path, help="SNR traces of your own for `driving`, parquet or CSV")
+    parser.add_argument("--replies-only", action="store_true", help="modems do not measure by themselves")
     parser.add_argument("--out", type=Path, default=RESULTS / "policies.json")
     options = parser.parse_args()
     if options.train and options.policies is None:
@@ -56,15 +58,17 @@ def main() -> None:
 def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Run what is missing of one scenario, write it, print its table."""
     scenario = load_scenario(name, {"requests": options.requests})
-    if options.traces is not None and name == "driving":
-        scenario = on_traces(scenario, options.traces)
+    if options.replies_only:
+        scenario = with_replies_only(scenario)
     policies: list[PolicyConfig] = list(scenario.policies)
     if options.policies is not None and any(policy.name == "trained" for policy in policies):
         path = options.policies / f"{name}.safetensors"
         if options.train and not path.exists():
-            train(name, path, options.steps)
+            train(scenario, path, options.steps)
         policies = [policy for policy in policies if policy.name != "trained"]
         policies.append(TrainedPolicy(name="trained", path=path))
+    if options.traces is not None and name == "driving":
+        scenario = on_traces(scenario, options.traces)
     # One file a scenario, so that scenarios can be run side by side.
     out = options.out.with_name(f"{options.out.stem}-{scenario.name}.json")
     about = {"scenario": scenario.name, "seeds": options.seeds, "requests": options.requests}
@@ -88,14 +92,22 @@ def on_traces(scenario: Scenario, path: Path) -> Scenario:
     )
 
 
-def train(name: str, path: Path, steps: int) -> None:
+def with_replies_only(scenario: Scenario) -> Scenario:
+    """What devices know of their links without a modem that measures by itself."""
+    sections = scenario.model_dump()
+    for part in (sections, sections["training"]):
+        if "channel" in part:
+            part["channel"]["report"]["every_s"] = None
+    return Scenario.model_validate(sections | {"name": f"{scenario.name}-replies-only"})
+
+
+def train(scenario: Scenario, path: Path, steps: int) -> None:
     from splitpoint.sim.rl_train import PolicyTraining, train_policy
 
     begun_s, cpu_s = time.monotonic(), time.process_time()
-    train_policy(load_scenario(name), PolicyTraining(steps=steps), path)
-    print(
-        f"{name}: trained in {time.monotonic() - begun_s:.0f} s, {time.process_time() - cpu_s:.0f} s of processor time"
-    )
+    train_policy(scenario, PolicyTraining(steps=steps), path)
+    seconds, cpu_s = time.monotonic() - begun_s, time.process_time() - cpu_s
+    print(f"{scenario.name}: trained in {seconds:.0f} s, {cpu_s:.0f} s of processor time")
 
 
 def beats(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:

@@ -67,6 +67,10 @@ class Link(Protocol):
         """That of the state at `t`."""
         ...
 
+    def up(self, t: float) -> bool:
+        """That of the state at `t`."""
+        ...
+
     def transfer_time(self, nbytes: int, t: float, key: int, symbols: int = 0) -> float:
         """Seconds from `t` until `nbytes` and `symbols` have left the air; infinite if swallowed."""
         ...
@@ -158,6 +162,9 @@ class SlottedLink:
             self._load(slot >> CHUNK_BITS)
         return self._chunk.snr_db[slot & _MASK]
 
+    def up(self, t: float) -> bool:
+        return self._outages is None or self._outages.window(t)[0] > t
+
     def state(self, t: float) -> LinkState:
         slot = int(t * self._slots_per_s)
         if slot >> CHUNK_BITS != self._index:
@@ -165,7 +172,7 @@ class SlottedLink:
         chunk, place = self._chunk, slot & _MASK
         rate_bps = (chunk.carried[place + 1] - chunk.carried[place]) * self._slots_per_s
         loss = self._loss if chunk.loss is None else chunk.loss[place]
-        up = self._outages is None or self._outages.window(t)[0] > t
+        up = self.up(t)
         return LinkState(chunk.snr_db[place], rate_bps if up else 0.0, self.round_trip_s, loss, up)
 
     def transfer_time(self, nbytes: int, t: float, key: int, symbols: int = 0) -> float:

@@ -58,11 +58,12 @@ MediumConfig = Annotated[
 
 
 class SnrReportConfig(Frozen):
-    """How coarse, old and noisy the modem's SNR is (`report.py`)."""
+    """How coarse, old and noisy the modem's SNR is, and how often it comes without a reply (`report.py`)."""
 
     step_db: NonNegativeFloat = 1.0
     delay_s: NonNegativeFloat = 0.02
     sigma_db: NonNegativeFloat = 1.0
+    every_s: PositiveFloat | None = None
 
 
 def build_medium(config: MediumConfig) -> Medium:
@@ -89,6 +90,7 @@ def build_report(
         step_db=config.step_db,
         delay_s=config.delay_s,
         sigma_db=config.sigma_db,
+        every_s=config.every_s,
         seed=seed,
         medium=medium if limits else None,
         requests=requests,

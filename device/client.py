@@ -21,6 +21,7 @@ from ..codec.tokens import TokenCodec
 from ..errors import RemoteError, SplitpointError, UsageError
 from ..models.card import ModelCard
 from ..models.store import codec_arrays
+from ..policies.belief import EXPLORE_AFTER
 from ..policies.decision import Decision
 from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
@@ -34,6 +35,7 @@ from .default_policy import POWER, default_policy
 from .encoder import Encoder
 from .head import Head
 from .load import codec_of, load_head
+from .modem import ReadModem, own_modem
 from .pixels import ImageLike, as_pixels
 from .realtime_batch import BatchDevice
 from .remote_policy import RemotePolicy
@@ -61,6 +63,8 @@ class Client:
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
     tls         None for plain text
+    modem       reads (SNR in dB, rate in bit/s) off the board's modem, None where that hears nothing; asked at every
+                request, so it must not wait. Without it the link is known by replies alone
 
     Use it as a context manager, or `close` it. One image at a time is in work: calls from several threads wait in
     line. A server that cannot be reached is no error: the client answers locally, looks for it all the time, and
@@ -81,6 +85,7 @@ class Client:
         coder: str = "packed",
         tls: Tls | None = None,
         probe_s: float = 0.25,
+        modem: ReadModem | None = None,
     ) -> None:
         if not deadline_s > 0.0:
             raise UsageError(f"deadline_s must be above 0, not {deadline_s!r}")
@@ -100,7 +105,8 @@ class Client:
             if policy != "remote":
                 raise UsageError(f"policy must be 'remote', a Decision or a policy, not '{policy}'")
             policy = self._remote = RemotePolicy(card, str(device), _ASK * deadline_s)
-        chosen = policy or default_policy(model, card, block_s, slack_s, deadline_s)
+        explore_after = EXPLORE_AFTER if modem is None else math.inf
+        chosen = policy or default_policy(model, card, block_s, slack_s, deadline_s, explore_after)
         self._deadline_s = deadline_s
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
@@ -111,6 +117,7 @@ class Client:
             deadline_s=deadline_s,
             coherence_s=_COHERENCE_S,
             battery_j=math.inf,
+            modem=None if modem is None else own_modem(modem),
         )
         self._clock = Clock()
         self._coder, self._codec = coder, codec
@@ -149,8 +156,8 @@ class Client:
 
     @property
     def link_up(self) -> bool:
-        """Whether the server is taken to be there."""
-        return self._session.link_up
+        """Whether the server is taken to be there, and the modem to hear the network."""
+        return self._session.may_send
 
     @property
     def last_error(self) -> SplitpointError | None:

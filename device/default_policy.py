@@ -27,7 +27,12 @@ POWER = Power(cpu_w=2.5, tx_w=1.3, rx_w=0.9, idle_w=0.3)
 
 
 def default_policy(
-    model: str | Path, card: ModelCard, block_s: tuple[float, ...], slack_s: float, deadline_s: float
+    model: str | Path,
+    card: ModelCard,
+    block_s: tuple[float, ...],
+    slack_s: float,
+    deadline_s: float,
+    explore_after: float,
 ) -> Policy:
     """Greedy from the model's calibration profile, without one a split at half depth.
 
@@ -49,4 +54,4 @@ def default_policy(
         airtime_ref_s=0.05,
     )
     deployment = Deployment(block_s, _OVERHEAD_S, slack_s, _SERVER, POWER, weights)
-    return Greedy(GreedyTables(profile, deployment, EXIT_MARGINS))
+    return Greedy(GreedyTables(profile, deployment, EXIT_MARGINS), explore_after)

@@ -134,7 +134,7 @@ class RealTimeDevice:
             return None
         observation = self.session.observe(self.clock.now(), arrival_s, queue)
         spare_s = self.session.spare_s(observation)
-        if self.session.link_up and spare_s >= SHORTEST_S:
+        if self.session.may_send and spare_s >= SHORTEST_S:
             try:
                 await self._remote.ask(self._client, observation, spare_s)
             except RemoteError as error:

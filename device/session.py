@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
+from ..channel.report import Modem
 from ..policies.decision import Decision
 from ..policies.estimate import LinkEstimate
 from ..policies.guard import GuardedPolicy
@@ -39,7 +40,11 @@ _new = tuple.__new__
 
 
 class Session:
-    """Serves one request at a time: `begin`, the driver's effects with `sent` and `replied`, `finish`."""
+    """Serves one request at a time: `begin`, the driver's effects with `sent` and `replied`, `finish`.
+
+    modem     None: it reports with replies only
+    link_up   False while the server is known to be out of reach
+    """
 
     def __init__(
         self,
@@ -50,12 +55,14 @@ class Session:
         deadline_s: float,
         coherence_s: float,
         battery_j: float,
+        modem: Modem | None = None,
     ) -> None:
         self.agent = agent
         self.link_up = True
         self._policy = policy
         self._power = power
         self._deadline_s = deadline_s
+        self._modem = modem
         self._estimate = LinkEstimate(coherence_s)
         self._energy_left_j = battery_j
         self._arrival_s = self._start_s = self._answer_by_s = 0.0
@@ -68,6 +75,8 @@ class Session:
     def observe(self, now_s: float, arrival_s: float, queue: int) -> Observation:
         """What is known now of the request that arrived at `arrival_s`; `queue` wait behind it."""
         estimate = self._estimate
+        if self._modem is not None:
+            estimate.heard(self._modem(now_s))
         snr_db, rate_bps, rate_sigma_db = estimate.at(now_s)
         return _new(
             Observation,
@@ -80,7 +89,7 @@ class Session:
                 estimate.server_load,
                 self._energy_left_j,
                 arrival_s + self._deadline_s - now_s,
-                self.link_up,
+                self.may_send,
             ),
         )
 
@@ -94,7 +103,7 @@ class Session:
         self._arrival_s, self._start_s, self._trip, self._first = arrival_s, start_s, None, None
         self._observation = observation or self.observe(start_s, arrival_s, queue)
         self._decision = decision = self._policy.decide(self._observation)
-        return self.agent.answer(decision, start_s, arrival_s + self._deadline_s, self.link_up)
+        return self.agent.answer(decision, start_s, arrival_s + self._deadline_s, self.may_send)
 
     def begin_batch(
         self,
@@ -111,12 +120,17 @@ class Session:
         self.batch = count if decision.merge < 1.0 and count > 1 else 1
         if self.batch == 1:
             return single
-        return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.link_up)
+        return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.may_send)
 
     def spare_s(self, observation: Observation) -> float:
         """How long a policy may be waited for, so that the first exit can still answer in time."""
         agent = self.agent
         return observation.time_left_s - agent.slack_s - agent.block_s[agent.exits[0]]
+
+    @property
+    def may_send(self) -> bool:
+        """False while the server is out of reach, or the modem hears nothing."""
+        return self.link_up and self._estimate.signal
 
     @property
     def snr_db(self) -> float:

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ..seeding import generator
-from .belief import Exploration, believed, predict
+from .belief import EXPLORE_AFTER, Exploration, believed, predict
 from .confidence import Confidence
 from .decision import Decision
 from .greedy import GreedyTables
@@ -63,7 +63,7 @@ class Bandit:
         width: float = 0.1,
         ridge: float = 4.0,
         memory: float = 0.995,
-        explore_after: int = 4,
+        explore_after: float = EXPLORE_AFTER,
     ) -> None:
         self._tables = tables
         self._confidence = confidence

@@ -11,7 +11,7 @@ from .observation import Observation
 from .policy import Outcome
 from .predicted import PredictedUtility, Prediction
 
-__all__ = ["REPORT_SIGMA_DB", "Exploration", "LinkBelief", "believed", "predict"]
+__all__ = ["EXPLORE_AFTER", "REPORT_SIGMA_DB", "Exploration", "LinkBelief", "believed", "predict"]
 
 _PRIOR_RATE_BPS, _PRIOR_SIGMA_DB = 1e6, 10.0
 """Believed before the first report; one request corrects it."""
@@ -19,6 +19,8 @@ _PRIOR_RATE_BPS, _PRIOR_SIGMA_DB = 1e6, 10.0
 REPORT_SIGMA_DB = 1.0
 """Error of a fresh report, as modems give them."""
 
+EXPLORE_AFTER = 4
+"""Local answers in a row after which a link of which nothing is heard is tried again."""
 
 _LONGEST = 8
 
@@ -52,9 +54,10 @@ class Exploration:
 
     So a device which once met a bad link does not stay away from it for ever. Each try of which nothing follows makes
     the wait for the next one twice as long, up to `_LONGEST` times: a link may be bad for good, and tries cost airtime.
+    Where the modem measures by itself, `after` is infinite.
     """
 
-    def __init__(self, after: int) -> None:
+    def __init__(self, after: float) -> None:
         self._after = after
         self._unsent, self._wait, self._trying = 0, after, False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from math import exp, sqrt
 
+from ..channel.report import Measurement
 from .round_trip import RoundTripFit
 
 __all__ = ["DECIBEL", "MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
@@ -27,10 +28,13 @@ class LinkEstimate:
     this, a device that answered locally after one bad report would never learn that the fade is over. The rate is
     taken as log-normal; its spread grows with the report's age to that of all reports so far. Values are NaN
     before the first report.
+
+    signal   False where the modem heard nothing when it last measured by itself
     """
 
     def __init__(self, coherence_s: float) -> None:
         self.coherence_s = coherence_s
+        self.signal = True
         self._at_s = _NEVER
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
@@ -42,10 +46,19 @@ class LinkEstimate:
         self.server_load = math.nan
 
     def report(self, now_s: float, snr_db: float, rate_bps: float) -> None:
-        """The modem's report that came with a reply."""
+        """The modem's report."""
         self._rate(now_s, rate_bps)
         self._snr_db = snr_db
         self._mean_snr_db = _towards(self._mean_snr_db, snr_db, self._reports)
+
+    def heard(self, measurement: Measurement | None) -> None:
+        """What the modem measured by itself; None where it does not. What is older than the last report is passed."""
+        if measurement is None:
+            return
+        known_s, reading = measurement
+        self.signal = reading is not None
+        if reading is not None and known_s > self._at_s:
+            self.report(known_s, *reading)
 
     def measured(self, now_s: float, nbytes: int, seconds: float) -> float:
         """A round trip without the server's time, where no modem reports: the seconds that size does not explain."""

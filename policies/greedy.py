@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..models.profile import Profile
-from .belief import Exploration, predict
+from .belief import EXPLORE_AFTER, Exploration, predict
 from .candidates import best_somewhere, grid_decisions
 from .decision import Decision
 from .deployment import Deployment
@@ -22,7 +22,7 @@ class Greedy:
     explore_after   local answers in a row after which the link is tried again (`belief.Exploration`)
     """
 
-    def __init__(self, tables: GreedyTables, explore_after: int = 4) -> None:
+    def __init__(self, tables: GreedyTables, explore_after: float = EXPLORE_AFTER) -> None:
         self._tables = tables
         self._exploration = Exploration(explore_after)
 

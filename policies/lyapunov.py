@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .belief import Exploration, predict
+from .belief import EXPLORE_AFTER, Exploration, predict
 from .budgets import Budgets
 from .decision import Decision
 from .greedy import GreedyTables
@@ -62,7 +62,7 @@ class Lyapunov:
         step: float = 1.0,
         start: float | Sequence[float] = 0.0,
         debt: float = DEBT,
-        explore_after: int = 4,
+        explore_after: float = EXPLORE_AFTER,
     ) -> None:
         self._tables = tables
         self._budgets = budgets

@@ -63,7 +63,7 @@ class VirtualEngine:
         for index, (group, arrivals, link) in enumerate(zip(setup.groups, times, links, strict=True)):
             report = build_report(channel.report, link, scenario.seed, uplink, len(arrivals))
             sight = Sight(link, uplink, downlink, arrivals, inputs[index])
-            session = setup.session(policy, index, sight)
+            session = setup.session(policy, index, sight, report.newest if report.every_s else None)
             devices.append(
                 VirtualDevice(index, session, link, report, group.overhead_s, arrivals, inputs[index])
             )

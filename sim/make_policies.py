@@ -83,13 +83,16 @@ class PolicyMaker:
             case RandomPolicy():
                 return Random(grid_decisions(setup.calibration, config.exit_margins), device)
             case GreedyPolicy():
-                return Greedy(self._tables(config.exit_margins, device, priced=False), config.explore_after)
+                return Greedy(
+                    self._tables(config.exit_margins, device, priced=False),
+                    config.explore_after or setup.explore_after,
+                )
             case NeurosurgeonPolicy():
                 tables = self._once(
                     ("neurosurgeon", setup.group_of(device)),
                     lambda: NeurosurgeonTables(setup.calibration, setup.deployment(device)),
                 )
-                return Neurosurgeon(tables, config.explore_after)
+                return Neurosurgeon(tables, config.explore_after or setup.explore_after)
             case LyapunovPolicy():
                 return self._lyapunov(config, device)
             case BanditPolicy():
@@ -101,7 +104,7 @@ class PolicyMaker:
                     width=config.width,
                     ridge=config.ridge,
                     memory=config.memory,
-                    explore_after=config.explore_after,
+                    explore_after=config.explore_after or setup.explore_after,
                 )
             case OraclePolicy():
                 return self._oracle(config, device, sight)
@@ -163,7 +166,8 @@ class PolicyMaker:
         return prices
 
     def _lyapunov(self, config: LyapunovPolicy, device: int) -> Lyapunov:
-        budgets = self._setup.scenario.budgets.budgets()
+        setup = self._setup
+        budgets = setup.scenario.budgets.budgets()
         prices = self._calibrated(config) if config.prices is None else config.prices
         if len(prices) not in (1, len(budgets.active)) and budgets.active:
             raise ConfigError(
@@ -176,7 +180,7 @@ class PolicyMaker:
             step=config.step,
             start=[config.v * price for price in prices] if budgets.active else 0.0,
             debt=config.debt,
-            explore_after=config.explore_after,
+            explore_after=config.explore_after or setup.explore_after,
         )
 
     def _trained(self, config: TrainedPolicy) -> Trained:

@@ -30,9 +30,10 @@ __all__ = [
 ]
 
 EXPLORE_AFTER: Any = Field(
-    4,
+    None,
     ge=1,
-    description="local answers in a row before a link is tried again; twice as many after each vain try",
+    description="local answers in a row before a link is tried again, twice as many after each vain try; none: 4, and "
+    "never where the modem measures by itself",
 )
 
 
@@ -98,7 +99,7 @@ class GreedyPolicy(Section):
     kind: Literal["greedy"] = "greedy"
     name: str = "greedy"
     exit_margins: tuple[float, ...] = EXIT_MARGINS
-    explore_after: int = EXPLORE_AFTER
+    explore_after: int | None = EXPLORE_AFTER
 
 
 class NeurosurgeonPolicy(Section):
@@ -106,7 +107,7 @@ class NeurosurgeonPolicy(Section):
 
     kind: Literal["neurosurgeon"] = "neurosurgeon"
     name: str = "neurosurgeon"
-    explore_after: int = EXPLORE_AFTER
+    explore_after: int | None = EXPLORE_AFTER
 
 
 class LyapunovPolicy(Section):
@@ -115,7 +116,7 @@ class LyapunovPolicy(Section):
     kind: Literal["lyapunov"] = "lyapunov"
     name: str = "lyapunov"
     exit_margins: tuple[float, ...] = EXIT_MARGINS
-    explore_after: int = EXPLORE_AFTER
+    explore_after: int | None = EXPLORE_AFTER
     v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
     debt: float = Field(DEBT, ge=0, description="kappa: more pressure while a path is over budget")
@@ -131,7 +132,7 @@ class BanditPolicy(Section):
     name: str = "bandit"
     rule: Literal["ucb", "thompson"] = "thompson"
     exit_margins: tuple[float, ...] = EXIT_MARGINS
-    explore_after: int = EXPLORE_AFTER
+    explore_after: int | None = EXPLORE_AFTER
     width: float = Field(0.1, ge=0, description="standard deviations that exploration is worth")
     ridge: float = Field(4.0, gt=0, description="weight of the predictions, in requests")
     memory: float = Field(

@@ -97,7 +97,7 @@ def train_policy(
         model.set_parameters(str(checkpoint))
         model.num_timesteps = int(np.load(out.with_suffix(".checkpoint.npy")))
     elif training.warm and training.algorithm != "dqn" and decisions is not None:
-        imitate(model, env, tables.predicted, budgets, config.scales)
+        imitate(model, env, tables.predicted, budgets, config.scales, setup.explore_after)
     out.parent.mkdir(parents=True, exist_ok=True)
 
     def keep() -> None:

@@ -20,9 +20,6 @@ from .rl_env import TrainingVecEnv
 
 __all__ = ["imitate", "observation_of"]
 
-EXPLORE_AFTER = 3.5
-"""Requests without one sent after which the imitated rule tries the link again."""
-
 _UNSENT = len(FEATURES) + MEMORY.index("unsent")
 _STATES = 8_000
 _EPOCHS = 60
@@ -30,16 +27,26 @@ _BATCH = 512
 
 
 def imitate(
-    model: Any, env: TrainingVecEnv, predicted: PredictedUtility, budgets: Budgets, scales: Scales
+    model: Any,
+    env: TrainingVecEnv,
+    predicted: PredictedUtility,
+    budgets: Budgets,
+    scales: Scales,
+    explore_after: float,
 ) -> None:
-    """Cross-entropy of the policy to what the predictions say is best, in states that this rule itself visits."""
+    """Cross-entropy of the policy to what the predictions say is best, in states that this rule itself visits.
+
+    explore_after: requests without one sent after which the rule tries the link again
+    """
     rows = env.reset()
+    # A feature is rounded: half a request below is after it, too.
+    longest = math.log2(0.5 + explore_after)
     seen, chosen = [], []
     draws = generator(model.seed or 0, "imitation")
     for _ in range(max(1, _STATES // env.num_envs)):
         best = np.array(
             [
-                _best(predicted, budgets, observation_of(row, scales), 2.0 ** row[_UNSENT] - 1.0, prices)
+                _best(predicted, budgets, observation_of(row, scales), row[_UNSENT] > longest, prices)
                 for row, prices in zip(rows, env.prices, strict=True)
             ]
         )
@@ -84,12 +91,16 @@ def observation_of(row: np.ndarray, scales: Scales) -> Observation:
 
 
 def _best(
-    predicted: PredictedUtility, budgets: Budgets, observation: Observation, unsent: float, prices: np.ndarray
+    predicted: PredictedUtility,
+    budgets: Budgets,
+    observation: Observation,
+    explores: bool,
+    prices: np.ndarray,
 ) -> int:
     prediction = predict(predicted, observation)
     values = prediction.utility
     if len(prices):
         values = values - prices @ predicted_costs(prediction, budgets, observation.device_queue)
-    if observation.link_up and unsent >= EXPLORE_AFTER:
+    if observation.link_up and explores:
         values = np.where(predicted.sends, values, -np.inf)
     return int(values.argmax())

@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Literal
 
+from ..channel.report import Modem
 from ..codec.entropy import tables_crc
 from ..device.agent import Agent
 from ..device.session import Session
@@ -16,6 +17,7 @@ from ..models.pool_profile import PoolProfile, pool_path
 from ..models.profile import Profile
 from ..models.store import codec_arrays, resolve
 from ..policies.arrivals import arrival_times
+from ..policies.belief import EXPLORE_AFTER
 from ..policies.decision import Decision
 from ..policies.deployment import Deployment
 from ..policies.guard import GuardedPolicy
@@ -170,8 +172,22 @@ class Setup:
             self._agents[key] = agent
         return agent
 
-    def session(self, config: PolicyConfig, device: int, sight: Sight | None = None) -> Session:
-        """A fresh session of one device under one policy; sight: what virtual time shows to an oracle."""
+    @property
+    def explore_after(self) -> float:
+        """Local answers in a row after which a policy tries a link of which nothing is heard."""
+        return EXPLORE_AFTER if self.scenario.channel.report.every_s is None else math.inf
+
+    def session(
+        self,
+        config: PolicyConfig,
+        device: int,
+        sight: Sight | None = None,
+        modem: Modem | None = None,
+    ) -> Session:
+        """A fresh session of one device under one policy; sight: what virtual time shows to an oracle.
+
+        modem: the device's; None: it reports with replies only.
+        """
         group, scenario = self.groups[device], self.scenario
         policy = self._policies.make(config, device, sight)
         own = isinstance(config, CustomPolicy)
@@ -192,6 +208,7 @@ class Setup:
             deadline_s=scenario.deadline_s,
             coherence_s=scenario.coherence_s,
             battery_j=float("inf") if group.battery_j is None else group.battery_j,
+            modem=modem,
         )
 
     def deployment(self, device: int) -> Deployment:

@@ -13,6 +13,9 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter
 
+from ..channel.build import build_link
+from ..channel.medium_config import build_medium, build_report
+from ..channel.report import Modem
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
 from ..device.connection import agreement
@@ -81,7 +84,7 @@ class _Worker:
 
     async def _serve(self, client: ServiceClient, command: dict[str, Any]) -> list[Record]:
         setup, index = self._setup, self._index
-        session = setup.session(_POLICY.validate_python(command["policy"]), index)
+        session = setup.session(_POLICY.validate_python(command["policy"]), index, modem=self._modem())
         clock = Clock(command["epoch"])
         device = BatchDevice(
             session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
@@ -101,6 +104,14 @@ class _Worker:
                 _say({"answered": request})
         await device.close()
         return records
+
+    def _modem(self) -> Modem | None:
+        """The emulated device's own modem: it hears the link without the emulator, which stands behind it."""
+        channel, seed, index = self._setup.scenario.channel_config(), self._setup.scenario.seed, self._index
+        if channel.report.every_s is None:
+            return None
+        link = build_link(channel.link_of(index), seed, index)
+        return build_report(channel.report, link, seed, build_medium(channel.uplink)).newest
 
 
 def _plain(row: Record) -> list[Any]:

@@ -24,13 +24,13 @@ _PRIOR = (0.1 * PRIOR_SIGMA_DB) ** 2
 _SHORTEST_S = 1e-9
 """Who waited for a reply waited longer: so is there a logarithm for all others too."""
 
-# Steps of the running means and of the variance by how many values were seen: a plain mean at first, then a fixed
-# memory. Row 0 is for who has no new value. A first value is taken whole; it says nothing of the variance, which
-# then goes from what is said without a report to what is expected before a spread can be seen.
-_STEPS = np.array(
-    [4 * (0.0,), (1.0, 1.0, 1.0, 1.0 - _PRIOR / _UNKNOWN)]
-    + [4 * (1.0 / count if count * MEMORY < 1.0 else MEMORY,) for count in range(2, 64)]
-).T.copy()
+# Steps of a running mean by how many values were seen: a plain mean at first, then a fixed memory. Row 0 is for who
+# has no new value. A first report is taken whole; it says nothing of the variance, which then goes from what is said
+# without a report to what is expected before a spread can be seen. Steps of SNR, rate and variance: columns of one
+# look-up.
+_MEAN_STEPS = np.array([0.0] + [max(1.0 / count, MEMORY) for count in range(1, 64)])
+_REPORT_STEPS = np.stack([_MEAN_STEPS, _MEAN_STEPS, _MEAN_STEPS])
+_REPORT_STEPS[2, 1] = 1.0 - _PRIOR / _UNKNOWN
 
 
 class LinkEstimates:
@@ -44,33 +44,38 @@ class LinkEstimates:
         self.features = features
         features[:] = 0.0
         self._forgets_per_s = 1.0 / coherence_s
-        self._replies = np.zeros(copies, np.int64)
+        self._reports, self._replies = np.zeros((2, copies), np.int64)
         self._at_s = np.full(copies, -np.inf)
         self._variance = np.full(copies, _UNKNOWN)
         # Rows: SNR, rate, round trip. What was last believed of the first two is the mean and the rest.
         self._mean, self._rest = np.zeros((3, copies)), np.zeros((2, copies))
 
-    def reply(self, where: Mask, now_s: Array, report: Array, round_trip: Array) -> None:
-        """The modem's report (2, N) that came with a reply, and the part of its time that nothing else explains."""
-        told = where.astype(np.int64)
-        self._replies += told
-        told *= self._replies
-        steps = _STEPS.take(told, axis=1, mode="clip")
-        mean = self._mean
-        deviation = np.empty(mean.shape)
-        np.subtract(report, mean[:2], out=deviation[:2])
-        np.subtract(round_trip, mean[2], out=deviation[2])
-        moved = deviation * steps[:3]
+    def is_news(self, known_s: Array) -> Mask:
+        """Whether what is known since `known_s` is newer than the last report."""
+        return known_s > self._at_s
+
+    def report(self, where: Mask, now_s: Array, report: Array) -> None:
+        """The modem's report (2, N)."""
+        steps = _REPORT_STEPS.take(_counted(self._reports, where), axis=1, mode="clip")
+        mean = self._mean[:2]
+        deviation = report - mean
+        moved = deviation * steps[:2]
         mean += moved
         rest = deviation - moved
         spread = deviation[1] * rest[1]
         spread -= self._variance
-        spread *= steps[3]
+        spread *= steps[2]
         self._variance += spread
         np.putmask(self._rest[0], where, rest[0])
         np.putmask(self._rest[1], where, rest[1])
         np.putmask(self._at_s, where, now_s)
         np.putmask(self.features[0], where, 1.0)
+
+    def reply(self, where: Mask, round_trip: Array) -> None:
+        """The part of a reply's time that nothing else explains."""
+        moved = round_trip - self._mean[2]
+        moved *= _MEAN_STEPS.take(_counted(self._replies, where), mode="clip")
+        self._mean[2] += moved
 
     def no_reply(self, where: Mask, now_s: Array, nbytes: NDArray[np.int64], seconds: Array) -> None:
         """No reply to so many bytes within `seconds`: the rate is at most what that makes."""
@@ -80,7 +85,7 @@ class LinkEstimates:
         trust *= self._forgets_per_s
         np.exp(trust, out=trust)
         trust *= self._rest[1]
-        lower = where & (self._replies > 0) & (trust > rest)
+        lower = where & (self._reports > 0) & (trust > rest)
         np.putmask(self._rest[1], lower, rest)
         np.putmask(self._at_s, lower, now_s)
 
@@ -99,3 +104,11 @@ class LinkEstimates:
         trust *= self._variance
         np.sqrt(trust, out=self.features[3])
         self.features[4] = self._mean[2]
+
+
+def _counted(counts: NDArray[np.int64], where: Mask) -> NDArray[np.int64]:
+    """One more where `where`; what it then is there, and 0 elsewhere."""
+    told = where.astype(np.int64)
+    counts += told
+    told *= counts
+    return told

@@ -38,7 +38,8 @@ class Paths(NamedTuple):
     """The sample paths of N copies; first axis is the request, so that a step reads one row.
 
     arrivals_s, samples   (K + 1, N), times on the bank's clock
-    uniform_up, uniform_down, normal    (K + 1, N), draws of the losses each way and of the modem's errors
+    uniform_up, uniform_down, normal    (K + 1, N), draws of the losses each way and of the errors in reports
+    own_normal            (M, N), draws of the errors in what modems measure by themselves; used in turn
     bank, path            the links, and which of them each copy is on, int64 (N,)
     """
 
@@ -47,6 +48,7 @@ class Paths(NamedTuple):
     uniform_up: Array
     uniform_down: Array
     normal: Array
+    own_normal: Array
     bank: LinkBank
     path: NDArray[np.int64]
 
@@ -76,7 +78,8 @@ class Many:
         self._config, self._paths, self._bank, self._modems = config, paths, paths.bank, modems
         copies = len(paths.path)
         self._origin_s = origin_s = paths.bank.origin_s[paths.path]
-        self._errors = modems.errors(paths.normal)
+        self._errors, self._own_errors = modems.errors(paths.normal), modems.errors(paths.own_normal)
+        self._copy = np.arange(copies)
         self._uplink, self._downlink = (
             _media(medium, paths.bank, origin_s) for medium in (config.uplink, config.downlink)
         )
@@ -114,6 +117,8 @@ class Many:
         self.answer_s = due_s - config.slack_s
         self.left_s = due_s - self.start_s
         self.link_up = self.start_s >= self._up_from_s
+        if self._modems.every_s is not None:
+            self._hear()
         self._estimates.look(self.start_s)
         columns[_QUEUE] = _LOG2.take(self._behind(), mode="clip")
         if config.battery_j < np.inf:
@@ -121,6 +126,20 @@ class Many:
         np.divide(self.left_s, config.deadline_s, out=columns[_TIME_LEFT])
         columns[_LINK_UP] = self.link_up
         return feature_rows(columns)
+
+    def _hear(self) -> None:
+        """What the modems last measured by themselves; who hears nothing does not send."""
+        index, measured_s, known_s = self._modems.newest(self.start_s, self._origin_s)
+        known = index >= 0
+        if self._bank.outages:
+            heard = known & self._bank.up(measured_s)
+            self.link_up &= heard >= known
+            known = heard
+        self._estimates.report(
+            known & self._estimates.is_news(known_s),
+            known_s,
+            self._read(measured_s, self._own_errors[index % len(self._own_errors), self._copy]),
+        )
 
     def _behind(self) -> NDArray[np.integer]:
         """How many later requests wait already, (N,)."""
@@ -156,9 +175,9 @@ class Many:
         rest_s = delivered_s - now_s
         rest_s -= replied_s - received_s
         rest_s -= up_s + down_s
-        self._estimates.reply(
-            replied, delivered_s, self._report(delivered_s), np.maximum(rest_s, 0.0) / self._config.deadline_s
-        )
+        measured_s = self._modems.measured_s(delivered_s, self._origin_s)
+        self._estimates.report(replied, delivered_s, self._read(measured_s, self._errors[row]))
+        self._estimates.reply(replied, np.maximum(rest_s, 0.0) / self._config.deadline_s)
         done_s = now_s.copy()
         np.putmask(done_s, where, send_s)
         lost = sent > replied
@@ -169,10 +188,9 @@ class Many:
         np.putmask(done_s, replied, delivered_s)
         return Trips(replied, done_s, up_s, down_s)
 
-    def _report(self, t: Array) -> Array:
-        """What the modems say at t."""
-        measured_s = self._modems.measured_s(t, self._origin_s)
-        report = self._modems.read(measured_s, self._errors[self.requests - 1])
+    def _read(self, measured_s: Array, errors: Array) -> Array:
+        """What the modems say of what they measured."""
+        report = self._modems.read(measured_s, errors)
         limit_bps = self._uplink.rate_bps(measured_s)
         if limit_bps is not None:
             report[1] = np.minimum(report[1], np.log10(np.maximum(limit_bps, 1.0)) - 6.0)

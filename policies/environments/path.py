@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -60,9 +61,11 @@ def draw_paths(
     # Who loses nothing needs no draws for it.
     up, down = (np.broadcast_to(0.0, shape) if bank.lossless else draws.random(shape) for _ in range(2))
     normal = draws.standard_normal(shape)
+    # More measurements than requests take their errors over again: no two of them are near each other.
+    own_normal = draws.standard_normal(shape) if config.report.every_s else np.zeros((1, copies))
     path = draws.integers(0, len(bank), copies)
     times_s = np.add(arrivals.T, bank.origin_s[path] + begin_s, out=np.empty(shape))
-    return Paths(times_s, inputs, up, down, normal, bank, path)
+    return Paths(times_s, inputs, up, down, normal, own_normal, bank, path)
 
 
 def draw_bank(config: EnvironmentConfig, seed: int, paths: int) -> LinkBank:
@@ -78,17 +81,22 @@ def stack_paths(config: EnvironmentConfig, paths: Sequence[SamplePath], depth_s:
     count = len(paths[0].arrivals_s)
     arrivals = np.array([path.arrivals_s for path in paths]).T
     losses = [UniformDraws(path.seed, "loss", path.device) for path in paths]
-    errors = [NormalDraws(path.seed, "snr-report", path.device) for path in paths]
+    errors, own_errors = (
+        [NormalDraws(path.seed, component, path.device) for path in paths]
+        for component in ("snr-report", "snr-measurement")
+    )
     seconds = float(arrivals.max()) + count * (config.deadline_s + depth_s) + GIVE_UP_S
     # As on the wire: request ids start from 1, keys are even on the way up and odd on the way down.
     ids = range(1, count + 1)
     bank = LinkBank([path.link for path in paths], seconds)
+    measurements = range(math.ceil(seconds / config.report.every_s) if config.report.every_s else 1)
     return Paths(
         np.ascontiguousarray(arrivals + bank.origin_s),
         np.array([path.samples for path in paths]).T.copy(),
         np.array([[draws[2 * i] for draws in losses] for i in ids]),
         np.array([[draws[2 * i + 1] for draws in losses] for i in ids]),
         np.array([[draws[i] for draws in errors] for i in ids]),
+        np.array([[draws[i] for draws in own_errors] for i in measurements]),
         bank,
         np.arange(len(paths)),
     )

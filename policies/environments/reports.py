@@ -26,6 +26,7 @@ class Modems:
 
     def __init__(self, config: SnrReportConfig, bank: LinkBank) -> None:
         self._sigma_db, self._step_db, self._delay_s = config.sigma_db, config.step_db, config.delay_s
+        self.every_s = config.every_s
         self._bank = bank
         self._said: Array | None = None
         if self._step_db:
@@ -45,6 +46,16 @@ class Modems:
     def measured_s(self, t: Array, origin_s: Array) -> Array:
         """When that was measured which is reported at t, on a path that begins at `origin_s`."""
         return np.maximum(t - self._delay_s, origin_s)
+
+    def newest(self, t: Array, origin_s: Array) -> tuple[NDArray[np.int64], Array, Array]:
+        """Of the last measurement that is known at t: its number, when it was made, when it was known.
+
+        Numbers are negative before the first.
+        """
+        assert self.every_s is not None
+        index = np.floor((t - origin_s - self._delay_s) / self.every_s).astype(np.int64)
+        measured_s = origin_s + index * self.every_s
+        return index, measured_s, np.minimum(measured_s + self._delay_s, t)
 
     def read(self, measured_s: Array, error: Array) -> Array:
         """The reports of what was measured at `measured_s`."""

@@ -83,9 +83,10 @@ class Solo:
         start_s = arrival_s if arrival_s > self._free_s else self._free_s
         behind = bisect_right(self._arrivals, start_s, self.requests) - self.requests
         self.arrival_s, self.start_s, self.due_s = arrival_s, start_s, arrival_s + self._deadline_s
-        self.link_up = start_s >= self._up_from_s
         self._sent_s = math.nan
         estimate = self._estimate
+        estimate.heard(self._report.newest(start_s))
+        self.link_up = start_s >= self._up_from_s and estimate.signal
         snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
         self.observation = Observation(
             snr_db,

@@ -53,3 +53,43 @@ def test_how_many_requests_are_expected_changes_no_report():
     # Beyond what was expected too, and back.
     for request in [1, 2, 64, 65, 300, 700, 701, 2000, 1 << 40, 703, 130, 3]:
         assert known.read(1.0, request) == unknown.read(1.0, request)
+
+
+def measuring(link, **changes):
+    config = SnrReportConfig(**{"step_db": 0, "delay_s": 0.02, "sigma_db": 0, "every_s": 0.1} | changes)
+    return build_report(config, link, 0)
+
+
+def test_a_modem_that_measures_by_itself_says_what_was_at_its_last_time():
+    link = build_link(RayleighConfig(), 0, 0)
+    report = measuring(link)
+    assert report.newest(0.019) is None
+    for t, measured_s in ((0.02, 0.0), (0.119, 0.0), (0.121, 0.1), (7.77, 7.7)):
+        found = report.newest(t)
+        assert found.known_s == pytest.approx(measured_s + 0.02)
+        assert found.known_s <= t
+        # In the middle of the block of fading, for times are rounded.
+        assert found.reading.snr_db in {link.snr_db(measured_s), link.snr_db(measured_s + 1e-6)}
+
+
+def test_a_modem_that_does_not_measure_says_nothing():
+    assert measuring(build_link(RayleighConfig(), 0, 0), every_s=None).newest(5.0) is None
+
+
+def test_in_an_outage_a_modem_hears_nothing():
+    link = build_link(AwgnConfig(outages={"windows": [(1.0, 2.0)]}), 0, 0)
+    report = measuring(link)
+    heard = {t: report.newest(t).reading is not None for t in (0.9, 1.01, 1.03, 1.5, 2.01, 2.15)}
+    assert heard == {0.9: True, 1.01: True, 1.03: False, 1.5: False, 2.01: False, 2.15: True}
+
+
+def test_errors_of_measurements_are_keyed_and_not_those_of_replies():
+    link = build_link(AwgnConfig(), 0, 0)
+    report, again = (measuring(link, sigma_db=3.0) for _ in range(2))
+    times = 0.05 + 0.1 * np.arange(3000)
+    errors = np.array([report.newest(t).reading.snr_db - 15.0 for t in times])
+    assert errors.std() == pytest.approx(3.0, rel=0.05)
+    assert errors.mean() == pytest.approx(0.0, abs=0.2)
+    assert again.newest(times[77]).reading.snr_db - 15.0 == errors[77]
+    replies = np.array([report.read(1.0, index).snr_db - 15.0 for index in range(3000)])
+    assert abs(np.corrcoef(errors, replies)[0, 1]) < 0.06

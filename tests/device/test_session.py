@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from splitpoint.channel.report import Measurement, Modem
+from splitpoint.channel.report import Reading as LinkReading
 from splitpoint.device.accounting import Trip
 from splitpoint.device.agent import Agent
 from splitpoint.device.effects import Offload, Reading, Reply, RunBlocks
@@ -39,7 +41,7 @@ class Recorder:
         self.seen.clear()
 
 
-def make(decision: Decision) -> tuple[Session, Recorder]:
+def make(decision: Decision, modem: Modem | None = None) -> tuple[Session, Recorder]:
     policy = Recorder(decision)
     session = Session(
         Agent((1, 2), (0.0, 0.01, 0.02), 0.01),
@@ -48,6 +50,7 @@ def make(decision: Decision) -> tuple[Session, Recorder]:
         deadline_s=0.5,
         coherence_s=0.5,
         battery_j=1.0,
+        modem=modem,
     )
     return session, policy
 
@@ -119,6 +122,22 @@ def test_without_a_modem_bytes_over_time_are() -> None:
     serve(session, done_s, trip=measured)
     assert policy.seen[1].rate_bps == pytest.approx(8 * 1000 / 0.08)
     assert policy.seen[1].round_trip_s == pytest.approx(0.0)
+
+
+def test_a_modem_that_measures_is_believed_before_anything_was_sent() -> None:
+    session, policy = make(Decision(1), lambda t: Measurement(t, LinkReading(7.0, 3e6)))
+    serve(session, 0.0, trip=REPORT)
+    assert (policy.seen[0].snr_db, policy.seen[0].rate_bps) == (pytest.approx(7.0), pytest.approx(3e6))
+    assert policy.seen[0].rate_sigma_db == 0.0
+
+
+def test_where_the_modem_hears_nothing_nothing_is_sent_until_it_hears_again() -> None:
+    session, policy = make(Decision(1), lambda t: Measurement(t, LinkReading(7.0, 3e6) if t >= 1.0 else None))
+    deaf = serve(session, 0.0, trip=REPORT)
+    assert (deaf.answer.degraded, deaf.trip, policy.seen[0].link_up) == (True, None, False)
+    heard = serve(session, 1.0, trip=REPORT)
+    assert (heard.answer.degraded, policy.seen[1].link_up) == (False, True)
+    assert heard.trip is not None
 
 
 def test_a_lost_reply_takes_the_link_down_and_bounds_the_rate() -> None:

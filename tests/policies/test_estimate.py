@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from splitpoint.channel.report import Measurement, Reading
 from splitpoint.policies.estimate import LinkEstimate
 
 
@@ -37,6 +38,28 @@ def test_an_old_report_is_forgotten_towards_the_mean() -> None:
     assert snr_db == pytest.approx(mean_snr * (1 - trust))
     assert math.log(rate_bps) == pytest.approx(mean_log + trust * (math.log(1e5) - mean_log))
     assert estimate.at(100.0)[0] == pytest.approx(mean_snr)
+
+
+def test_what_the_modem_measured_by_itself_counts_where_it_is_news() -> None:
+    estimate = LinkEstimate(0.5)
+    estimate.report(1.0, 10.0, 1e6)
+    estimate.heard(Measurement(0.9, Reading(20.0, 1e7)))
+    assert estimate.at(1.0)[0] == pytest.approx(10.0)
+    estimate.heard(Measurement(1.1, Reading(20.0, 1e7)))
+    assert estimate.at(1.1) == (pytest.approx(20.0), pytest.approx(1e7), 0.0)
+
+
+def test_hearing_nothing_leaves_the_rate_and_says_that_the_signal_is_gone() -> None:
+    estimate = LinkEstimate(0.5)
+    assert estimate.signal
+    estimate.report(1.0, 10.0, 1e6)
+    estimate.heard(Measurement(1.1, None))
+    assert not estimate.signal
+    assert estimate.at(1.0)[0] == pytest.approx(10.0)
+    estimate.heard(None)
+    assert not estimate.signal
+    estimate.heard(Measurement(1.2, Reading(9.0, 1e6)))
+    assert estimate.signal
 
 
 def test_uncertainty_grows_with_age() -> None:

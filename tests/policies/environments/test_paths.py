@@ -26,6 +26,8 @@ from splitpoint.sim.records import write_requests
 from splitpoint.sim.scenario import Scenario, load_scenario
 from splitpoint.sim.setup import Setup
 
+TRACES = Path(__file__).parents[3] / "scenarios" / "traces"
+
 CHANNELS: dict[str, dict[str, Any]] = {
     "rician": {},
     "loss": {"link": {"kind": "rayleigh", "doppler_hz": 2.0, "loss": 0.2, "rate_scale": 0.05}},
@@ -37,6 +39,14 @@ CHANNELS: dict[str, dict[str, Any]] = {
         "uplink": {"kind": "round_robin"},
     },
     "unrounded reports": {"report": {"step_db": 0.0, "sigma_db": 2.0}},
+    "a modem that measures": {
+        "link": {"kind": "rayleigh", "rate_scale": 0.2, "outages": {"mean_up_s": 1.0, "mean_down_s": 0.7}},
+        "report": {"every_s": 0.13},
+    },
+    "a trace of capacity": {
+        "uplink": {"kind": "mahimahi", "path": str(TRACES / "drive.up"), "rate_scale": 0.03},
+        "report": {"every_s": 0.13},
+    },
 }
 
 
