@@ -9,7 +9,6 @@ from ..errors import ConfigError, did_you_mean
 from ..seeding import generator
 from .constant import ConstantPath
 from .gilbert_elliott import GilbertElliottPath
-from .link import SlottedLink
 from .link_config import (
     AwgnConfig,
     ConstantConfig,
@@ -26,6 +25,7 @@ from .rate import FixedRate, Rate, ShannonRate
 from .rayleigh import RayleighPath
 from .rician import RicianPath
 from .slots import JointSlots, OwnSlots, Seat, Slots
+from .slotted_link import SlottedLink
 from .snr_trace import SnrTrace, SnrTracePath, read_traces
 
 __all__ = ["build_link", "build_links"]

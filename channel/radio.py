@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from ..clock import Clock
 from .build import build_link
 from .config import ChannelConfig
-from .link import SlottedLink
 from .medium import Medium, Transfer
 from .medium_config import build_medium, build_report
 from .outages import INFINITY
 from .report import Reading, SnrReport
+from .slotted_link import SlottedLink
 
 __all__ = ["Passage", "Radio"]
 

@@ -12,9 +12,9 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..codec.image import decode_image, encode_image
+from ..codec.image import encode_image
 from ..codec.nested import Quantised
-from ..codec.requests import build_reply, build_request, read_exit_state
+from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
 from ..protos import splitpoint_pb2 as pb
@@ -22,18 +22,14 @@ from .card import ModelCard
 from .data import Dataset, load_data
 from .grid import Grid
 from .measure_heads import Heads, measure_heads
-from .preprocess import normalise
+from .measure_tails import Tail
 from .profile import Profile, SplitName
-from .recursion import margin, prediction, running_logits
+from .recursion import prediction
 from .store import codec_arrays, load_network, resolve
-from .vit import SplitViT
 
 __all__ = ["images_id", "measure", "measure_file"]
 
 _CODERS = {"packed": pb.CODER_PACKED, "ans": pb.CODER_ANS}
-
-_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Bytes (B,), predictions and margins (B, exits beyond the cut)."""
 
 
 def images_id(data: Dataset) -> str:
@@ -44,63 +40,10 @@ def images_id(data: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
-class _Tail:
-    """The server's half: requests are serialised, parsed, decoded and answered, a batch at a time."""
-
-    def __init__(self, network: SplitViT, card: ModelCard, codec: TokenCodec) -> None:
-        self.network, self.card, self.codec = network, card, codec
-
-    def answer(
-        self, cut: int, payloads: Sequence[pb.Tokens | pb.Image], states: Sequence[pb.ExitState | None]
-    ) -> _Rows:
-        nbytes, values, arrived_states = [], [], []
-        for payload, state in zip(payloads, states, strict=True):
-            request = build_request(
-                model_id=self.card.id,
-                request_id=1,
-                cut=cut,
-                deadline_s=1.0,
-                exit_margin=2.0,
-                payload=payload,
-                exit_state=state,
-            )
-            nbytes.append(request.ByteSize())
-            arrived = pb.InferRequest.FromString(request.SerializeToString())
-            if cut:
-                values.append(self.codec.decode(arrived.tokens, cut))
-            else:
-                values.append(decode_image(arrived.image, (*self.card.image_size, self.card.channels)))
-            if state is not None:
-                arrived_states.append(arrived.exit_state)
-        return (np.array(nbytes), *self._run(cut, np.stack(values), arrived_states))
-
-    @torch.inference_mode()
-    def _run(
-        self, cut: int, values: np.ndarray, states: Sequence[pb.ExitState]
-    ) -> tuple[np.ndarray, np.ndarray]:
-        network, card = self.network, self.card
-        u, qbar = None, None
-        if states:
-            sizes = (card.exit_state_dim, card.class_count, len(card.exits))
-            readings = [read_exit_state(state, *sizes) for state in states]
-            u = torch.from_numpy(np.stack([reading.u for reading in readings]))
-            qbar = np.stack([reading.logits for reading in readings])
-        x = torch.from_numpy(values) if cut else network.embed(torch.from_numpy(normalise(values, card)))
-        predictions, margins, at = [], [], cut
-        for index in card.exits_within(cut, card.depth):
-            x, _ = network.run(x, at, card.exits[index])
-            at = card.exits[index]
-            q, u = network.exit(x, index, u)
-            qbar = running_logits(qbar, q.numpy())
-            predictions.append(prediction(qbar))
-            margins.append(margin(qbar))
-        return np.stack(predictions, axis=1), np.stack(margins, axis=1)
-
-
 def _answers(
     found: dict[str, np.ndarray],
     chosen: Sequence[tuple[int, tuple[int, float, int, int]]],
-    tail: _Tail,
+    tail: Tail,
     heads: Heads,
     images: Sequence[pb.Image],
     coder: str,
@@ -211,7 +154,7 @@ def measure(
                     "exit_time_s": np.median(heads.exit_s, axis=0),
                 }
             chosen = [point for point in points if not card.gates or point[1][1] == keep]
-            tail = _Tail(network, card, codec)
+            tail = Tail(network, card, codec)
             _answers(found, chosen, tail, heads, images, coder, batch, lambda: bar.advance(tails))
             if card.gates and keep in grid.keeps:
                 place = grid.keeps.index(keep)

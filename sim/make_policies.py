@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from itertools import product
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +26,7 @@ from ..policies.replay import Replay
 from ..policies.static import Static
 from ..policies.trained import Trained
 from ..policies.trained_file import TrainedNetwork, load_trained
+from .own_policies import own_factory, own_policy
 from .policy_config import (
     BanditPolicy,
     BestStaticPolicy,
@@ -111,13 +110,8 @@ class PolicyMaker:
             case TrainedPolicy():
                 return self._trained(config)
             case CustomPolicy():
-                factory = self._once(("custom", config.path, config.factory), lambda: _factory(config))
-                deployment, calibration = setup.deployment(device), setup.calibration
-                try:
-                    policy: Policy = factory(deployment, calibration, **config.options)
-                except Exception as error:
-                    raise _broken(config, error) from error
-                return policy
+                factory = self._once(("own", config.path, config.factory), lambda: own_factory(config))
+                return own_policy(config, factory, setup.deployment(device), setup.calibration)
         return Replay(self._recorded(config, device))
 
     def tuned(self, config: PolicyConfig) -> PolicyConfig:
@@ -256,29 +250,6 @@ def _decisions(columns: Table, device: int) -> list[Decision]:
     rows = zip(*(np.asarray(columns[name])[mine].tolist() for name in names), strict=True)
     known: dict[tuple[float, ...], Decision] = {}
     return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]
-
-
-def _broken(config: CustomPolicy, error: Exception) -> ConfigError:
-    said = " ".join(str(error).split())
-    return ConfigError(f"policy '{config.name}': {config.path}: {type(error).__name__}: {said}")
-
-
-def _factory(config: CustomPolicy) -> Callable[..., Policy]:
-    """The maker in the user's file. Raises ConfigError that names policy and file."""
-    path = Path(config.path)
-    spec = importlib.util.spec_from_file_location(f"splitpoint_custom_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ConfigError(f"policy '{config.name}': {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:
-        raise _broken(config, error) from error
-    factory = getattr(module, config.factory, None)
-    if not callable(factory):
-        raise ConfigError(f"policy '{config.name}': {path} has no function or class '{config.factory}'")
-    made: Callable[..., Policy] = factory
-    return made
 
 
 def _prices(budgets: Budgets) -> list[tuple[float, ...]]:

@@ -45,6 +45,7 @@ WITH_TORCH = {
     "models/losses.py",
     "models/measure.py",
     "models/measure_heads.py",
+    "models/measure_tails.py",
     "models/optimizers.py",
     "models/own.py",
     "models/store.py",

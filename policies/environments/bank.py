@@ -15,10 +15,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ...channel.link import GIVE_UP_S, SlottedLink
+from ...channel.link import GIVE_UP_S
 from ...channel.outages import Outages
 from ...channel.path import CHUNK
 from ...channel.rate import HEADER_BYTES, PACKET_BYTES
+from ...channel.slotted_link import SlottedLink
 from .losses import lost_packet_rows
 
 __all__ = ["LinkBank", "lossless_bits"]

@@ -10,7 +10,8 @@ import numpy as np
 
 from ...channel.config import build_link
 from ...channel.draws import NormalDraws, UniformDraws
-from ...channel.link import GIVE_UP_S, SlottedLink
+from ...channel.link import GIVE_UP_S
+from ...channel.slotted_link import SlottedLink
 from ...seeding import generator
 from ..arrivals import arrival_rows, arrival_times
 from .bank import LinkBank

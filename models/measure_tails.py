@@ -1,0 +1,75 @@
+"""The server's half of a measurement: real requests through the codec, and tails on what is decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from ..codec.image import decode_image
+from ..codec.requests import build_request, read_exit_state
+from ..codec.tokens import TokenCodec
+from ..protos import splitpoint_pb2 as pb
+from .card import ModelCard
+from .preprocess import normalise
+from .recursion import margin, prediction, running_logits
+from .vit import SplitViT
+
+__all__ = ["Tail"]
+
+_Rows = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Bytes (B,), predictions and margins (B, exits beyond the cut)."""
+
+
+class Tail:
+    """The server's half: requests are serialised, parsed, decoded and answered, a batch at a time."""
+
+    def __init__(self, network: SplitViT, card: ModelCard, codec: TokenCodec) -> None:
+        self.network, self.card, self.codec = network, card, codec
+
+    def answer(
+        self, cut: int, payloads: Sequence[pb.Tokens | pb.Image], states: Sequence[pb.ExitState | None]
+    ) -> _Rows:
+        nbytes, values, arrived_states = [], [], []
+        for payload, state in zip(payloads, states, strict=True):
+            request = build_request(
+                model_id=self.card.id,
+                request_id=1,
+                cut=cut,
+                deadline_s=1.0,
+                exit_margin=2.0,
+                payload=payload,
+                exit_state=state,
+            )
+            nbytes.append(request.ByteSize())
+            arrived = pb.InferRequest.FromString(request.SerializeToString())
+            if cut:
+                values.append(self.codec.decode(arrived.tokens, cut))
+            else:
+                values.append(decode_image(arrived.image, (*self.card.image_size, self.card.channels)))
+            if state is not None:
+                arrived_states.append(arrived.exit_state)
+        return (np.array(nbytes), *self._run(cut, np.stack(values), arrived_states))
+
+    @torch.inference_mode()
+    def _run(
+        self, cut: int, values: np.ndarray, states: Sequence[pb.ExitState]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        network, card = self.network, self.card
+        u, qbar = None, None
+        if states:
+            sizes = (card.exit_state_dim, card.class_count, len(card.exits))
+            readings = [read_exit_state(state, *sizes) for state in states]
+            u = torch.from_numpy(np.stack([reading.u for reading in readings]))
+            qbar = np.stack([reading.logits for reading in readings])
+        x = torch.from_numpy(values) if cut else network.embed(torch.from_numpy(normalise(values, card)))
+        predictions, margins, at = [], [], cut
+        for index in card.exits_within(cut, card.depth):
+            x, _ = network.run(x, at, card.exits[index])
+            at = card.exits[index]
+            q, u = network.exit(x, index, u)
+            qbar = running_logits(qbar, q.numpy())
+            predictions.append(prediction(qbar))
+            margins.append(margin(qbar))
+        return np.stack(predictions, axis=1), np.stack(margins, axis=1)
