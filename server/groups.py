@@ -27,12 +27,17 @@ class _Gathering:
         self._answers: list[Answer | None] = [None] * count
         self._left, self._done = count, done
 
+    @property
+    def over(self) -> bool:
+        """Whether the request is answered or given up."""
+        return self._left <= 0
+
     def done(self, job: Job, outcome: Answer | Rejected) -> None:
-        lead = self.jobs[0]
-        # The request as a whole is in work until the last of its groups is answered.
-        lead.finished = False
-        if self._left <= 0:
+        if self.over:
             return
+        # The request as a whole is in work until the last of its groups is answered.
+        lead = self.jobs[0]
+        lead.finished = False
         if isinstance(outcome, Rejected):
             self.give_up()
         else:
@@ -70,10 +75,12 @@ def submit_groups(
         job = Job(sample, group, request_id, received, expires, gathering.done)
         gathering.jobs.append(job)
         if len(gathering.jobs) == 1:
-            job.complete = gathering.complete
+            job.complete, job.on_cancel = gathering.complete, gathering.give_up
         try:
             batcher.submit(job)
         except Rejected:
             gathering.give_up()
             raise
+        if gathering.over:  # a tail that runs at once has failed on it
+            break
     return gathering.jobs[0]

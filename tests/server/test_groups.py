@@ -164,6 +164,37 @@ def test_one_refused_group_refuses_the_request_once():
     assert all(part.cancelled for part in queue.jobs)
 
 
+def test_a_request_that_nobody_waits_for_is_given_up_as_a_whole():
+    queue, job, outcomes = submitted()
+    queue.jobs[0].done(queue.jobs[0], Answer(0, 0.5, 2))
+    job.cancel()
+    assert all(part.cancelled for part in queue.jobs)
+    assert not outcomes
+
+
+class FailingAtOnce:
+    """A batcher whose tail runs within `submit`, and fails on the job of this place."""
+
+    def __init__(self, place):
+        self.seen, self.place = 0, place
+
+    def submit(self, job):
+        failed, job.finished = self.seen == self.place, True
+        self.seen += 1
+        job.done(job, Rejected(CODE.INTERNAL, "failed") if failed else Answer(0, 0.5, 2))
+
+
+@pytest.mark.parametrize("place", range(GROUPS))
+def test_a_tail_that_fails_at_once_ends_the_request(place):
+    batcher, outcomes = FailingAtOnce(place), []
+    samples = [Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS)]
+    job = submit_groups(batcher, samples, (CUT, 3), 7, 0.0, None, lambda *told: outcomes.append(told))
+    # A stream waits for every job that is not finished.
+    assert job.finished
+    assert [outcome.code for _, outcome in outcomes] == [CODE.INTERNAL]
+    assert batcher.seen == place + 1
+
+
 def test_a_queue_without_room_for_all_takes_none():
     queue = Queue(2)
     samples = [Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS)]
