@@ -20,14 +20,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-import grpc
 import numpy as np
 
 from ..codec.errors import PayloadError
 from ..policies.schedule import BatchQueue
 from ..policies.service_time import Pace, segment_time
 from ..protos import splitpoint_pb2 as pb
-from .validation import Rejected
+from .refusals import Rejected, bad_payload, dropped, failed, queue_full
 from .work import Answer, Sample, Tail
 
 __all__ = ["Batcher", "Job", "sleep_until"]
@@ -90,9 +89,7 @@ class Batcher:
     def submit(self, job: Job, decode: Callable[[], np.ndarray] | None = None) -> None:
         """Queue a job; `decode`, if given, makes its values first. Raises Rejected when the queue is full."""
         if self.load >= self._max_pending:
-            raise Rejected(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue full: {self.load} requests are waiting or in work"
-            )
+            raise queue_full(self.load)
         self.load += 1
         if decode is not None:
             self._decoder.submit(self._decode, job, decode)
@@ -111,11 +108,10 @@ class Batcher:
         try:
             job.sample.values = decode()
         except PayloadError as error:
-            message = f"{error.field}: {error.problem}"
-            self._post([(job, Rejected(grpc.StatusCode.INVALID_ARGUMENT, message))])
+            self._post([(job, bad_payload(error))])
         except Exception:
             logger.exception("decoding an image failed")
-            self._post([(job, _internal())])
+            self._post([(job, failed())])
         else:
             self._inbox.put(job)
 
@@ -132,10 +128,10 @@ class Batcher:
                     running = False
                 else:
                     queue.push(job.group, job)
-            dropped: _Results = []
-            batch = queue.take(self._max_batch, lambda job: _gone(job, dropped))  # noqa: B023
-            if dropped:
-                self._post(dropped)
+            gone: _Results = []
+            batch = queue.take(self._max_batch, lambda job: _gone(job, gone))  # noqa: B023
+            if gone:
+                self._post(gone)
             if batch:
                 self._run(batch, self._post)
 
@@ -153,7 +149,7 @@ class Batcher:
         except Exception:
             logger.exception("the tail failed on a batch of %d", len(batch))
         if waiting:
-            post([(job, _internal()) for job in waiting.values()])
+            post([(job, failed()) for job in waiting.values()])
 
     def _post(self, results: _Results) -> None:
         try:
@@ -168,18 +164,10 @@ class Batcher:
             job.done(job, outcome)
 
 
-def _gone(job: Job, dropped: _Results) -> bool:
-    if job.cancelled:
-        dropped.append((job, Rejected(grpc.StatusCode.CANCELLED, "cancelled by the client")))
-    elif job.expires is not None and time.monotonic() > job.expires:
-        dropped.append((job, Rejected(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_s: passed in the queue")))
-    else:
-        return False
-    return True
-
-
-def _internal() -> Rejected:
-    return Rejected(grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why")
+def _gone(job: Job, gone: _Results) -> bool:
+    if refusal := dropped(job.cancelled, job.expires):
+        gone.append((job, refusal))
+    return refusal is not None
 
 
 def sleep_until(due: float) -> float:

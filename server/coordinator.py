@@ -25,7 +25,7 @@ from ..protos import splitpoint_pb2 as pb
 from .gates import GateLog
 from .host import Host
 from .quorum_config import QuorumConfig
-from .validation import Rejected
+from .refusals import Rejected
 from .voters import Voter
 from .work import Sample
 

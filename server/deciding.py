@@ -15,14 +15,12 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import NamedTuple
 
-import grpc
-
 from ..models.card import ModelCard
 from ..policies.decision import Decision
 from ..policies.guard import GuardedPolicy
 from ..policies.observation import Observation
 from ..policies.policy import Outcome, Policy
-from .validation import Rejected
+from .refusals import queue_full
 
 __all__ = ["MOST_POLICIES", "Decided", "PolicyDesk", "PolicySource"]
 
@@ -119,9 +117,7 @@ class PolicyDesk:
         first  how many outcomes of the session came before these
         """
         if self._pending >= self._max_pending:
-            raise Rejected(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue full: {self._pending} questions are waiting"
-            )
+            raise queue_full(self._pending, "questions")
         self._pending += 1
         future: asyncio.Future[Decided] = self._loop.create_future()
         self._inbox.put(_Job(device, session, outcomes, first, observation, future))

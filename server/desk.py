@@ -19,7 +19,8 @@ from ..protos import splitpoint_pb2 as pb
 from .batching import Batcher, Job
 from .groups import submit_groups
 from .refinement import Refinement
-from .validation import Rejected, Validator, parse
+from .refusals import Rejected
+from .validation import Validator, parse, soonest
 from .work import Answer, Tail
 
 __all__ = ["Desk", "Done", "TailDesk", "described", "reply_to"]
@@ -85,8 +86,8 @@ class TailDesk:
         received = time.monotonic()
         request = parse(pb.InferRequest, data)
         checked = self._validator.check(request)
-        limits = [limit for limit in (checked.deadline_s, remaining_s) if limit is not None]
-        expires = received + min(limits) if limits else None
+        limit_s = soonest(checked.deadline_s, remaining_s)
+        expires = None if limit_s is None else received + limit_s
         if checked.others:
             samples = (checked.sample, *checked.others)
             return submit_groups(

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from .validation import Rejected
+from .refusals import Rejected
 
 __all__ = ["GateJob", "GateOpinion", "GateRunner", "LearnerCard"]
 

@@ -19,13 +19,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from queue import SimpleQueue
 
-import grpc
-
 from ..policies.schedule import BatchQueue
 from ..policies.service_time import Pace, segment_time
 from .batching import sleep_until
 from .gate_work import GateJob, GateOpinion, GateRunner
-from .validation import Rejected
+from .refusals import Rejected, dropped, failed, queue_full
 
 __all__ = ["GateLog", "GateWorker"]
 
@@ -84,10 +82,7 @@ class GateWorker:
     def enter(self) -> None:
         """Count one more job, before its input is decoded. Raises Rejected when the queue is full."""
         if self.load >= self._max_pending:
-            raise Rejected(
-                grpc.StatusCode.RESOURCE_EXHAUSTED,
-                f"queue full: {self.load} questions are waiting or in work",
-            )
+            raise queue_full(self.load, "questions")
         self.load += 1
 
     def leave(self) -> None:
@@ -127,14 +122,10 @@ class GateWorker:
                 self._post(told)
 
     def _gone(self, job: GateJob, told: _Told) -> bool:
-        if job.cancelled:
-            told.append((job, Rejected(grpc.StatusCode.CANCELLED, "cancelled by the client")))
-        elif job.expires is not None and time.monotonic() > job.expires:
-            told.append((job, Rejected(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_s: passed in the queue")))
-        else:
-            return False
-        self.dropped += 1
-        return True
+        if refusal := dropped(job.cancelled, job.expires):
+            told.append((job, refusal))
+            self.dropped += 1
+        return refusal is not None
 
     def _run(self, batch: list[GateJob], told: _Told) -> None:
         runner, gate = self.runners[batch[0].learner], batch[0].next
@@ -147,10 +138,9 @@ class GateWorker:
             probabilities, states = runner.advance(states, gate)
         except Exception:
             logger.exception("gate %d of %s failed on a batch of %d", gate, runner.card.name, len(batch))
-            error = Rejected(grpc.StatusCode.INTERNAL, "the server failed on this request; its log says why")
             for job in batch:
                 job.next = job.last + 1
-                told.append((job, error))
+                told.append((job, failed()))
             return
         macs = runner.card.gate_macs[gate]
         if self._pace is not None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from ..protos import splitpoint_pb2 as pb
 from .batching import Batcher, Job
-from .validation import Rejected
+from .refusals import Rejected
 from .work import Answer, Sample
 
 __all__ = ["submit_groups"]

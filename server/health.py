@@ -9,6 +9,9 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2
 
+from .refusals import Rejected
+from .validation import parse
+
 __all__ = ["HEALTH", "HealthService"]
 
 HEALTH = health.SERVICE_NAME
@@ -61,7 +64,7 @@ class HealthService:
 
 async def _request(data: bytes, context: Any) -> health_pb2.HealthCheckRequest:
     try:
-        return health_pb2.HealthCheckRequest.FromString(data)
-    except Exception:  # upb raises DecodeError, the pure-Python parser others
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "not a HealthCheckRequest message")
+        return parse(health_pb2.HealthCheckRequest, data)
+    except Rejected as refusal:
+        await context.abort(refusal.code, str(refusal))
         raise

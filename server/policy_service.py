@@ -13,7 +13,8 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.client import DEVICE_KEY
 from ..protos.options import POLICY_SERVICE
 from .deciding import PolicyDesk
-from .validation import Rejected, check_model, check_version, invalid, parse
+from .refusals import Rejected, invalid, shutting_down
+from .validation import check_model, check_version, parse
 
 __all__ = ["MOST_OUTCOMES", "PolicyService"]
 
@@ -81,7 +82,7 @@ class PolicyService:
                 f"{method}: this server does not decide; one started with serve --policy does",
             )
         if self._draining:
-            raise Rejected(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            raise shutting_down()
         return self._desk
 
     def _check(

@@ -22,7 +22,8 @@ from ..protos import splitpoint_pb2 as pb
 from .batching import Job
 from .coordinator import Coordinator, Decided
 from .desk import Done, described, reply_to
-from .validation import Checked, Rejected, Validator, invalid, parse
+from .refusals import Rejected, bad_payload, failed, invalid, queue_full
+from .validation import Checked, Validator, parse, soonest
 from .work import Answer
 
 __all__ = ["QuorumDesk"]
@@ -70,11 +71,8 @@ class QuorumDesk:
         if not self._coordinator.takes(request.split):
             raise invalid(f"split: no learner of the quorum takes a payload at {request.split}")
         if self.load >= self.max_pending:
-            raise Rejected(
-                grpc.StatusCode.RESOURCE_EXHAUSTED, f"queue full: {self.load} requests are waiting or in work"
-            )
-        limits = [limit for limit in (checked.deadline_s, remaining_s) if limit is not None]
-        limit_s = min(limits) if limits else None
+            raise queue_full(self.load)
+        limit_s = soonest(checked.deadline_s, remaining_s)
         expires = None if limit_s is None else received + limit_s
         job = Job(checked.sample, checked.group, request.request_id, received, expires, done)
         self.load += 1
@@ -124,8 +122,7 @@ class QuorumDesk:
             outcome = refusal
         except Exception:
             logger.exception("the quorum failed on a request")
-            message = "the server failed on this request; its log says why"
-            outcome = Rejected(grpc.StatusCode.INTERNAL, message)
+            outcome = failed()
         self.load -= 1
         job.finished = True
         job.done(job, outcome)
@@ -141,7 +138,7 @@ class QuorumDesk:
         try:
             await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
         except PayloadError as error:
-            raise invalid(f"{error.field}: {error.problem}") from None
+            raise bad_payload(error) from None
         early = self._coordinator.early(request, checked.sample)
         if limit_s is not None:
             limit_s -= time.monotonic() - job.received

@@ -19,7 +19,7 @@ from ..codec.refinement import check_refinement, wants_more
 from ..codec.tokens import TokenCodec, extended
 from ..protos import splitpoint_pb2 as pb
 from .held import HOLD_S, MOST_HELD, HeldRequests
-from .validation import Rejected
+from .refusals import Rejected, bad_payload
 from .work import Answer, Sample
 
 __all__ = ["Refinement"]
@@ -73,7 +73,7 @@ class Refinement:
                 )
             held.sample.values = self._decoded(request, held)
         except PayloadError as error:
-            raise Rejected(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}") from None
+            raise bad_payload(error) from None
         return held.sample
 
     def _decoded(self, request: pb.RefineRequest, held: _Held) -> np.ndarray:

@@ -26,7 +26,8 @@ from ..protos.client import DEVICE_KEY
 from .gate_work import GateJob, GateOpinion, LearnerCard
 from .gates import GateWorker
 from .held import HeldRequests
-from .validation import Rejected, check_version, invalid, parse, read_deadline
+from .refusals import Rejected, bad_payload, invalid, unmet
+from .validation import check_version, parse, read_deadline, soonest
 
 __all__ = ["GateService"]
 
@@ -90,7 +91,7 @@ class GateService:
         try:
             check_payload_crc(inner)
         except PayloadError as error:
-            raise invalid(f"request.{error.field}: {error.problem}") from None
+            raise bad_payload(error, "request.") from None
         payload = inner.image if card.cut == 0 else inner.tokens
         digest = hashlib.blake2b(payload.SerializeToString(deterministic=True), digest_size=16).digest()
         key = (device, inner.request_id, index, digest)
@@ -101,7 +102,7 @@ class GateService:
     ) -> AsyncGenerator[GateOpinion, None]:
         """Opinions as they are reached; closing the generator cancels what is left. Raises Rejected."""
         received_s = time.monotonic()
-        limits = [limit for limit in (question.deadline_s, remaining_s) if limit is not None]
+        limit_s = soonest(question.deadline_s, remaining_s)
         told: asyncio.Queue[GateOpinion | Rejected] = asyncio.Queue()
         job = GateJob(
             question.learner,
@@ -109,7 +110,7 @@ class GateService:
             question.first,
             question.last,
             told.put_nowait,
-            expires=received_s + min(limits) if limits else None,
+            expires=None if limit_s is None else received_s + limit_s,
         )
         held = self._held.take(question.key, received_s)
         self.worker.enter()
@@ -188,7 +189,7 @@ class GateService:
         try:
             values = await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
         except PayloadError as error:
-            raise invalid(f"request.{error.field}: {error.problem}") from None
+            raise bad_payload(error, "request.") from None
         return values
 
 
@@ -203,9 +204,8 @@ def _check_input(request: pb.InferRequest, card: LearnerCard) -> None:
     if request.split != card.cut:
         raise invalid(f"request.split: learner {card.name} takes {wanted} at {card.cut}, not {request.split}")
     if card.cut and request.model_id != card.head_id:
-        raise Rejected(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"request.model_id: {request.model_id[:64]!r}, learner {card.name} takes tokens of {card.head_id!r}",
+        raise unmet(
+            f"request.model_id: {request.model_id[:64]!r}, learner {card.name} takes tokens of {card.head_id!r}"
         )
     if card.cut and request.tokens.HasField("groups"):
         raise invalid("request.tokens.groups: learners take one sample at a time")

@@ -18,9 +18,10 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.options import MAX_MESSAGE_BYTES, SERVICE
 from .batching import Job
 from .desk import Desk, Done
+from .refusals import Rejected, shutting_down
 from .run_gates import GateService
 from .sessions import Session
-from .validation import Rejected, check_version, parse
+from .validation import check_version, parse
 from .work import Answer
 
 __all__ = ["InferenceService"]
@@ -159,7 +160,8 @@ class InferenceService:
             await self._absent("RunGates", context)
             return
         if self._draining:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            refusal = shutting_down()
+            await context.abort(refusal.code, str(refusal))
         self._calls += 1
         try:
             await self._gates.stream(data, context)
@@ -187,7 +189,8 @@ class InferenceService:
         if self._desk is None:
             await self._absent(method, context)
         if self._draining:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            refusal = shutting_down()
+            await context.abort(refusal.code, str(refusal))
 
     async def _absent(self, method: str, context: Context) -> None:
         started = (

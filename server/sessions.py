@@ -14,16 +14,13 @@ import grpc
 
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
-from .validation import Rejected
+from .refusals import Rejected, shutting_down
+from .validation import parse
 from .work import Answer
 
-__all__ = ["Admitter", "Session", "error_reply"]
+__all__ = ["Admitter", "Session"]
 
 logger = logging.getLogger(__name__)
-
-_DRAINING = pb.InferReply(
-    error=pb.Error(code=grpc.StatusCode.UNAVAILABLE.value[0], message="the server is shutting down")
-).SerializeToString()
 
 
 class Admitter(Protocol):
@@ -64,11 +61,12 @@ class Session:
             for job in tuple(self._jobs):
                 job.cancel()
         if self._hung_up:
-            await self._context.abort(grpc.StatusCode.UNAVAILABLE, "the server is shutting down")
+            refusal = shutting_down()
+            await self._context.abort(refusal.code, str(refusal))
 
     def announce_shutdown(self) -> None:
         """Ask the client to half-close; whatever it sends until then is still answered."""
-        self._send(_DRAINING)
+        self._send(_error_reply(shutting_down(), None))
 
     def hang_up(self) -> None:
         """Read no more, answer what was read, and end the stream as UNAVAILABLE."""
@@ -79,7 +77,7 @@ class Session:
         """The batcher's `done`: an answer, or an error, leaves for the client."""
         self._jobs.discard(job)
         if isinstance(outcome, Rejected):
-            self._send(error_reply(outcome, job.request_id))
+            self._send(_error_reply(outcome, job.request_id))
         else:
             self._send(self._service.reply(job, outcome).SerializeToString())
 
@@ -94,7 +92,7 @@ class Session:
                 if not job.finished:
                     self._jobs.add(job)
             except Rejected as refusal:
-                self._send(error_reply(refusal, request_id_of(data)))
+                self._send(_error_reply(refusal, _request_id(data)))
             finally:
                 self._admitting = False
             if self._outgoing and not self._writing:
@@ -142,15 +140,15 @@ def _log_failure(task: asyncio.Task[None]) -> None:
         logger.debug("a stream broke: %r", error)
 
 
-def request_id_of(data: bytes) -> int | None:
+def _request_id(data: bytes) -> int | None:
     """The id of a refused request, None where it cannot be read."""
     try:
-        request = pb.InferRequest.FromString(data)
-    except Exception:  # upb raises DecodeError, the pure-Python parser others
+        request = parse(pb.InferRequest, data)
+    except Rejected:
         return None
     return request.request_id if request.HasField("request_id") else None
 
 
-def error_reply(refusal: Rejected, request_id: int | None) -> bytes:
+def _error_reply(refusal: Rejected, request_id: int | None) -> bytes:
     error = pb.Error(code=refusal.code.value[0], message=str(refusal))
     return pb.InferReply(request_id=request_id, error=error).SerializeToString()

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import NamedTuple
 
-import grpc
 import numpy as np
 from pydantic import ValidationError
 
@@ -14,9 +12,9 @@ from ..codec.errors import PayloadError
 from ..codec.train_step import check_train_crc, read_classes, read_gradient, read_halves
 from ..models.card import ModelCard
 from ..models.split_plan import SplitPlan
-from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
-from .validation import Rejected
+from .refusals import bad_payload, invalid
+from .validation import check_model, check_version
 
 __all__ = [
     "Batch",
@@ -43,15 +41,13 @@ class Batch(NamedTuple):
 
 def check_header(request: pb.TrainStepRequest, card: ModelCard) -> None:
     """Protocol version, model and session. Rejected: FAILED_PRECONDITION, or INVALID_ARGUMENT for the session."""
-    if request.protocol_version != PROTOCOL_VERSION:
-        raise _unmet(f"protocol_version: {request.protocol_version}, this server speaks {PROTOCOL_VERSION}")
-    if request.model_id != card.id:
-        raise _unmet(f"model_id: {request.model_id[:64]!r}, this server runs {card.id!r} ({card.name})")
+    check_version(request.protocol_version)
+    check_model(request.model_id, card)
     # It becomes a folder's name: nothing but hexadecimal digits.
     if _SESSION.fullmatch(request.session) is None:
-        raise _invalid("session: must be 32 hexadecimal digits")
+        raise invalid("session: must be 32 hexadecimal digits")
     if not request.HasField("step"):
-        raise _invalid("step: is missing")
+        raise invalid("step: is missing")
 
 
 def kind_of(request: pb.TrainStepRequest) -> str:
@@ -69,7 +65,7 @@ def kind_of(request: pb.TrainStepRequest) -> str:
         if there
     ]
     if len(kinds) != 1:
-        raise _invalid(f"a request does one thing, this one {' and '.join(kinds) or 'nothing'}")
+        raise invalid(f"a request does one thing, this one {' and '.join(kinds) or 'nothing'}")
     return kinds[0]
 
 
@@ -80,17 +76,13 @@ def check_plan(request: pb.TrainStepRequest, card: ModelCard, most_rows: int) ->
     except ValidationError as error:
         problem = error.errors()[0]
         field = ".".join(map(str, problem["loc"]))
-        raise _invalid(f"{'split' if field == 'cut' else f'plan.{field}'}: {problem['msg']}") from None
+        raise invalid(f"{'split' if field == 'cut' else f'plan.{field}'}: {problem['msg']}") from None
     if not plan.cut < card.depth:
-        raise _invalid(f"split: must be in 1..{card.depth - 1}, not {plan.cut}")
+        raise invalid(f"split: must be in 1..{card.depth - 1}, not {plan.cut}")
     if plan.batch > most_rows:
-        raise _invalid(f"plan.batch: at most {most_rows} here, not {plan.batch}")
-    if not math.isfinite(plan.rate):
-        raise _invalid("plan.rate: must be finite")
+        raise invalid(f"plan.batch: at most {most_rows} here, not {plan.batch}")
     if request.plan.resume_step > plan.steps:
-        raise _invalid(
-            f"plan.resume_step: {request.plan.resume_step} is beyond the plan's {plan.steps} steps"
-        )
+        raise invalid(f"plan.resume_step: {request.plan.resume_step} is beyond the plan's {plan.steps} steps")
     return plan
 
 
@@ -100,19 +92,19 @@ def check_batch(
     """Activations and targets; `shape` is what the method's decoder wants for `outputs` rows, `indexed` whether
     it reads indices."""
     _check_rows(request, plan)
-    if not request.outputs >= 2:
-        raise _invalid(f"outputs: must be in 2..{plan.batch}, not {request.outputs}")
+    if request.outputs < 2:  # batch norm needs two
+        raise invalid(f"outputs: must be in 2..{plan.batch}, not {request.outputs}")
     given = (request.samples, request.tokens, request.dims)
     if given != shape:
-        raise _invalid(f"samples, tokens, dims: must be {shape} for {request.outputs} outputs, not {given}")
+        raise invalid(f"samples, tokens, dims: must be {shape} for {request.outputs} outputs, not {given}")
     if bool(request.indices) != indexed:
-        raise _invalid(f"indices: {'are missing' if indexed else f'the method {plan.method} takes none'}")
+        raise invalid(f"indices: {'are missing' if indexed else f'the method {plan.method} takes none'}")
     try:
         check_train_crc(request)
         values = read_halves("activations", request.activations, shape)
         targets = _targets(request, plan, card)
     except PayloadError as error:
-        raise _invalid(f"{error.field}: {error.problem}") from None
+        raise bad_payload(error) from None
     return Batch(values, request.indices, request.outputs, targets)
 
 
@@ -124,7 +116,7 @@ def check_evaluation(request: pb.TrainStepRequest, plan: SplitPlan, card: ModelC
         check_train_crc(request)
         return read_halves("activations", request.activations, shape)
     except PayloadError as error:
-        raise _invalid(f"{error.field}: {error.problem}") from None
+        raise bad_payload(error) from None
 
 
 def check_gradient(request: pb.TrainStepRequest, rows: int, classes: int) -> np.ndarray:
@@ -134,20 +126,20 @@ def check_gradient(request: pb.TrainStepRequest, rows: int, classes: int) -> np.
         scale = request.gradient_scale
         return read_gradient("logits_gradient", request.logits_gradient, (rows, classes), scale)
     except PayloadError as error:
-        raise _invalid(f"{error.field}: {error.problem}") from None
+        raise bad_payload(error) from None
 
 
 def _check_rows(request: pb.TrainStepRequest, plan: SplitPlan) -> None:
     if not 1 <= request.outputs <= plan.batch:
-        raise _invalid(f"outputs: must be in 1..{plan.batch}, not {request.outputs}")
+        raise invalid(f"outputs: must be in 1..{plan.batch}, not {request.outputs}")
     if request.split != plan.cut:
-        raise _invalid(f"split: the session's plan says {plan.cut}, not {request.split}")
+        raise invalid(f"split: the session's plan says {plan.cut}, not {request.split}")
 
 
 def _targets(request: pb.TrainStepRequest, plan: SplitPlan, card: ModelCard) -> np.ndarray | None:
     if bool(request.labels) + bool(request.classes) != plan.send_labels:
         wanted = "one of labels and classes is needed" if plan.send_labels else "stay on the device"
-        raise _invalid(f"labels: {wanted}, as the session's plan says")
+        raise invalid(f"labels: {wanted}, as the session's plan says")
     if request.classes:
         return read_classes(request.classes, request.outputs, card.class_count)
     if request.labels:
@@ -156,11 +148,3 @@ def _targets(request: pb.TrainStepRequest, plan: SplitPlan, card: ModelCard) -> 
             raise PayloadError("labels", "must be distributions")
         return soft
     return None
-
-
-def _invalid(message: str) -> Rejected:
-    return Rejected(grpc.StatusCode.INVALID_ARGUMENT, message)
-
-
-def _unmet(message: str) -> Rejected:
-    return Rejected(grpc.StatusCode.FAILED_PRECONDITION, message)

@@ -23,8 +23,9 @@ from ..models.vit import SplitViT
 from ..protos import splitpoint_pb2 as pb
 from . import train_validation as validation
 from .config import TrainingConfig
+from .refusals import Rejected, bad_payload, unmet
 from .train_session import TailSession
-from .validation import Rejected
+from .validation import parse
 
 __all__ = ["TrainService"]
 
@@ -63,10 +64,7 @@ class TrainService:
 
     def answer(self, data: bytes) -> bytes:
         """`step`, in the calling thread, which must always be the same one. Raises Rejected."""
-        try:
-            request = pb.TrainStepRequest.FromString(data)
-        except Exception:  # upb raises DecodeError, the pure-Python parser others
-            raise Rejected(grpc.StatusCode.INVALID_ARGUMENT, "not a TrainStepRequest message") from None
+        request = parse(pb.TrainStepRequest, data)
         validation.check_header(request, self._card)
         kind = validation.kind_of(request)
         if kind == "plan":
@@ -77,14 +75,11 @@ class TrainService:
         if session.last is not None and session.last[0] == key:
             return session.last[1]
         if request.step != session.step:
-            raise Rejected(
-                grpc.StatusCode.FAILED_PRECONDITION,
-                f"step: the session stands at {session.step}, not {request.step}",
-            )
+            raise unmet(f"step: the session stands at {session.step}, not {request.step}")
         try:
             reply = self._do(kind, request, session).SerializeToString()
         except PayloadError as error:
-            raise Rejected(grpc.StatusCode.INVALID_ARGUMENT, f"{error.field}: {error.problem}") from None
+            raise bad_payload(error) from None
         except DataError as error:
             raise Rejected(grpc.StatusCode.INTERNAL, str(error)) from None
         session.last = key, reply
@@ -110,15 +105,13 @@ class TrainService:
         plan = session.plan
         if kind == "batch":
             if session.step >= plan.steps:
-                raise Rejected(
-                    grpc.StatusCode.FAILED_PRECONDITION, f"step: the plan's {plan.steps} steps are taken"
-                )
+                raise unmet(f"step: the plan's {plan.steps} steps are taken")
             shape, indexed = session.decoder.wire_shape(request.outputs), session.decoder.indexed
             return session.learn(validation.check_batch(request, plan, self._card, shape, indexed))
         if kind == "gradient":
             rows = session.pending_rows
             if rows is None:
-                raise Rejected(grpc.StatusCode.FAILED_PRECONDITION, "logits_gradient: no logits were given")
+                raise unmet("logits_gradient: no logits were given")
             gradient = validation.check_gradient(request, rows, self._card.class_count)
             return session.learn_from_logits(gradient)
         if kind == "evaluate":

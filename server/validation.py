@@ -10,42 +10,32 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-import grpc
 import numpy as np
 from google.protobuf.message import Message
 
 from ..codec.errors import PayloadError
 from ..codec.requests import check_payload_crc, read_exit_state
 from ..codec.tokens import TokenCodec, group_count
-from ..errors import RemoteError
 from ..models.card import ModelCard
 from ..policies.service_time import next_exit
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
+from .refusals import bad_payload, invalid, unmet
 from .work import Sample
 
 __all__ = [
     "Checked",
-    "Rejected",
     "Validator",
     "check_model",
     "check_version",
-    "invalid",
     "parse",
     "read_deadline",
+    "soonest",
 ]
 
 _SHORTEST_DEADLINE_S = 1e-4
 _EMPTY = np.empty(0, np.float32)
 _M = TypeVar("_M", bound=Message)
-
-
-class Rejected(RemoteError):  # noqa: N818 - reads as what happened
-    """A request is not served; `code` is its gRPC status, the text names the field."""
-
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class Checked(NamedTuple):
@@ -93,9 +83,11 @@ class Validator:
         if cut >= card.depth:
             raise invalid(f"split: must be in 0..{card.depth - 1}, not {cut}")
         deadline_s = read_deadline(request)
-        exit_margin = request.exit_margin if request.HasField("exit_margin") else math.inf
-        if math.isnan(exit_margin) or (math.isinf(exit_margin) and request.HasField("exit_margin")):
-            raise invalid("exit_margin: must be finite")
+        exit_margin = math.inf
+        if request.HasField("exit_margin"):
+            exit_margin = request.exit_margin
+            if not math.isfinite(exit_margin):
+                raise invalid("exit_margin: must be finite")
         kind = _payload_kind(request, cut)
         if request.refine:
             _check_refine(request, kind)
@@ -115,7 +107,7 @@ class Validator:
                 count = request.tokens.count
                 sample.values = self._codec.checked(request.tokens, cut)
         except PayloadError as error:
-            raise invalid(f"{error.field}: {error.problem}") from None
+            raise bad_payload(error) from None
         return Checked(sample, (cut, count), deadline_s, None)
 
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
@@ -163,24 +155,13 @@ def parse(kind: type[_M], data: bytes) -> _M:
 def check_version(version: int) -> None:
     """Raise Rejected (FAILED_PRECONDITION) unless the protocol version is this server's."""
     if version != PROTOCOL_VERSION:
-        raise Rejected(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}",
-        )
+        raise unmet(f"protocol_version: {version}, this server speaks {PROTOCOL_VERSION}")
 
 
 def check_model(model_id: str, card: ModelCard) -> None:
     """Raise Rejected (FAILED_PRECONDITION) unless the model is this server's."""
     if model_id != card.id:
-        raise Rejected(
-            grpc.StatusCode.FAILED_PRECONDITION,
-            f"model_id: {model_id[:64]!r}, this server runs {card.id!r} ({card.name})",
-        )
-
-
-def invalid(message: str) -> Rejected:
-    """The refusal of a bad request; `message` begins with the field."""
-    return Rejected(grpc.StatusCode.INVALID_ARGUMENT, message)
+        raise unmet(f"model_id: {model_id[:64]!r}, this server runs {card.id!r} ({card.name})")
 
 
 def read_deadline(request: pb.InferRequest) -> float | None:
@@ -191,6 +172,11 @@ def read_deadline(request: pb.InferRequest) -> float | None:
     if not _SHORTEST_DEADLINE_S <= deadline_s < math.inf:
         raise invalid(f"deadline_s: must be finite and at least {_SHORTEST_DEADLINE_S} s, not {deadline_s:g}")
     return deadline_s
+
+
+def soonest(*limits_s: float | None) -> float | None:
+    """The shortest of the limits that are set; None where none is."""
+    return min((limit_s for limit_s in limits_s if limit_s is not None), default=None)
 
 
 def _check_refine(request: pb.InferRequest, kind: str) -> None:

@@ -29,8 +29,8 @@ from splitpoint.models.store import load_network
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, Refused, ServiceClient
 from splitpoint.server.config import TrainingConfig
+from splitpoint.server.refusals import Rejected
 from splitpoint.server.training import TrainService
-from splitpoint.server.validation import Rejected
 
 from .conftest import Small, Start, random_card, save_random
 

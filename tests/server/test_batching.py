@@ -9,7 +9,7 @@ import pytest
 from splitpoint.codec.errors import PayloadError
 from splitpoint.policies.service_time import Pace
 from splitpoint.server.batching import Batcher, Job
-from splitpoint.server.validation import Rejected
+from splitpoint.server.refusals import Rejected
 from splitpoint.server.work import Answer, Progress, Sample
 
 

@@ -11,7 +11,7 @@ import pytest
 from splitpoint.policies.service_time import Pace
 from splitpoint.server.gate_work import GateJob
 from splitpoint.server.gates import GateLog, GateWorker
-from splitpoint.server.validation import Rejected
+from splitpoint.server.refusals import Rejected
 
 IMAGE = np.full((16, 16, 1), 3, np.uint8)
 

@@ -12,7 +12,8 @@ from splitpoint.policies.service_time import next_exit
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.groups import submit_groups
-from splitpoint.server.validation import Rejected, Validator
+from splitpoint.server.refusals import Rejected
+from splitpoint.server.validation import Validator
 from splitpoint.server.work import Answer, Sample
 
 CODE = grpc.StatusCode

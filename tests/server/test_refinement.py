@@ -14,7 +14,8 @@ from splitpoint.policies.service_time import next_exit
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.refinement import Refinement
-from splitpoint.server.validation import Rejected, Validator
+from splitpoint.server.refusals import Rejected
+from splitpoint.server.validation import Validator
 from splitpoint.server.work import Answer
 
 CODE = grpc.StatusCode

@@ -23,9 +23,10 @@ from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.charges import charged
 from splitpoint.server.desk import TailDesk
+from splitpoint.server.refusals import Rejected
 from splitpoint.server.service import InferenceService
 from splitpoint.server.tail import TorchTail
-from splitpoint.server.validation import Rejected, Validator
+from splitpoint.server.validation import Validator
 
 CUT = 2
 

@@ -14,8 +14,8 @@ from splitpoint.codec.train_step import gradient_bytes, half_bytes, train_crc
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.server.config import TrainingConfig
+from splitpoint.server.refusals import Rejected
 from splitpoint.server.training import TrainService
-from splitpoint.server.validation import Rejected
 
 NAMES = (f"{number:032x}" for number in itertools.count())
 B, CUT = 6, 2

@@ -7,7 +7,8 @@ import pytest
 
 from splitpoint.codec.requests import payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
-from splitpoint.server.validation import Rejected, Validator
+from splitpoint.server.refusals import Rejected
+from splitpoint.server.validation import Validator
 
 CODE = grpc.StatusCode
 
