@@ -48,6 +48,8 @@ __all__ = ["Client"]
 _COHERENCE_S = 0.5
 _PATIENCE = 0.5
 """Part of the deadline that a policy may take to decide."""
+_EXPLORE_BESIDE_MODEM = 8 * EXPLORE_AFTER
+"""Local answers before the link is tried again: a modem says nothing of the way beyond the radio."""
 _ASK = 0.25
 """Part of the deadline that a server which decides is waited for."""
 
@@ -64,7 +66,8 @@ class Client:
     coder       "packed", or "ans": entropy coding where both sides have it
     tls         None for plain text
     modem       reads (SNR in dB, rate in bit/s) off the board's modem, None where that hears nothing; asked at every
-                request, so it must not wait. Without it the link is known by replies alone
+                request on a thread of its own. Without it the link is known by replies alone. The rate is to be what
+                data go at; what the way beyond adds is learned from replies
 
     Use it as a context manager, or `close` it. One image at a time is in work: calls from several threads wait in
     line. A server that cannot be reached is no error: the client answers locally, looks for it all the time, and
@@ -105,7 +108,7 @@ class Client:
             if policy != "remote":
                 raise UsageError(f"policy must be 'remote', a Decision or a policy, not '{policy}'")
             policy = self._remote = RemotePolicy(card, str(device), _ASK * deadline_s)
-        explore_after = EXPLORE_AFTER if modem is None else math.inf
+        explore_after = EXPLORE_AFTER if modem is None else _EXPLORE_BESIDE_MODEM
         chosen = policy or default_policy(model, card, block_s, slack_s, deadline_s, explore_after)
         self._deadline_s = deadline_s
         self._session = Session(
@@ -117,7 +120,7 @@ class Client:
             deadline_s=deadline_s,
             coherence_s=_COHERENCE_S,
             battery_j=math.inf,
-            modem=None if modem is None else own_modem(modem),
+            modem=None if modem is None else own_modem(modem, 0.5 * slack_s),
         )
         self._clock = Clock()
         self._coder, self._codec = coder, codec

@@ -39,29 +39,42 @@ class LinkEstimate:
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
         self._variance = (PRIOR_SIGMA_DB / DECIBEL) ** 2
-        self._reports = 0
-        self._replies = 0
+        self._reports = self._snr_reports = self._replies = 0
+        self._modem_says = False
         self._fit = RoundTripFit()
         self.round_trip_s = math.nan
         self.server_load = math.nan
 
     def report(self, now_s: float, snr_db: float, rate_bps: float) -> None:
-        """The modem's report."""
+        """The modem's report; snr_db may be NaN, where it says the rate only."""
         self._rate(now_s, rate_bps)
+        if snr_db != snr_db:
+            self._snr_db = self._mean_snr_db
+            return
+        self._snr_reports = count = self._snr_reports + 1
         self._snr_db = snr_db
-        self._mean_snr_db = _towards(self._mean_snr_db, snr_db, self._reports)
+        self._mean_snr_db = _towards(self._mean_snr_db, snr_db, count)
 
     def heard(self, measurement: Measurement | None) -> None:
-        """What the modem measured by itself; None where it does not. What is older than the last report is passed."""
+        """What the modem measured by itself; None where it did not: then nothing says that the signal is gone.
+
+        A reading that is older than the last report is passed.
+        """
         if measurement is None:
+            self.signal, self._modem_says = True, False
             return
         known_s, reading = measurement
-        self.signal = reading is not None
+        self.signal = self._modem_says = reading is not None
         if reading is not None and known_s > self._at_s:
             self.report(known_s, *reading)
 
     def measured(self, now_s: float, nbytes: int, seconds: float) -> float:
-        """A round trip without the server's time, where no modem reports: the seconds that size does not explain."""
+        """A round trip without the server's time, and no report with it: the seconds that size does not explain.
+
+        Where the modem told the rate by itself, that is what size is reckoned with: it knows nothing of the way beyond.
+        """
+        if self._modem_says:
+            return seconds - 8.0 * nbytes / exp(self._log_rate)
         if nbytes > 0 and seconds > 0:
             self._rate(now_s, self._fit.add(8.0 * nbytes, seconds))
         return self._fit.base_s

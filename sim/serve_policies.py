@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ..errors import UsageError, did_you_mean
+from ..policies.belief import EXPLORE_AFTER
 from ..server.deciding import PolicySource
 from .make_policies import PolicyMaker
 from .policy_config import (
@@ -26,6 +27,7 @@ __all__ = ["policy_source"]
 
 _USUAL = "quickstart"
 
+_Exploring = BanditPolicy | GreedyPolicy | LyapunovPolicy | NeurosurgeonPolicy
 _Plain = BanditPolicy | BestStaticPolicy | GreedyPolicy | LyapunovPolicy | NeurosurgeonPolicy | RandomPolicy
 
 
@@ -54,6 +56,9 @@ def policy_source(policy: str, scenario: str | None, model: str) -> PolicySource
         raise UsageError(f"policy '{config.name}' replays a run: it decides for no board")
     setup = Setup(loaded)
     config = setup.tuned(config)
+    if isinstance(config, _Exploring) and config.explore_after is None:
+        # A board may have no modem that measures by itself, whatever the scenario's devices have.
+        config = config.model_copy(update={"explore_after": EXPLORE_AFTER})
     maker, devices = PolicyMaker(setup), len(setup.groups)
 
     def make(device: str) -> Any:

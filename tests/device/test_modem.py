@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
+import threading
+import time
 
 import pytest
 
@@ -32,7 +35,9 @@ def broken() -> tuple[float, float]:
     raise OSError("no such device: /dev/ttyUSB2")
 
 
-@pytest.mark.parametrize("read", [broken, lambda: (1.0, 0.0), lambda: (1.0, math.nan), lambda: "12 dB"])
+@pytest.mark.parametrize(
+    "read", [broken, sys.exit, lambda: (1.0, 0.0), lambda: (1.0, math.nan), lambda: "12 dB"]
+)
 def test_a_modem_that_cannot_be_read_measures_nothing_and_is_told_once(
     read: object, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -41,6 +46,41 @@ def test_a_modem_that_cannot_be_read_measures_nothing_and_is_told_once(
         assert [modem(t) for t in (1.0, 2.0, 3.0)] == [None, None, None]
     assert len(caplog.records) == 1
     assert "the modem cannot be read" in caplog.text
+
+
+def test_a_modem_that_never_returns_is_waited_for_once(caplog: pytest.LogCaptureFixture) -> None:
+    modem = own_modem(lambda: threading.Event().wait(), 0.05)  # type: ignore[arg-type,return-value]
+    with caplog.at_level(logging.WARNING):
+        begun_s = time.monotonic()
+        assert [modem(float(t)) for t in range(50)] == [None] * 50
+    assert 0.05 <= time.monotonic() - begun_s < 1.0
+    assert len(caplog.records) == 1
+
+
+def test_what_a_slow_modem_says_counts_as_of_when_it_was_asked() -> None:
+    go = threading.Event()
+    said = iter([(1.0, 1e6), (2.0, 1e6), (3.0, 1e6)])
+
+    def read() -> tuple[float, float]:
+        go.wait()
+        go.clear()
+        return next(said)
+
+    modem = own_modem(read, 0.2)
+    assert modem(1.0) is None
+    assert modem(2.0) is None
+    go.set()
+    while go.is_set():
+        time.sleep(0.001)
+    time.sleep(0.05)
+    assert modem(3.0) == Measurement(1.0, Reading(1.0, 1e6))
+    go.set()
+    while go.is_set():
+        time.sleep(0.001)
+    time.sleep(0.05)
+    # Fast again: what is new counts, and not what came late.
+    go.set()
+    assert modem(4.0) == Measurement(4.0, Reading(3.0, 1e6))
 
 
 def test_a_client_sends_only_while_its_modem_hears_the_network(server: Server, small: Small) -> None:

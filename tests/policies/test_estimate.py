@@ -56,10 +56,40 @@ def test_hearing_nothing_leaves_the_rate_and_says_that_the_signal_is_gone() -> N
     estimate.heard(Measurement(1.1, None))
     assert not estimate.signal
     assert estimate.at(1.0)[0] == pytest.approx(10.0)
-    estimate.heard(None)
-    assert not estimate.signal
     estimate.heard(Measurement(1.2, Reading(9.0, 1e6)))
     assert estimate.signal
+
+
+def test_a_modem_that_can_no_longer_be_read_does_not_keep_the_device_silent() -> None:
+    estimate = LinkEstimate(0.5)
+    estimate.heard(Measurement(1.1, None))
+    assert not estimate.signal
+    estimate.heard(None)
+    assert estimate.signal
+
+
+def test_an_snr_that_is_not_known_does_not_hide_those_that_are() -> None:
+    timed, silent = LinkEstimate(0.5), LinkEstimate(0.5)
+    timed.measured(0.5, 1000, 0.01)
+    silent.heard(Measurement(0.5, Reading(math.nan, 1e6)))
+    for estimate in (timed, silent):
+        assert math.isnan(estimate.at(0.6)[0])
+        estimate.heard(Measurement(1.0, Reading(10.0, 1e6)))
+        assert estimate.at(1.0)[:2] == (pytest.approx(10.0), pytest.approx(1e6))
+        assert estimate.at(9.0)[0] == pytest.approx(10.0)
+        estimate.heard(Measurement(2.0, Reading(math.nan, 1e6)))
+        assert estimate.at(2.0)[0] == pytest.approx(10.0)
+
+
+def test_what_lies_beyond_the_modem_is_round_trip() -> None:
+    estimate = LinkEstimate(0.5)
+    estimate.heard(Measurement(1.0, Reading(20.0, 8e6)))
+    assert estimate.measured(1.3, 1000, 0.3) == pytest.approx(0.299)
+    assert estimate.at(1.0)[1] == pytest.approx(8e6)
+    # Without it, size and time are all there is.
+    estimate.heard(None)
+    assert estimate.measured(2.0, 1000, 0.3) == 0.0
+    assert estimate.at(2.0)[1] == pytest.approx(8000 / 0.3)
 
 
 def test_uncertainty_grows_with_age() -> None:

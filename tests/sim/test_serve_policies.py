@@ -140,6 +140,23 @@ def test_devices_are_those_of_the_scenario(tmp_path: Path) -> None:
     assert found["9" * 40] in (found["0"], found["1"])
 
 
+def test_boards_without_a_modem_try_their_link_again_even_where_the_scenarios_devices_have_one(
+    tmp_path: Path,
+) -> None:
+    data = yaml.safe_load((BUILT_IN / "quickstart.yaml").read_text())
+    path = tmp_path / "measured.yaml"
+    path.write_text(yaml.safe_dump(data | {"channel": data["channel"] | {"report": {"every_s": 0.1}}}))
+    bad = Observation(-10.0, 1e3, 1.0, 0.01, 0, 0.0, math.inf, 0.3, True)
+    policy = policy_source("greedy", str(path), "").make("0")
+    sends = []
+    for _ in range(12):
+        decision = policy.decide(bad)
+        sends.append(decision.split < CARD.depth)
+        policy.learn(_ended(decision, 0)._replace(offloaded=sends[-1]))
+    assert not sends[0]
+    assert any(sends)
+
+
 def test_a_policy_of_the_scenario_goes_by_its_name() -> None:
     source = policy_source("split", "quickstart", "")
     assert (source.name, source.card.id) == ("split", CARD.id)
