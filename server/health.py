@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2
 
-from .refusals import Rejected
+from .refusals import Rejected, abort
 from .validation import parse
 
 __all__ = ["HEALTH", "HealthService"]
@@ -66,5 +66,4 @@ async def _request(data: bytes, context: Any) -> health_pb2.HealthCheckRequest:
     try:
         return parse(health_pb2.HealthCheckRequest, data)
     except Rejected as refusal:
-        await context.abort(refusal.code, str(refusal))
-        raise
+        await abort(context, refusal)

@@ -13,7 +13,7 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.client import DEVICE_KEY
 from ..protos.options import POLICY_SERVICE
 from .deciding import PolicyDesk
-from .refusals import Rejected, invalid, shutting_down
+from .refusals import Rejected, abort, absent, invalid, shutting_down
 from .validation import check_model, check_version, parse
 
 __all__ = ["MOST_OUTCOMES", "PolicyService"]
@@ -62,7 +62,7 @@ class PolicyService:
             observation = _read(read_observation, request.observation)
             decided = await desk.tell(*told, observation)
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         assert decided.decision is not None
         reply = pb.DecideReply(decision=decision_message(decided.decision), replaced=decided.replaced)
         return reply.SerializeToString()
@@ -72,15 +72,12 @@ class PolicyService:
             desk = self._welcome("Learn")
             decided = await desk.tell(*self._check(desk, parse(pb.LearnRequest, data), context))
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         return pb.LearnReply(outcomes=decided.outcomes).SerializeToString()
 
     def _welcome(self, method: str) -> PolicyDesk:
         if self._desk is None:
-            raise Rejected(
-                grpc.StatusCode.UNIMPLEMENTED,
-                f"{method}: this server does not decide; one started with serve --policy does",
-            )
+            raise absent(method, "serve --policy")
         if self._draining:
             raise shutting_down()
         return self._desk

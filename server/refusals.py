@@ -3,13 +3,25 @@
 from __future__ import annotations
 
 import time
+from typing import Any, NoReturn
 
 import grpc
 
 from ..codec.errors import PayloadError
 from ..errors import RemoteError
 
-__all__ = ["Rejected", "bad_payload", "dropped", "failed", "invalid", "queue_full", "shutting_down", "unmet"]
+__all__ = [
+    "Rejected",
+    "abort",
+    "absent",
+    "bad_payload",
+    "dropped",
+    "failed",
+    "invalid",
+    "queue_full",
+    "shutting_down",
+    "unmet",
+]
 
 
 class Rejected(RemoteError):  # noqa: N818 - reads as what happened
@@ -18,6 +30,19 @@ class Rejected(RemoteError):  # noqa: N818 - reads as what happened
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+def absent(method: str, started: str) -> Rejected:
+    """UNIMPLEMENTED: this server was not started for the method; one that was `started` so has it."""
+    return Rejected(
+        grpc.StatusCode.UNIMPLEMENTED, f"{method}: not served here; one started with {started} does"
+    )
+
+
+async def abort(context: Any, refusal: Rejected) -> NoReturn:
+    """End the call of this gRPC context by the refusal."""
+    await context.abort(refusal.code, str(refusal))
+    raise refusal
 
 
 def invalid(message: str) -> Rejected:

@@ -18,7 +18,7 @@ from ..protos import splitpoint_pb2 as pb
 from ..protos.options import MAX_MESSAGE_BYTES, SERVICE
 from .batching import Job
 from .desk import Desk, Done
-from .refusals import Rejected, shutting_down
+from .refusals import Rejected, abort, absent, shutting_down
 from .run_gates import GateService
 from .sessions import Session
 from .validation import check_version, parse
@@ -79,16 +79,6 @@ class InferenceService:
             reply.learners.extend(gates.describe())
         return reply
 
-    def admit(self, data: bytes, session: Session) -> Job:
-        """Validate and queue one request of a stream. Raises Rejected."""
-        assert self._desk is not None
-        return self._desk.admit(data, session.finish, None)
-
-    def reply(self, job: Job, answer: Answer) -> pb.InferReply:
-        """The reply to a job."""
-        assert self._desk is not None
-        return self._desk.reply(job, answer)
-
     async def drain(self, grace_s: float) -> None:
         """Refuse new streams, let clients end theirs, answer all that was accepted; at most `grace_s`."""
         self._draining = True
@@ -106,49 +96,38 @@ class InferenceService:
         try:
             check_version(parse(pb.DescribeRequest, data).protocol_version)
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         return self.describe().SerializeToString()
 
     async def _infer(self, data: bytes, context: Context) -> bytes:
-        await self._welcome("Infer", context)
-        assert self._desk is not None
-        return await self._answer(self._desk.admit, data, context)
+        desk = await self._welcome("Infer", context)
+        return await self._answer(desk, desk.admit, data, context)
 
     async def _refine(self, data: bytes, context: Context) -> bytes:
         # What is held was accepted: it is served in a shutdown too.
         if self._desk is None:
-            await self._absent("Refine", context)
-            raise AssertionError
-        return await self._answer(self._desk.admit_more, data, context)
+            await abort(context, _no_desk("Refine"))
+        return await self._answer(self._desk, self._desk.admit_more, data, context)
 
     async def _answer(
-        self, admit: Callable[[bytes, Done, float | None], Job], data: bytes, context: Context
+        self, desk: Desk, admit: Callable[[bytes, Done, float | None], Job], data: bytes, context: Context
     ) -> bytes:
         future: asyncio.Future[pb.InferReply] = asyncio.get_running_loop().create_future()
         job = None
         self._calls += 1
         try:
-            job = admit(data, partial(self._resolve, future), context.time_remaining())
+            job = admit(data, partial(_resolve, future, desk), context.time_remaining())
             return (await future).SerializeToString()
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         finally:
             self._calls -= 1
             if job is not None:
                 job.cancel()
 
-    def _resolve(self, future: asyncio.Future[pb.InferReply], job: Job, outcome: Answer | Rejected) -> None:
-        if future.done():
-            return
-        if isinstance(outcome, Rejected):
-            future.set_exception(outcome)
-        else:
-            future.set_result(self.reply(job, outcome))
-
     async def _infer_stream(self, _requests: object, context: Context) -> None:
-        await self._welcome("InferStream", context)
-        assert self._desk is not None
-        session = Session(self, context, 2 * self._desk.max_pending)
+        desk = await self._welcome("InferStream", context)
+        session = Session(desk, context, 2 * desk.max_pending)
         self._sessions.add(session)
         try:
             await session.run()
@@ -157,45 +136,45 @@ class InferenceService:
 
     async def _run_gates(self, data: bytes, context: Context) -> None:
         if self._gates is None:
-            await self._absent("RunGates", context)
-            return
+            await abort(context, absent("RunGates", "serve --learner"))
         if self._draining:
-            refusal = shutting_down()
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, shutting_down())
         self._calls += 1
         try:
             await self._gates.stream(data, context)
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         finally:
             self._calls -= 1
 
     async def _train_step(self, data: bytes, context: Context) -> bytes:
         if self._train is None:
-            await context.abort(
-                grpc.StatusCode.UNIMPLEMENTED,
-                "TrainStep: this server does not train; one started with serve --train does",
-            )
+            await abort(context, absent("TrainStep", "serve --train"))
         self._calls += 1
         try:
             return await self._train(data)
         except Rejected as refusal:
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, refusal)
         finally:
             self._calls -= 1
 
-    async def _welcome(self, method: str, context: Context) -> None:
-        """Abort the call where nothing is taken in, or nothing any more."""
+    async def _welcome(self, method: str, context: Context) -> Desk:
+        """The desk; the call is aborted where there is none, or where nothing is taken in any more."""
         if self._desk is None:
-            await self._absent(method, context)
+            await abort(context, _no_desk(method))
         if self._draining:
-            refusal = shutting_down()
-            await context.abort(refusal.code, str(refusal))
+            await abort(context, shutting_down())
+        return self._desk
 
-    async def _absent(self, method: str, context: Context) -> None:
-        started = (
-            "serve --learner does" if method == "RunGates" else "serve --model does; this one runs gates"
-        )
-        await context.abort(
-            grpc.StatusCode.UNIMPLEMENTED, f"{method}: not served here; one started with {started}"
-        )
+
+def _resolve(future: asyncio.Future[pb.InferReply], desk: Desk, job: Job, outcome: Answer | Rejected) -> None:
+    if future.done():
+        return
+    if isinstance(outcome, Rejected):
+        future.set_exception(outcome)
+    else:
+        future.set_result(desk.reply(job, outcome))
+
+
+def _no_desk(method: str) -> Rejected:
+    return absent(method, "serve --model")

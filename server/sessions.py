@@ -1,6 +1,6 @@
 """One InferStream on the server: requests are read as they come, answers leave as they are ready.
 
-read ─► service.admit ─► batcher ─► finish ─► outgoing ─► write
+read ─► desk.admit ─► the desk's work ─► finish ─► outgoing ─► write
 """
 
 from __future__ import annotations
@@ -8,36 +8,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from typing import Protocol
 
 import grpc
 
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
-from .refusals import Rejected, shutting_down
+from .desk import Desk
+from .refusals import Rejected, abort, shutting_down
 from .validation import parse
 from .work import Answer
 
-__all__ = ["Admitter", "Session"]
+__all__ = ["Session"]
 
 logger = logging.getLogger(__name__)
-
-
-class Admitter(Protocol):
-    """What a session needs of the service."""
-
-    def admit(self, data: bytes, session: Session) -> Job:
-        """Validate and queue one request. Raises Rejected."""
-        ...
-
-    def reply(self, job: Job, answer: Answer) -> pb.InferReply: ...
 
 
 class Session:
     """Reads, writes and remembers the jobs of one stream. `max_open` bounds what is read but not answered."""
 
-    def __init__(self, service: Admitter, context: grpc.aio.ServicerContext, max_open: int) -> None:
-        self._service, self._context, self._max_open = service, context, max_open
+    def __init__(self, desk: Desk, context: grpc.aio.ServicerContext, max_open: int) -> None:
+        self._desk, self._context, self._max_open = desk, context, max_open
         self._loop = asyncio.get_running_loop()
         self._jobs: set[Job] = set()
         self._outgoing: deque[bytes] = deque()
@@ -61,8 +51,7 @@ class Session:
             for job in tuple(self._jobs):
                 job.cancel()
         if self._hung_up:
-            refusal = shutting_down()
-            await self._context.abort(refusal.code, str(refusal))
+            await abort(self._context, shutting_down())
 
     def announce_shutdown(self) -> None:
         """Ask the client to half-close; whatever it sends until then is still answered."""
@@ -74,21 +63,21 @@ class Session:
         self._reader.cancel()
 
     def finish(self, job: Job, outcome: Answer | Rejected) -> None:
-        """The batcher's `done`: an answer, or an error, leaves for the client."""
+        """The desk's `done`: an answer, or an error, leaves for the client."""
         self._jobs.discard(job)
         if isinstance(outcome, Rejected):
             self._send(_error_reply(outcome, job.request_id))
         else:
-            self._send(self._service.reply(job, outcome).SerializeToString())
+            self._send(self._desk.reply(job, outcome).SerializeToString())
 
     async def _read(self) -> None:
-        context, admit = self._context, self._service.admit
+        context, admit, finish = self._context, self._desk.admit, self.finish
         # At the end of the stream stands a sentinel that is no bytes.
         while isinstance(data := await context.read(), bytes):
             # What is answered within `admit` leaves below: the writer need not wake for it.
             self._admitting = True
             try:
-                job = admit(data, self)
+                job = admit(data, finish, None)
                 if not job.finished:
                     self._jobs.add(job)
             except Rejected as refusal:
