@@ -1,4 +1,6 @@
-"""What is checked before a request of split learning reaches the network. What does not hold names its field."""
+"""What is checked before a request of split learning reaches the network. What does not hold names its field:
+Rejected for what stands beside the arrays, PayloadError for the arrays themselves.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from ..codec.train_step import check_train_crc, read_classes, read_gradient, rea
 from ..models.card import ModelCard
 from ..models.split_plan import SplitPlan
 from ..protos import splitpoint_pb2 as pb
-from .refusals import bad_payload, invalid
+from .refusals import invalid
 from .validation import check_model, check_version
 
 __all__ = [
@@ -99,12 +101,9 @@ def check_batch(
         raise invalid(f"samples, tokens, dims: must be {shape} for {request.outputs} outputs, not {given}")
     if bool(request.indices) != indexed:
         raise invalid(f"indices: {'are missing' if indexed else f'the method {plan.method} takes none'}")
-    try:
-        check_train_crc(request)
-        values = read_halves("activations", request.activations, shape)
-        targets = _targets(request, plan, card)
-    except PayloadError as error:
-        raise bad_payload(error) from None
+    check_train_crc(request)
+    values = read_halves("activations", request.activations, shape)
+    targets = _targets(request, plan, card)
     return Batch(values, request.indices, request.outputs, targets)
 
 
@@ -112,21 +111,14 @@ def check_evaluation(request: pb.TrainStepRequest, plan: SplitPlan, card: ModelC
     """Uncompressed activations float32 (B, n, d)."""
     _check_rows(request, plan)
     shape = (request.outputs, card.patch_tokens + 1, card.dim)
-    try:
-        check_train_crc(request)
-        return read_halves("activations", request.activations, shape)
-    except PayloadError as error:
-        raise bad_payload(error) from None
+    check_train_crc(request)
+    return read_halves("activations", request.activations, shape)
 
 
 def check_gradient(request: pb.TrainStepRequest, rows: int, classes: int) -> np.ndarray:
     """Gradient of the logits, float32 (rows, classes)."""
-    try:
-        check_train_crc(request)
-        scale = request.gradient_scale
-        return read_gradient("logits_gradient", request.logits_gradient, (rows, classes), scale)
-    except PayloadError as error:
-        raise bad_payload(error) from None
+    check_train_crc(request)
+    return read_gradient("logits_gradient", request.logits_gradient, (rows, classes), request.gradient_scale)
 
 
 def _check_rows(request: pb.TrainStepRequest, plan: SplitPlan) -> None:

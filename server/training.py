@@ -7,6 +7,7 @@ when another wants it; its device goes on from the last checkpoint. What is serv
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import time
 import zlib
@@ -23,11 +24,13 @@ from ..models.vit import SplitViT
 from ..protos import splitpoint_pb2 as pb
 from . import train_validation as validation
 from .config import TrainingConfig
-from .refusals import Rejected, bad_payload, unmet
+from .refusals import Rejected, bad_payload, failed, unmet
 from .train_session import TailSession
 from .validation import parse
 
 __all__ = ["TrainService"]
+
+logger = logging.getLogger(__name__)
 
 _WAITING = 16  # requests of all sessions in work or waiting for the thread
 
@@ -67,25 +70,13 @@ class TrainService:
         request = parse(pb.TrainStepRequest, data)
         validation.check_header(request, self._card)
         kind = validation.kind_of(request)
-        if kind == "plan":
-            return self._open(request).SerializeToString()
-        session = self.session(request.session)
-        # What was done already is answered again; anything else must be the next thing to do.
-        key = (request.step, kind, zlib.crc32(data))
-        if session.last is not None and session.last[0] == key:
-            return session.last[1]
-        if request.step != session.step:
-            raise unmet(f"step: the session stands at {session.step}, not {request.step}")
         try:
-            reply = self._do(kind, request, session).SerializeToString()
+            return self._answer(kind, request, data)
         except PayloadError as error:
             raise bad_payload(error) from None
-        except DataError as error:
-            raise Rejected(grpc.StatusCode.INTERNAL, str(error)) from None
-        session.last = key, reply
-        if kind == "finish":  # its place is free; until it is taken, a repeated request is still answered
-            self._sessions[request.session] = session, -math.inf
-        return reply
+        except DataError as error:  # a file of this server, to be named in its log only
+            logger.error("session %s: %s", request.session, error)
+            raise failed() from None
 
     def session(self, name: str) -> TailSession:
         """A session in memory, which counts as having been heard of. Rejected where it is not known."""
@@ -100,6 +91,22 @@ class TrainService:
     def close(self) -> None:
         """Finish the step in work; refuse the others."""
         self._pool.shutdown(cancel_futures=True)
+
+    def _answer(self, kind: str, request: pb.TrainStepRequest, data: bytes) -> bytes:
+        if kind == "plan":
+            return self._open(request).SerializeToString()
+        session = self.session(request.session)
+        # What was done already is answered again; anything else must be the next thing to do.
+        key = (request.step, kind, zlib.crc32(data))
+        if session.last is not None and session.last[0] == key:
+            return session.last[1]
+        if request.step != session.step:
+            raise unmet(f"step: the session stands at {session.step}, not {request.step}")
+        reply = self._do(kind, request, session).SerializeToString()
+        session.last = key, reply
+        if kind == "finish":  # its place is free; until it is taken, a repeated request is still answered
+            self._sessions[request.session] = session, -math.inf
+        return reply
 
     def _do(self, kind: str, request: pb.TrainStepRequest, session: TailSession) -> pb.TrainStepReply:
         plan = session.plan

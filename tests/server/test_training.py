@@ -186,6 +186,16 @@ def test_a_session_without_its_checkpoint_is_not_found(small, service):
     refused(device, device.request(plan=plan), "NOT_FOUND", "no checkpoint of step 5")
 
 
+def test_a_broken_checkpoint_is_the_servers_fault_and_named_in_its_log_only(small, service, tmp_path, caplog):
+    device = Device(small, service).open()
+    device.ask(device.request(checkpoint=True))
+    path = tmp_path / "training" / device.name / "step-0000000000.safetensors"
+    path.rename(path.with_name("step-0000000005.safetensors")).write_bytes(b"junk")
+    plan = pb.TrainPlan(**device.plan, resume_step=5)
+    refused(device, device.request(plan=plan), "INTERNAL", "its log says why")
+    assert "step-0000000005.safetensors" in caplog.text
+
+
 def test_sessions_are_bounded_in_memory_and_on_disk(small, tmp_path):
     for service in _service(small, TrainingConfig(folder=tmp_path, max_sessions=2, max_kept=2)):
         first, second, third = (Device(small, service) for _ in range(3))
