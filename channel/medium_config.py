@@ -63,7 +63,7 @@ class SnrReportConfig(Frozen):
     step_db: NonNegativeFloat = 1.0
     delay_s: NonNegativeFloat = 0.02
     sigma_db: NonNegativeFloat = 1.0
-    every_s: PositiveFloat | None = None
+    every_s: float | None = Field(None, ge=0.001)
 
 
 def build_medium(config: MediumConfig) -> Medium:

@@ -18,7 +18,7 @@ class Observation(NamedTuple):
     server_load    requests waiting or in work on the server, as of the last reply
     energy_j       energy left in the device's battery; infinite on mains
     time_left_s    until this request's deadline; negative when it has passed
-    link_up        False while the link is known to be down
+    link_up        False while the link is known to be down, or the modem hears nothing
     """
 
     snr_db: float

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
 from splitpoint.channel.config import AwgnConfig, RayleighConfig, SnrReportConfig, build_link, build_report
 
@@ -74,6 +75,12 @@ def test_a_modem_that_measures_by_itself_says_what_was_at_its_last_time():
 
 def test_a_modem_that_does_not_measure_says_nothing():
     assert measuring(build_link(RayleighConfig(), 0, 0), every_s=None).newest(5.0) is None
+
+
+@pytest.mark.parametrize("every_s", [0.0, -0.1, 5e-324, 1e-6, np.nan, np.inf])
+def test_no_modem_measures_without_a_pause(every_s):
+    with pytest.raises(ValidationError, match="every_s"):
+        SnrReportConfig(every_s=every_s)
 
 
 def test_in_an_outage_a_modem_hears_nothing():
