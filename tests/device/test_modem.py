@@ -104,3 +104,16 @@ def test_a_client_sends_only_while_its_modem_hears_the_network(server: Server, s
         )
         heard = True
         assert client.infer(small.image(0)).where == "server"
+
+
+def test_a_modem_that_hangs_costs_a_client_no_answer(server: Server, small: Small) -> None:
+    policy = Decision(2, keep=0.5, bits=4)
+    with Client(
+        server.address,
+        small.folder,
+        policy=policy,
+        deadline_s=2.0,
+        modem=lambda: threading.Event().wait(),  # type: ignore[arg-type,return-value]
+    ) as client:
+        results = [client.infer(small.image(seed)) for seed in range(3)]
+        assert [(result.where, result.late) for result in results] == [("server", False)] * 3

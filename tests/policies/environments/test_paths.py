@@ -158,9 +158,12 @@ def test_vector_environment_and_single_environments_are_equal_step_by_step(
                 assert (info["action_mask"] == infos["action_mask"][copy]).all()
 
 
-def test_one_device_in_the_parallel_environment_is_the_single_environment(profile: Profile) -> None:
+@pytest.mark.parametrize("channel", ["outages", "a modem that measures"])
+def test_one_device_in_the_parallel_environment_is_the_single_environment(
+    profile: Profile, channel: str
+) -> None:
     steps = 60
-    scenario = one_device("outages", steps)
+    scenario = one_device(channel, steps)
     config = environment_config(scenario, episode_requests=steps)
     single, shared = OffloadEnv(config, profile), SharedOffloadEnv(config, profile, devices=1)
     path = draw_path(config, 11, 0, len(profile))
@@ -191,9 +194,12 @@ def test_devices_of_the_parallel_environment_wait_for_each_other(profile: Profil
     assert second["latency_s"] >= first["latency_s"] + 0.9 * second["airtime_up_s"] - second["airtime_down_s"]
 
 
-def test_exit_by_exit_is_the_same_as_one_decision_with_the_agents_rules(profile: Profile) -> None:
+@pytest.mark.parametrize("channel", ["outages", "a modem that measures"])
+def test_exit_by_exit_is_the_same_as_one_decision_with_the_agents_rules(
+    profile: Profile, channel: str
+) -> None:
     steps = 60
-    scenario = one_device("outages", steps)
+    scenario = one_device(channel, steps)
     config = environment_config(scenario, episode_requests=steps)
     decision = Decision(4, 0.25, 48, 4, exit_margin=0.998, offload_slope=0.0005)
     whole = OffloadEnv(config, profile, [decision])
