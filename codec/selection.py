@@ -16,10 +16,13 @@ __all__ = ["kept_count", "kept_tokens", "sent_tokens"]
 
 
 def kept_count(patches: int, keep: float) -> int:
-    """Patch tokens kept out of `patches` at the fraction `keep` in (0, 1]: max(1, floor(keep * patches))."""
+    """Patch tokens kept out of `patches` at the fraction `keep` in (0, 1]: max(1, floor(keep * patches)).
+
+    k of n patches are k for keep = k / n too, which as a float may be a little less.
+    """
     if not 0.0 < keep <= 1.0:
         raise PayloadError("keep", f"must be in (0, 1], not {keep!r}")
-    return max(1, math.floor(keep * patches))
+    return max(1, math.floor(keep * patches + 1e-9))
 
 
 def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..codec.nested import NAMING_BITS
+from ..codec.selection import kept_count
 
 __all__ = ["Bottleneck", "compress", "quantise", "select"]
 
@@ -49,8 +50,8 @@ class Bottleneck(nn.Module):
 
 
 def select(tokens: Tensor, scores: Tensor, keep: float) -> Tensor:
-    """CLS and the max(1, floor(keep n)) best-scored patch tokens in ascending position; (B, k+1, d)."""
-    count = max(1, int(keep * scores.shape[1]))
+    """CLS and the k = kept_count(n, keep) best-scored patch tokens in ascending position; (B, k+1, d)."""
+    count = kept_count(scores.shape[1], keep)
     if count == scores.shape[1]:
         return tokens
     best = scores.topk(count, dim=1).indices.sort(dim=1).values + 1

@@ -14,7 +14,7 @@ from splitpoint.codec.selection import kept_count, kept_tokens
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.001, 1.0))
 def test_kept_patches_are_the_highest_and_ascending(scores, keep):
     kept = kept_tokens(np.array(scores, np.float32), keep)
-    assert len(kept) == max(1, math.floor(keep * len(scores))) == kept_count(len(scores), keep)
+    assert len(kept) == max(1, math.floor(keep * len(scores) + 1e-9)) == kept_count(len(scores), keep)
     assert (np.diff(kept) > 0).all()
     # By rank: (score descending, position ascending).
     ranked = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
@@ -27,6 +27,12 @@ def test_ties_go_to_the_lower_position():
 
 def test_keeping_all_is_the_identity():
     assert kept_tokens(np.array([3, 1, 2], np.float32), 1.0).tolist() == [0, 1, 2]
+
+
+@given(st.integers(1, 1024), st.data())
+def test_a_share_of_the_patches_is_that_many(patches, data):
+    count = data.draw(st.integers(1, patches))
+    assert kept_count(patches, count / patches) == count
 
 
 def test_at_least_one_patch_is_kept():
