@@ -26,7 +26,7 @@ import numpy as np
 import torch
 from command_line import command_line
 
-from splitpoint.codec.requests import round_to_wire
+from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.selection import kept_tokens
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.data import Dataset, load_data

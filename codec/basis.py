@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..errors import DataError
-from .errors import PayloadError
+from .errors import check_within
 from .nested import LARGEST
 
 __all__ = ["Basis"]
@@ -30,8 +30,6 @@ class Basis:
         self.down = np.ascontiguousarray(down, dtype=np.float32)
         self.up = np.ascontiguousarray(up, dtype=np.float32)
         self.is_identity = False
-        self.bounded = True
-        """Whether tokens are finite whatever finite offset and scale say."""
         if self.mean.ndim != 1 or self.mean.size == 0:
             raise DataError(f"codec mean must have shape (d,), not {self.mean.shape}")
         for name, matrix in (("mean", self.mean), ("down", self.down), ("up", self.up)):
@@ -41,6 +39,7 @@ class Basis:
                 raise DataError(f"codec {name} must be finite")
         largest = _LARGEST_VALUE * np.abs(self.up).sum(axis=0, dtype=np.float64) + np.abs(self.mean)
         self.bounded = bool(largest.max() < 0.5 * np.finfo(np.float32).max)
+        """Whether tokens are finite whatever finite offset and scale say."""
 
     @property
     def dim(self) -> int:
@@ -87,5 +86,4 @@ class Basis:
         return z @ self.up[:dims] + self.mean
 
     def _check(self, dims: int) -> None:
-        if not 1 <= dims <= self.dim:
-            raise PayloadError("tokens.dims", f"must be in 1..{self.dim}, not {dims}")
+        check_within("tokens.dims", dims, 1, self.dim)

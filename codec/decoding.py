@@ -18,7 +18,7 @@ import numpy as np
 from ..protos import splitpoint_pb2 as pb
 from .basis import Basis
 from .entropy import CodeTables, decode_planes
-from .errors import PayloadError
+from .errors import PayloadError, check_within
 from .nested import dequantise
 from .planes import check_planes, unpack_planes
 
@@ -35,8 +35,7 @@ def checked_tokens(
     Returns a function that gives the tokens, float32 (rows, d). PayloadError names the field.
     """
     dims, bits = message.dims, message.bits
-    if not 1 <= bits <= 8:
-        raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
+    check_within("tokens.bits", bits, 1, 8)
     named = 1 if len(message.offset) == 2 else rows
     offset = _halves("offset", message.offset, named)
     scale = _halves("scale", message.scale, named, signed=False)

@@ -1,10 +1,10 @@
-"""The error of a payload that does not decode; it names the field of the message."""
+"""The error of a payload that cannot be coded or decoded; it names the field of the message."""
 
 from __future__ import annotations
 
 from ..errors import DataError
 
-__all__ = ["PayloadError"]
+__all__ = ["PayloadError", "check_within"]
 
 
 class PayloadError(DataError):
@@ -14,3 +14,10 @@ class PayloadError(DataError):
         super().__init__(f"{field} {problem}")
         self.field = field
         self.problem = problem
+
+
+def check_within(field: str, value: int, low: int, high: int | None) -> None:
+    """Raise PayloadError unless low <= value <= high; `high` None: no limit."""
+    if value < low or (high is not None and value > high):
+        span = f"at least {low}" if high is None else f"in {low}..{high}"
+        raise PayloadError(field, f"must be {span}, not {value}")

@@ -20,19 +20,18 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import PayloadError
+from .errors import PayloadError, check_within
 
 __all__ = ["LARGEST", "NAMING_BITS", "Quantised", "dequantise", "quantise"]
 
 LARGEST = 65504.0
 """Largest finite float16. Values beyond it are clipped: a trained network's tokens lie far inside."""
 
-_DOWN = np.float16(-np.inf)
-_UP = np.float16(np.inf)
-
-
 NAMING_BITS = 32.0
 """What offset and scale of one token cost."""
+
+_DOWN = np.float16(-np.inf)
+_UP = np.float16(np.inf)
 
 
 class Quantised(NamedTuple):
@@ -88,8 +87,7 @@ def dequantise(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray, bits: i
     offset, scale  float16 (T,), or (1,) for all tokens
     bits           1..8
     """
-    if not 1 <= bits <= 8:
-        raise PayloadError("tokens.bits", f"must be in 1..8, not {bits}")
+    check_within("tokens.bits", bits, 1, 8)
     cell = scale.astype(np.float32)[:, None] * np.float32(1 << (8 - bits))
     values: np.ndarray = codes.astype(np.float32)
     values += np.float32(0.5)

@@ -17,7 +17,7 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 from .planes import plane_bytes
-from .requests import planes_crc
+from .requests import check_crc, planes_crc
 
 __all__ = [
     "ASK_BYTES",
@@ -77,14 +77,10 @@ def refinement_bytes(model_id: str, tokens: int, dims: int, planes: int) -> int:
 
 def check_refinement(request: pb.RefineRequest) -> None:
     """PayloadError, naming the field, unless something is sent and its CRC is right."""
-    for field in ("request_id", "session", "payload_crc"):
+    for field in ("request_id", "session"):
         if not request.HasField(field):
             raise PayloadError(field, "is missing")
     tokens = request.tokens if request.HasField("tokens") else None
     if not request.planes and tokens is None:
         raise PayloadError("planes", "are missing, and tokens too")
-    expected = planes_crc(request.planes, tokens)
-    if request.payload_crc != expected:
-        raise PayloadError(
-            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
-        )
+    check_crc(request, planes_crc(request.planes, tokens))

@@ -11,8 +11,8 @@ import numpy as np
 
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
-from .errors import PayloadError
-from .nested import LARGEST
+from .errors import PayloadError, check_within
+from .halves import half_bytes, read_halves
 
 __all__ = [
     "GROUP_BYTES",
@@ -20,14 +20,13 @@ __all__ = [
     "ExitReading",
     "build_reply",
     "build_request",
+    "check_crc",
     "check_payload_crc",
     "exit_state_message",
     "payload_crc",
     "planes_crc",
     "read_exit_state",
-    "round_to_wire",
 ]
-
 
 GROUP_BYTES = pb.InferReply(group=[pb.Reading(prediction=1, margin=1.0, exit=1)]).ByteSize()
 """What each group of a merged batch after the first adds to a reply."""
@@ -127,55 +126,39 @@ def planes_crc(planes: Iterable[bytes], tokens: pb.Tokens | None = None) -> int:
     return crc
 
 
-def check_payload_crc(request: pb.InferRequest) -> None:
-    """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
-    if not request.HasField("payload_crc"):
+def check_crc(message: pb.InferRequest | pb.RefineRequest | pb.TrainStepRequest, expected: int) -> None:
+    """Raise PayloadError (field `payload_crc`) unless the message's CRC is there and as `expected`."""
+    if not message.HasField("payload_crc"):
         raise PayloadError("payload_crc", "is missing")
-    expected = payload_crc(request)
-    if request.payload_crc != expected:
+    if message.payload_crc != expected:
         raise PayloadError(
-            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
+            "payload_crc", f"is {message.payload_crc:#010x}, the payload's is {expected:#010x}"
         )
 
 
-def round_to_wire(values: np.ndarray) -> np.ndarray:
-    """float32 values as the other side will read them: clipped to float16's range and rounded to it."""
-    return np.clip(values, -LARGEST, LARGEST).astype("<f2").astype(np.float32)
+def check_payload_crc(request: pb.InferRequest) -> None:
+    """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
+    check_crc(request, payload_crc(request))
 
 
 def exit_state_message(u: np.ndarray, logits: np.ndarray, passed: int, margin: float) -> pb.ExitState:
     """Exit state as float16: u (du,), running logits (C,), exits passed (at least 1) and the last margin."""
-    return pb.ExitState(state=_wire_bytes(u), logits=_wire_bytes(logits), exits_passed=passed, margin=margin)
-
-
-def _wire_bytes(values: np.ndarray) -> bytes:
-    # Two reductions and a cast, on every request's path: clipping is for what needs it.
-    low, high = values.min(), values.max()
-    if not (low >= -LARGEST and high <= LARGEST):
-        if not (np.isfinite(low) and np.isfinite(high)):
-            raise PayloadError("exit_state", "must be finite")
-        values = np.clip(values, -LARGEST, LARGEST)
-    return values.astype("<f2").tobytes()
+    return pb.ExitState(
+        state=half_bytes(u, "exit_state.state"),
+        logits=half_bytes(logits, "exit_state.logits"),
+        exits_passed=passed,
+        margin=margin,
+    )
 
 
 def read_exit_state(message: pb.ExitState, state_dim: int, classes: int, exits: int) -> ExitReading:
     """Exit state of a request to a network with `exits` exits, checked; PayloadError names the field."""
-    if not 1 <= message.exits_passed <= exits:
-        raise PayloadError("exit_state.exits_passed", f"must be in 1..{exits}, not {message.exits_passed}")
+    check_within("exit_state.exits_passed", message.exits_passed, 1, exits)
     if not (message.HasField("margin") and 0.0 <= message.margin <= 1.0):
         raise PayloadError("exit_state.margin", f"must be in 0..1, not {message.margin}")
-    u = _halves("exit_state.state", message.state, state_dim)
-    logits = _halves("exit_state.logits", message.logits, classes)
+    u = read_halves("exit_state.state", message.state, (state_dim,))
+    logits = read_halves("exit_state.logits", message.logits, (classes,))
     return ExitReading(u, logits, message.exits_passed, message.margin)
-
-
-def _halves(field: str, data: bytes, count: int) -> np.ndarray:
-    if len(data) != 2 * count:
-        raise PayloadError(field, f"must have {2 * count} bytes, not {len(data)}")
-    values = np.frombuffer(data, "<f2").astype(np.float32)
-    if not np.isfinite(values).all():
-        raise PayloadError(field, "must be finite")
-    return values
 
 
 def _payload_bytes(request: pb.InferRequest) -> list[bytes]:

@@ -15,7 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from ..protos import splitpoint_pb2 as pb
-from .errors import PayloadError
+from .errors import PayloadError, check_within
+from .halves import read_halves
 from .selection import sent_tokens
 
 __all__ = [
@@ -176,22 +177,9 @@ class SymbolCodec:
         """Tokens of a payload as received, float32 (count, d). PayloadError, naming the field, if it does not fit."""
         layers = self.layers(cut)
         count, symbols = message.count, message.per_token
-        _within("count", count, 1, self.max_tokens)
-        _within("per_token", symbols, 1, layers.symbols)
+        check_within("symbols.count", count, 1, self.max_tokens)
+        check_within("symbols.per_token", symbols, 1, layers.symbols)
         if not (message.HasField("snr_db") and math.isfinite(message.snr_db)):
             raise PayloadError("symbols.snr_db", "must be there and finite")
-        # Python's integers: a product of hostile counts does not wrap.
-        if len(message.values) != 4 * count * symbols:
-            raise PayloadError(
-                "symbols.values", f"must have {4 * count * symbols} bytes, not {len(message.values)}"
-            )
-        values = np.frombuffer(message.values, "<f2").astype(np.float32)
-        if not np.isfinite(values).all():
-            raise PayloadError("symbols.values", "must be finite")
-        return layers.decode(values.view(np.complex64).reshape(count, symbols), message.snr_db)
-
-
-def _within(name: str, value: int, low: int, high: int | None) -> None:
-    if value < low or (high is not None and value > high):
-        span = f"at least {low}" if high is None else f"in {low}..{high}"
-        raise PayloadError(f"symbols.{name}", f"must be {span}, not {value}")
+        values = read_halves("symbols.values", message.values, (count, 2 * symbols))
+        return layers.decode(values.view(np.complex64), message.snr_db)

@@ -13,7 +13,8 @@ import numpy as np
 
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
-from .requests import round_to_wire
+from .halves import half_bytes, read_halves
+from .requests import check_crc
 
 __all__ = [
     "check_train_crc",
@@ -29,13 +30,6 @@ _LARGEST_EXPONENT = 12
 _MOST_SCALE = 2.0**60
 
 
-def half_bytes(values: np.ndarray) -> bytes:
-    """float values of any shape as little-endian float16. PayloadError where they are not finite."""
-    if not np.isfinite(values).all():
-        raise PayloadError("activations", "must be finite")
-    return round_to_wire(values).astype("<f2").tobytes()
-
-
 def gradient_bytes(values: np.ndarray) -> tuple[bytes, float]:
     """(float16 bytes, scale): what was sent is values * scale, scale a power of two."""
     largest = float(np.abs(values).max(initial=0.0))
@@ -45,18 +39,6 @@ def gradient_bytes(values: np.ndarray) -> tuple[bytes, float]:
     if largest > 0.0:
         scale = min(2.0 ** (_LARGEST_EXPONENT - math.frexp(largest)[1]), _MOST_SCALE)
     return half_bytes(values * np.float32(scale)), scale
-
-
-def read_halves(field: str, data: bytes, shape: tuple[int, ...]) -> np.ndarray:
-    """float32 array of `shape`. PayloadError, naming `field`, for another length or what is not finite."""
-    # In Python integers, and before anything is allocated.
-    wanted = 2 * math.prod(shape)
-    if len(data) != wanted:
-        raise PayloadError(field, f"must have {wanted} bytes for {shape}, not {len(data)}")
-    values = np.frombuffer(data, "<f2").astype(np.float32).reshape(shape)
-    if not np.isfinite(values).all():
-        raise PayloadError(field, "must be finite")
-    return values
 
 
 def read_gradient(field: str, data: bytes, shape: tuple[int, ...], scale: float) -> np.ndarray:
@@ -92,9 +74,4 @@ def train_crc(request: pb.TrainStepRequest) -> int:
 
 def check_train_crc(request: pb.TrainStepRequest) -> None:
     """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
-    if not request.HasField("payload_crc"):
-        raise PayloadError("payload_crc", "is missing")
-    if request.payload_crc != (expected := train_crc(request)):
-        raise PayloadError(
-            "payload_crc", f"is {request.payload_crc:#010x}, the payload's is {expected:#010x}"
-        )
+    check_crc(request, train_crc(request))

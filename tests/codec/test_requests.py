@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpoint.codec.errors import PayloadError
+from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.refinement import REFINABLE_BYTES
 from splitpoint.codec.requests import (
     build_reply,
@@ -18,7 +19,6 @@ from splitpoint.codec.requests import (
     payload_crc,
     planes_crc,
     read_exit_state,
-    round_to_wire,
 )
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb

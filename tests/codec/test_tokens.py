@@ -12,7 +12,7 @@ from splitpoint.codec.entropy import fit_tables
 from splitpoint.codec.errors import PayloadError
 from splitpoint.codec.planes import plane_bytes
 from splitpoint.codec.selection import kept_tokens
-from splitpoint.codec.tokens import TokenCodec, extended
+from splitpoint.codec.tokens import TokenCodec, extended, group_count
 from splitpoint.errors import UsageError
 from splitpoint.protos import splitpoint_pb2 as pb
 
@@ -283,3 +283,13 @@ def test_the_dim_comes_from_the_model_or_must_be_given():
     with pytest.raises(UsageError, match="dim"):
         TokenCodec({}).decode(message, CUT)
     assert TokenCodec(BASIS).decode(message, CUT + 1).shape == (PATCHES + 1, DIM)
+
+
+@given(st.binary(max_size=40).map(lambda data: bytes(value % 5 for value in data)))
+def test_groups_are_counted_where_none_is_left_out(assignment):
+    message = pb.Tokens(groups=pb.AdcGroups(samples=len(assignment), assignment=assignment))
+    if set(assignment) == set(range(len(set(assignment)))) != set():
+        assert group_count(message) == len(set(assignment))
+    else:
+        with pytest.raises(PayloadError, match=r"tokens\.groups\.assignment must"):
+            group_count(message)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.image import decode_image
-from splitpoint.codec.requests import payload_crc, read_exit_state, round_to_wire
+from splitpoint.codec.requests import payload_crc, read_exit_state
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
