@@ -64,6 +64,9 @@ class _Worker:
         # Policies read the calibration profile once, before time counts.
         for policy in setup.scenario.policies:
             setup.session(policy, index)
+        # The same for the traces that a modem measures.
+        if (modem := self._modem()) is not None:
+            modem(1.0)
 
     async def run(self, server: str) -> None:
         loop = asyncio.get_running_loop()
