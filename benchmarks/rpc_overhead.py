@@ -31,7 +31,7 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.card import ModelCard
 from splitpoint.protos.client import ServiceClient
 from splitpoint.server.config import ServerConfig
-from splitpoint.server.serve import Engine
+from splitpoint.server.engine import Engine
 from splitpoint.server.serve import main as serve_main
 from splitpoint.server.work import Answer, Progress, Sample
 

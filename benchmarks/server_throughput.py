@@ -32,7 +32,7 @@ from splitpoint.policies.service_time import next_exit
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import ServiceClient
 from splitpoint.server.config import ServerConfig
-from splitpoint.server.serve import load_engine
+from splitpoint.server.engine import load_engine
 from splitpoint.server.serve import main as serve_main
 from splitpoint.server.work import Sample
 

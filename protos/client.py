@@ -1,26 +1,25 @@
 """The one gRPC client: the device, the quorum's coordinator and the emulator all speak through it.
 
-Channel options stand in `options`, what can fail in `failures`, the stream's bookkeeping in `stream`.
+Channel options stand in `options`, TLS in `tls`, what can fail in `failures`, the stream's bookkeeping in `stream`.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from ..errors import DataError, RemoteError, UsageError
+from ..errors import RemoteError
 from . import PROTOCOL_VERSION
 from . import splitpoint_pb2 as pb
 from . import splitpoint_pb2_grpc as pb_grpc
 from .failures import CertificateError, LinkDown, Refused, TimedOut, from_rpc_error
 from .options import MAX_MESSAGE_BYTES, SERVICE, Timeouts, channel_options
 from .stream import Call, InferStream
+from .tls import Tls
 
 __all__ = [
     "DEVICE_KEY",
@@ -39,35 +38,6 @@ DEVICE_KEY = "splitpoint-device"
 """Metadata key that names the device to the emulator."""
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True, slots=True)
-class Tls:
-    """TLS of a channel; PEM files. Without `root` the system's certificates are trusted.
-
-    `certificate` and `key` prove the client to a server that asks; `server_name` is the name to expect in
-    the server's certificate where it differs from the address.
-    """
-
-    root: Path | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-    server_name: str | None = None
-
-    def credentials(self) -> grpc.ChannelCredentials:
-        """Raises UsageError for a certificate without its key, DataError for a file that cannot be read."""
-        if (self.certificate is None) != (self.key is None):
-            raise UsageError("a client certificate and its key are given together")
-        return grpc.ssl_channel_credentials(_read(self.root), _read(self.key), _read(self.certificate))
-
-
-def _read(path: Path | None) -> bytes | None:
-    if path is None:
-        return None
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
 
 
 def connect(

@@ -7,17 +7,17 @@ import gc
 import signal
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
 
-from ..errors import ConfigError, DataError, MissingExtra, UsageError
+from ..errors import ConfigError, MissingExtra, UsageError
 from ..models.card import ModelCard
 from ..protos.options import POLICY_SERVICE, SERVICE, server_options
+from ..protos.tls import server_credentials
 from .config import ServerConfig
 from .deciding import PolicyDesk, PolicySource
-from .engine import Engine, Parts, load_engine, load_parts
+from .engine import Engine, Parts, load_parts
 from .health import HEALTH, HealthService
 from .memory import keep_freed_memory
 from .opening import open_desks
@@ -27,7 +27,7 @@ from .service import InferenceService
 if TYPE_CHECKING:
     from .training import TrainService
 
-__all__ = ["Engine", "load_engine", "main", "serve"]
+__all__ = ["main", "serve"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 1e-4
@@ -46,7 +46,8 @@ async def serve(
     parts  what to serve; None loads what the configuration names
     policies  who decides for boards that ask; None: they decide for themselves
     ready  called with "host:port" when requests are welcome; None prints `listening on host:port`
-    Raises UsageError where the port cannot be had, ConfigError for policies of another network.
+    Raises UsageError where the port cannot be had, ConfigError for policies of another network, DataError for
+    certificates that are none.
     """
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -151,17 +152,10 @@ def _bind(server: grpc.aio.Server, config: ServerConfig) -> str:
         if config.certificate is None or config.key is None:
             port = server.add_insecure_port(where)
         else:
-            pair = (_read(config.key), _read(config.certificate))
-            root = _read(config.client_root) if config.client_root else None
-            credentials = grpc.ssl_server_credentials([pair], root, require_client_auth=root is not None)
+            credentials = server_credentials(config.certificate, config.key, config.client_root)
             port = server.add_secure_port(where, credentials)
     except RuntimeError:
-        raise UsageError(f"cannot listen on {where}: the port is taken or not ours to use") from None
+        raise UsageError(
+            f"cannot listen on {where}: the port is taken, or address and port are not ours to use"
+        ) from None
     return f"{config.host}:{port}"
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None

@@ -352,3 +352,7 @@ def test_tls_files_are_checked_before_anything_is_sent(tmp_path):
         Tls(certificate=CERTS / "client.pem").credentials()
     with pytest.raises(DataError, match="absent"):
         connect("127.0.0.1:1", tls=Tls(root=tmp_path / "absent.pem"))
+    with pytest.raises(DataError, match=r"server\.key has no PEM certificate to trust"):
+        Tls(root=CERTS / "server.key").credentials()
+    with pytest.raises(DataError, match=r"client\.pem and .*server\.key are no PEM certificate"):
+        Tls(certificate=CERTS / "client.pem", key=CERTS / "server.key").credentials()

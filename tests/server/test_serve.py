@@ -9,9 +9,12 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from splitpoint.errors import RemoteError
+from splitpoint.errors import DataError, RemoteError, UsageError
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import CertificateError, LinkDown, Refused, ServiceClient, TimedOut, Tls
+from splitpoint.server.config import ServerConfig
+from splitpoint.server.engine import Engine
+from splitpoint.server.serve import serve
 from splitpoint.server.tail import TorchTail
 from splitpoint.server.validation import Validator
 
@@ -253,13 +256,28 @@ def test_a_deadline_that_passes_in_the_queue_is_not_computed(small, start):
 
 def test_a_taken_port_is_one_clear_line(small, served):
     port = int(served.address.rpartition(":")[2])
-    from splitpoint.errors import UsageError
-    from splitpoint.server.config import ServerConfig
-    from splitpoint.server.serve import Engine, serve
-
     engine = Engine.of(small.card, TorchTail(small.network, small.card))
     with pytest.raises(UsageError, match=f"cannot listen on 127.0.0.1:{port}"):
         asyncio.run(serve(ServerConfig(port=port), engine))
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"certificate": "ca.pem", "key": "server.key"}, "ca.pem and .*server.key are no PEM certificate"),
+        ({"certificate": "client.key", "key": "client.key"}, "client.key are no PEM certificate"),
+        (
+            {"certificate": "server.pem", "key": "server.key", "client_root": "server.key"},
+            "server.key has no PEM certificate to trust",
+        ),
+        ({"certificate": "none.pem", "key": "server.key"}, "cannot read .*none.pem: No such file"),
+    ],
+)
+def test_certificates_that_are_none_are_one_clear_line(small, files, text):
+    config = ServerConfig(port=0, **{name: CERTS / file for name, file in files.items()})
+    engine = Engine.of(small.card, TorchTail(small.network, small.card))
+    with pytest.raises(DataError, match=text):
+        asyncio.run(serve(config, engine))
 
 
 def test_tls_serves_those_who_trust_it(small, start):
