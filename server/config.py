@@ -53,8 +53,11 @@ class ServerConfig(BaseModel):
     gate_log     JSON lines of gates run and asks cancelled, for measurements; appended to
     host, port   port 0 takes a free one
     threads      torch's threads
+    max_batch    samples in one batch
     max_pending  requests waiting or in work; one more is refused
+    max_message_bytes  of a request or reply, as Describe tells it
     grace_s      longest wait for clients to end their streams at a shutdown
+    pace         speed of a simulated server; None: as fast as this machine is
     certificate, key  PEM files of the server; TLS where given
     client_root  PEM file; clients must then show a certificate that it signed
     training     limits of split learning; None refuses TrainStep

@@ -120,8 +120,7 @@ class Coordinator:
         until_s = loop.time() + limit_s - min(_RESERVE_S, _RESERVE_PART * limit_s)
         question = pb.InferRequest()
         question.CopyFrom(request)
-        question.ClearField("exit_state")
-        for field in ("refine", "refine_margin"):
+        for field in ("exit_state", "refine", "refine_margin"):
             question.ClearField(field)
 
         def ask(learner: int, first: int, last: int) -> AsyncGenerator[Opinion, None]:

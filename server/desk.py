@@ -72,8 +72,8 @@ class TailDesk:
         codec: TokenCodec,
         tail: Tail,
         *,
-        max_batch: int = 16,
-        max_pending: int = 256,
+        max_batch: int,
+        max_pending: int,
         pace: Pace | None = None,
     ) -> None:
         self.max_batch, self.max_pending = max_batch, max_pending

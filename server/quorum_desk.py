@@ -1,6 +1,6 @@
 """Requests to a quorum: the normal surface of a server, answered by a coordinator instead of a tail.
 
-InferRequest ─► validate, decode once ─► Coordinator.decide ─► InferReply with `quorum`
+InferRequest ─► validate, decode as a trial ─► Coordinator.decide ─► InferReply with `quorum`
 """
 
 from __future__ import annotations
@@ -50,8 +50,8 @@ class QuorumDesk:
         codec: TokenCodec,
         coordinator: Coordinator,
         *,
-        max_batch: int = 16,
-        max_pending: int = 256,
+        max_batch: int,
+        max_pending: int,
     ) -> None:
         self.max_batch, self.max_pending, self.load = max_batch, max_pending, 0
         self._card, self._codec, self._coordinator = card, codec, coordinator
@@ -132,13 +132,12 @@ class QuorumDesk:
     ) -> Decided:
         if checked.image is not None:
             # Here and not first at the learners: what no one can read is the device's fault, not theirs.
+            # Tokens need no trial: those that were checked decode.
             decode = partial(decode_image, checked.image, self._image_shape)
-        else:
-            decode = partial(getattr, checked.sample, "values")
-        try:
-            await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
-        except PayloadError as error:
-            raise bad_payload(error) from None
+            try:
+                await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
+            except PayloadError as error:
+                raise bad_payload(error) from None
         early = self._coordinator.early(request, checked.sample)
         if limit_s is not None:
             limit_s -= time.monotonic() - job.received

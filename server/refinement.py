@@ -20,7 +20,7 @@ from ..codec.tokens import TokenCodec, extended
 from ..protos import splitpoint_pb2 as pb
 from .held import HOLD_S, MOST_HELD, HeldRequests
 from .refusals import Rejected, bad_payload
-from .work import Answer, Sample
+from .work import NOTHING, Answer, Sample
 
 __all__ = ["Refinement"]
 
@@ -52,7 +52,7 @@ class Refinement:
                 return
             # Bytes and not the message, which would keep alive all that came with it, known or not.
             request.tokens.DiscardUnknownFields()  # type: ignore[attr-defined,unused-ignore]
-            first = Sample(sample.cut, _NOTHING, sample.exit_margin, sample.u, sample.logits)
+            first = Sample(sample.cut, NOTHING, sample.exit_margin, sample.u, sample.logits)
             session = secrets.randbits(64) or 1
             held = _Held(request.request_id, request.tokens.SerializeToString(), first)
             self._held.put(session, held, time.monotonic())
@@ -89,6 +89,3 @@ class Refinement:
         if most is not None and len(values) + len(further) > most:
             raise PayloadError("tokens.count", f"makes {len(values) + len(further)} tokens of at most {most}")
         return np.concatenate((values, further))
-
-
-_NOTHING = np.empty(0, np.float32)

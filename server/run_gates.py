@@ -112,9 +112,9 @@ class GateService:
             told.put_nowait,
             expires=None if limit_s is None else received_s + limit_s,
         )
-        held = self._held.take(question.key, received_s)
         self.worker.enter()
         try:
+            held = self._held.take(question.key, received_s)
             if held is not None and held.next <= question.first:
                 job.next, job.group, job.state = held
             else:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..models.card import ModelCard
+from ..models.preprocess import normalise
 from ..models.recursion import margin, prediction, running_logits
 from ..models.vit import SplitViT
 from ..policies.service_time import Segment, segments
@@ -30,8 +31,6 @@ class TorchTail:
     def __init__(self, network: SplitViT, card: ModelCard, *, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self.network, self.card = network.eval(), card
-        self._mean = np.asarray(card.mean, np.float32)
-        self._std = np.asarray(card.std, np.float32)
 
     def run(self, samples: Sequence[Sample]) -> Iterator[Progress]:
         x = self._enter(samples)
@@ -63,9 +62,7 @@ class TorchTail:
         batch = np.stack([sample.values for sample in samples])
         if samples[0].cut:
             return torch.from_numpy(batch)
-        pixels = (batch.astype(np.float32) / np.float32(255.0) - self._mean) / self._std
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        return self.network.embed(images)
+        return self.network.embed(torch.from_numpy(normalise(batch, self.card)))
 
     @torch.inference_mode()
     def _advance(self, x: Tensor, u: Tensor, segment: Segment) -> tuple[Tensor, np.ndarray, Tensor]:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-import numpy as np
 from google.protobuf.message import Message
 
 from ..codec.errors import PayloadError
@@ -21,7 +20,7 @@ from ..policies.service_time import next_exit
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .refusals import bad_payload, invalid, unmet
-from .work import Sample
+from .work import NOTHING, Sample
 
 __all__ = [
     "Checked",
@@ -34,7 +33,7 @@ __all__ = [
 ]
 
 _SHORTEST_DEADLINE_S = 1e-4
-_EMPTY = np.empty(0, np.float32)
+_MOST_GROUPS = 64  # of a merged batch: each is a sample in the queue
 _M = TypeVar("_M", bound=Message)
 
 
@@ -57,14 +56,11 @@ class Checked(NamedTuple):
 class Validator:
     """Checks requests against one network. `codec` is that of the network, with its limits.
 
-    max_groups  most groups of a merged batch
-    opinions    an image may come with the exit state of any exit: what the device's network thinks of it
+    opinions  an image may come with the exit state of any exit: what the device's network thinks of it
     """
 
-    def __init__(
-        self, card: ModelCard, codec: TokenCodec, max_groups: int = 64, *, opinions: bool = False
-    ) -> None:
-        self.card, self._codec, self._max_groups, self._opinions = card, codec, max_groups, opinions
+    def __init__(self, card: ModelCard, codec: TokenCodec, *, opinions: bool = False) -> None:
+        self.card, self._codec, self._opinions = card, codec, opinions
         self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
 
     def served_here(self, version: int, model_id: str) -> None:
@@ -95,7 +91,7 @@ class Validator:
             check_payload_crc(request)
             if kind == "tokens" and request.tokens.HasField("groups"):
                 return self._merged(request, exit_margin, deadline_s)
-            sample = Sample(cut, _EMPTY, exit_margin)
+            sample = Sample(cut, NOTHING, exit_margin)
             if request.HasField("exit_state"):
                 self._read_state(request.exit_state, (sample,))
             if kind == "image":
@@ -113,9 +109,9 @@ class Validator:
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
         """The samples of a merged batch, one a group."""
         cut, count = request.split, group_count(request.tokens)
-        if count > self._max_groups:
-            raise invalid(f"tokens.groups: at most {self._max_groups} groups, not {count}")
-        samples = tuple(Sample(cut, _EMPTY, exit_margin) for _ in range(count))
+        if count > _MOST_GROUPS:
+            raise invalid(f"tokens.groups: at most {_MOST_GROUPS} groups, not {count}")
+        samples = tuple(Sample(cut, NOTHING, exit_margin) for _ in range(count))
         if request.HasField("exit_state"):
             self._read_state(request.exit_state, samples)
         values = self._codec.decode(request.tokens, cut).reshape(count, request.tokens.count, self.card.dim)

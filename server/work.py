@@ -7,7 +7,10 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-__all__ = ["Answer", "Progress", "Sample", "Tail"]
+__all__ = ["NOTHING", "Answer", "Progress", "Sample", "Tail"]
+
+NOTHING = np.empty(0, np.float32)
+"""Values of a sample whose payload is still to be decoded."""
 
 
 class Sample:
@@ -66,6 +69,7 @@ class Tail(Protocol):
     def run(self, samples: Sequence[Sample]) -> Iterator[Progress]:
         """Run a batch of equal cut and token count, one segment at a step; every sample is answered once.
 
-        Called from the compute thread only.
+        Called from one thread at a time: the compute thread, or the event loop where a run is quicker than the
+        way to that thread.
         """
         ...

@@ -3,8 +3,8 @@
 Source: arXiv 1910.14315. Encoder: strided convolution, batch norm, sigmoid; decoder: transposed convolution, batch
 norm, and a ReLU where the original feature has one. Here the feature is a transformer's, so what is open is ours:
 the patches are convolved as the image they form, CLS gets a linear pair of its own, there is no channel noise
-(the link is digital), and no ReLU at the end, since tokens have both signs. Below a rate of 1/4 the stride is 2 and
-the channels make up the rest; else the stride is 1.
+(the link is digital), and no ReLU at the end, since tokens have both signs. Up to a rate of 1/4 the stride is 2,
+where the grid is even, and the channels make up the rest; else the stride is 1.
 """
 
 from __future__ import annotations

@@ -32,6 +32,7 @@ METHODS = {
 
 
 def geometry_of(card: ModelCard) -> Geometry:
+    """Shape of the activations of this network, at whatever cut."""
     rows, columns = (side // card.patch for side in card.image_size)
     return Geometry(card.patch_tokens + 1, card.dim, (rows, columns), card.class_count)
 

@@ -110,7 +110,7 @@ def test_symbols_without_a_code_or_before_the_first_block_are_refused(
 
 def test_a_server_says_that_it_takes_symbols(small: Any, codec: TokenCodec) -> None:
     async def described(own: TokenCodec) -> pb.DescribeReply:
-        desk = TailDesk(small.card, own, TorchTail(small.network, small.card))
+        desk = TailDesk(small.card, own, TorchTail(small.network, small.card), max_batch=16, max_pending=256)
         service = InferenceService(desk)
         try:
             data = pb.DescribeRequest(protocol_version=PROTOCOL_VERSION).SerializeToString()
