@@ -14,7 +14,12 @@ from .draws import NormalDraws
 from .link import Link
 from .medium import Medium
 
-__all__ = ["Measurement", "Modem", "Reading", "SnrReport"]
+__all__ = ["BESIDE_S", "Measurement", "Modem", "Reading", "SnrReport"]
+
+
+BESIDE_S = 1e-6
+"""Modems measure by themselves this much after multiples of `every_s`: there, slots and a trace's milliseconds begin,
+and how a time is rounded would decide which of them is met."""
 
 
 class Reading(NamedTuple):
@@ -83,7 +88,7 @@ class SnrReport:
         if self.every_s is None or t < self._delay_s:
             return None
         index = floor((t - self._delay_s) / self.every_s)
-        measured_s = index * self.every_s
+        measured_s = index * self.every_s + BESIDE_S
         # No later than now, however the sum is rounded.
         known_s = min(measured_s + self._delay_s, t)
         if not self._link.up(measured_s):

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...channel.config import SnrReportConfig
+from ...channel.report import BESIDE_S
 from .bank import LinkBank
 
 __all__ = ["Modems"]
@@ -54,7 +55,7 @@ class Modems:
         """
         assert self.every_s is not None
         index = np.floor((t - origin_s - self._delay_s) / self.every_s).astype(np.int64)
-        measured_s = origin_s + index * self.every_s
+        measured_s = origin_s + (index * self.every_s + BESIDE_S)
         return index, measured_s, np.minimum(measured_s + self._delay_s, t)
 
     def read(self, measured_s: Array, error: Array) -> Array:
