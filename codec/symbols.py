@@ -10,7 +10,8 @@ mean power, whatever m. `models/jscc.py` says what the layers are, and trains th
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -175,6 +176,10 @@ class SymbolCodec:
 
     def decode(self, message: pb.Symbols, cut: int) -> np.ndarray:
         """Tokens of a payload as received, float32 (count, d). PayloadError, naming the field, if it does not fit."""
+        return self.checked(message, cut)()
+
+    def checked(self, message: pb.Symbols, cut: int) -> Callable[[], np.ndarray]:
+        """What `decode` gives, checked now and decoded by calling what is returned, which raises nothing."""
         layers = self.layers(cut)
         count, symbols = message.count, message.per_token
         check_within("symbols.count", count, 1, self.max_tokens)
@@ -182,4 +187,4 @@ class SymbolCodec:
         if not (message.HasField("snr_db") and math.isfinite(message.snr_db)):
             raise PayloadError("symbols.snr_db", "must be there and finite")
         values = read_halves("symbols.values", message.values, (count, 2 * symbols))
-        return layers.decode(values.view(np.complex64), message.snr_db)
+        return partial(layers.decode, values.view(np.complex64), message.snr_db)

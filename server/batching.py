@@ -105,6 +105,9 @@ class Batcher:
         self._thread.join()
 
     def _decode(self, job: Job, decode: Callable[[], np.ndarray]) -> None:
+        if refusal := dropped(job.cancelled, job.expires):
+            self._post([(job, refusal)])
+            return
         try:
             job.sample.values = decode()
         except PayloadError as error:

@@ -38,8 +38,8 @@ _M = TypeVar("_M", bound=Message)
 
 
 class Checked(NamedTuple):
-    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens, which
-    are decoded when the tail asks for them.
+    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens and symbols,
+    which are decoded when the tail asks for them.
 
     group       (cut, tokens): requests of one group can share a batch
     deadline_s  from the receipt, None where the request names none
@@ -98,7 +98,7 @@ class Validator:
                 return Checked(sample, (0, card.patch_tokens + 1), deadline_s, request.image)
             if kind == "symbols":
                 count = request.symbols.count
-                sample.values = self._codec.symbols.decode(request.symbols, cut)
+                sample.values = self._codec.symbols.checked(request.symbols, cut)
             else:
                 count = request.tokens.count
                 sample.values = self._codec.checked(request.tokens, cut)

@@ -172,6 +172,31 @@ def test_images_are_decoded_off_the_event_loop_and_bad_ones_name_their_field():
     assert all(name.startswith("decode") for name in threads)
 
 
+def test_images_that_nobody_waits_for_are_not_decoded():
+    decoded, go_on = [], threading.Event()
+
+    async def script(submit, batcher):
+        def decoding(number):
+            def decode():
+                go_on.wait(10)
+                decoded.append(number)
+                return np.array([number])
+
+            return decode
+
+        submit(0, decode=decoding(0))
+        gone = submit(1, decode=decoding(1))
+        submit(2, expires=time.monotonic() + 0.01, decode=decoding(2))
+        gone.cancel()
+        await asyncio.sleep(0.02)
+        go_on.set()
+
+    outcomes = run(FakeTail(), script)
+    assert decoded == [0]
+    codes = grpc.StatusCode.CANCELLED, grpc.StatusCode.DEADLINE_EXCEEDED
+    assert (outcomes[1].code, outcomes[2].code) == codes
+
+
 def test_a_paced_server_takes_the_scenarios_time():
     tail = FakeTail(segments=3)
     times = {}

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from splitpoint.codec.requests import payload_crc
+from splitpoint.codec.symbols import JointLayers
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
@@ -70,6 +71,17 @@ def test_symbols_become_a_sample_with_the_exit_state(
     assert checked.sample.values.shape == (9, 24)
     assert checked.sample.u is not None
     assert checked.sample.exit_margin == 0.5
+
+
+def test_the_joint_codes_layers_run_when_the_tail_asks(
+    small: Any, codec: TokenCodec, request_: pb.InferRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = []
+    monkeypatch.setattr(JointLayers, "decode", lambda *given: ran.append(given) or np.zeros((9, 24)))
+    sample = Validator(small.card, codec).check(request_).sample
+    assert not ran  # on the event loop
+    assert sample.values.shape == sample.values.shape == (9, 24)
+    assert len(ran) == 1
 
 
 def test_symbols_are_channel_uses_and_no_bytes(request_: pb.InferRequest) -> None:
