@@ -1,7 +1,7 @@
 """The raw input as a payload (cut 0): lossless PNG, or WebP or JPEG at a quality.
 
 The decoder opens only the declared format, and looks at the size before it decodes a pixel: what does not
-have exactly the model's image size is refused.
+have exactly the model's image size is refused, and so is a file much larger than its pixels.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ _NAMES = {
     pb.IMAGE_FORMAT_WEBP: "WEBP",
     pb.IMAGE_FORMAT_JPEG: "JPEG",
 }
+_MOST_BESIDE = 1 << 16  # bytes that are no pixels
 _FORMATS = {name.lower(): number for number, name in _NAMES.items()}
 
 
@@ -53,6 +54,10 @@ def decode_image(message: pb.Image, shape: tuple[int, int, int]) -> np.ndarray:
     name = _NAMES.get(message.format)
     if name is None:
         raise PayloadError("image.format", f"{message.format} is not known")
+    # Pillow reads files piece by piece in Python: seconds for a few megabytes of empty ones.
+    most = 2 * 3 * height * width + _MOST_BESIDE  # twice an RGB image's
+    if len(message.data) > most:
+        raise PayloadError("image.data", f"must have at most {most} bytes, not {len(message.data)}")
     if name == "PNG":
         _check_png(message.data)
     if name == "WEBP":

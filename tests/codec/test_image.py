@@ -151,6 +151,18 @@ def test_chunks_that_inflate_when_a_file_is_opened_are_refused(kind):
         decode_image(pb.Image(format=pb.IMAGE_FORMAT_PNG, data=data), (32, 32, 3))
 
 
+@pytest.mark.parametrize("format", ["png", "webp", "jpeg"])
+def test_noise_at_the_best_quality_is_read(format):
+    image = np.random.default_rng(0).integers(0, 256, (224, 224, 3), dtype=np.uint8)
+    assert decode_image(encode_image(image, format, 100), image.shape).shape == image.shape
+
+
+def test_a_file_much_larger_than_its_pixels_is_refused_at_once():
+    data = png(32, 32, *[chunk(b"teSt", b"")] * 100_000)
+    with pytest.raises(PayloadError, match="must have at most 71680 bytes, not 1200"):
+        decode_image(pb.Image(format=pb.IMAGE_FORMAT_PNG, data=data), (32, 32, 3))
+
+
 def test_a_grey_image_is_read_for_a_colour_model_and_transparency_is_refused():
     assert (decode_image(encode_image(smooth(1)), (32, 32, 3)) == smooth(3)).all()
     out = io.BytesIO()
