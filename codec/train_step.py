@@ -19,10 +19,8 @@ from .requests import check_crc
 __all__ = [
     "check_train_crc",
     "gradient_bytes",
-    "half_bytes",
     "read_classes",
     "read_gradient",
-    "read_halves",
     "train_crc",
 ]
 

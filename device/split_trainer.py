@@ -19,7 +19,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..codec.errors import PayloadError
-from ..codec.train_step import gradient_bytes, half_bytes, read_gradient, read_halves, train_crc
+from ..codec.halves import half_bytes, read_halves
+from ..codec.train_step import gradient_bytes, read_gradient, train_crc
 from ..errors import RemoteError
 from ..models.card import ModelCard
 from ..models.split_compression.base import Sent

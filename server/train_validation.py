@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import ValidationError
 
 from ..codec.errors import PayloadError
-from ..codec.train_step import check_train_crc, read_classes, read_gradient, read_halves
+from ..codec.halves import read_halves
+from ..codec.train_step import check_train_crc, read_classes, read_gradient
 from ..models.card import ModelCard
 from ..models.split_plan import SplitPlan
 from ..protos import splitpoint_pb2 as pb

@@ -10,7 +10,8 @@ import grpc
 import numpy as np
 import pytest
 
-from splitpoint.codec.train_step import gradient_bytes, half_bytes, train_crc
+from splitpoint.codec.halves import half_bytes
+from splitpoint.codec.train_step import gradient_bytes, train_crc
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.server.config import TrainingConfig
