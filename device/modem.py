@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any
 
 from ..channel.report import Measurement, Modem, Reading
+from ..policies.aside import Aside, NotBack
 
 __all__ = ["ReadModem", "own_modem"]
 
@@ -26,18 +25,9 @@ def own_modem(read: ReadModem, patience_s: float = 0.01) -> Modem:
     there is a newer one by then; until it comes, nothing is measured and nobody waits. What raises or is no reading
     counts as not measured. Each of the two is said once.
     """
-    questions: SimpleQueue[None] = SimpleQueue()
-    answers: SimpleQueue[Any] = SimpleQueue()
+    aside = Aside()
     said: set[str] = set()
-    asked_s: float | None = None
-
-    def work() -> None:
-        while True:
-            questions.get()
-            try:
-                answers.put(read())
-            except BaseException as error:
-                answers.put(error)
+    asked_s = 0.0
 
     def say(kind: str, why: str) -> None:
         if kind not in said:
@@ -46,18 +36,18 @@ def own_modem(read: ReadModem, patience_s: float = 0.01) -> Modem:
 
     def newest(now_s: float) -> Measurement | None:
         nonlocal asked_s
-        known_s, found = now_s, None
-        if asked_s is not None:
-            try:
-                known_s, found = asked_s, answers.get_nowait()
-            except Empty:
-                return None
-        late, asked_s = asked_s is not None, now_s
-        questions.put(None)
+        known_s, found = asked_s, None
+        late = aside.busy
         try:
-            found = answers.get(timeout=patience_s)
-            known_s, asked_s = now_s, None
-        except Empty:
+            if late:
+                found = _came(aside, 0.0)
+        except NotBack:
+            return None
+        asked_s = now_s
+        aside.start(read)
+        try:
+            known_s, found = now_s, _came(aside, patience_s)
+        except NotBack:
             say("slow", f"it takes more than {patience_s:g} s")
             if not late:
                 return None
@@ -67,9 +57,17 @@ def own_modem(read: ReadModem, patience_s: float = 0.01) -> Modem:
             say("broken", f"{type(error).__name__}: {error}")
             return None
 
-    # One that never returns must not keep the process alive.
-    threading.Thread(target=work, daemon=True, name="modem").start()
     return newest
+
+
+def _came(aside: Aside, limit_s: float) -> Any:
+    """What the call gave or raised."""
+    try:
+        return aside.result(limit_s)
+    except NotBack:
+        raise
+    except BaseException as error:
+        return error
 
 
 def _reading(found: Any) -> Reading | None:

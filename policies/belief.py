@@ -54,7 +54,7 @@ class Exploration:
 
     So a device which once met a bad link does not stay away from it for ever. Each try of which nothing follows makes
     the wait for the next one twice as long, up to `_LONGEST` times: a link may be bad for good, and tries cost airtime.
-    Where the modem measures by itself, `after` is infinite.
+    Infinite `after`: never, as where the modem measures the link by itself.
     """
 
     def __init__(self, after: float) -> None:

@@ -1,7 +1,7 @@
 """Neurosurgeon: the cut with the least predicted latency (Kang et al., ASPLOS 2017).
 
-As there, what is chosen is the layer alone: activations are sent whole, and no exit answers early. The rate comes
-from the device's estimate.
+As there, what is chosen is the layer alone: activations are sent whole, and no exit answers early. The rate is the
+device's estimate.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""A policy on a thread of its own, so that one which never returns cannot stop its device."""
+"""A policy that is waited for so long and no longer."""
 
 from __future__ import annotations
 
-import threading
-from queue import Empty, SimpleQueue
 from typing import Any
 
+from .aside import Aside, NotBack
 from .decision import Decision
 from .observation import Observation
 from .policy import Outcome, Policy
@@ -30,11 +29,7 @@ class Watched:
     def __init__(self, policy: Policy, limit_s: float) -> None:
         self._policy = policy
         self._limit_s = limit_s
-        self._calls: SimpleQueue[tuple[int, str, Any]] = SimpleQueue()
-        self._results: SimpleQueue[tuple[int, Any, BaseException | None]] = SimpleQueue()
-        self._sent = self._received = 0
-        # The threads of policies that never return must not keep the process alive.
-        threading.Thread(target=self._work, daemon=True).start()
+        self._aside = Aside()
 
     def decide(self, observation: Observation) -> Decision:
         decision: Decision = self._call("decide", observation)
@@ -50,28 +45,19 @@ class Watched:
     def _call(self, name: str, argument: Any) -> Any:
         if not self._is_back():
             raise TooLong(self._limit_s)
-        self._sent += 1
-        self._calls.put((self._sent, name, argument))
+        self._aside.start(lambda: getattr(self._policy, name)(argument))
         try:
-            self._received, result, error = self._results.get(
-                timeout=min(self._limit_s, threading.TIMEOUT_MAX)
-            )
-        except Empty:
+            return self._aside.result(self._limit_s)
+        except NotBack:
             raise TooLong(self._limit_s) from None
-        if error is not None:
-            raise error
-        return result
 
     def _is_back(self) -> bool:
-        """Whether all calls have returned; results that came too late are thrown away."""
-        while not self._results.empty():
-            self._received, _, _ = self._results.get()
-        return self._received == self._sent
-
-    def _work(self) -> None:
-        while True:
-            number, name, argument = self._calls.get()
+        """Whether the last call has returned; a result that came too late is thrown away."""
+        if self._aside.busy:
             try:
-                self._results.put((number, getattr(self._policy, name)(argument), None))
-            except BaseException as error:
-                self._results.put((number, None, error))
+                self._aside.result()
+            except NotBack:
+                return False
+            except BaseException:  # too late as well
+                pass
+        return True
