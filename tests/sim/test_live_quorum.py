@@ -17,6 +17,8 @@ from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.sections import Fault
 from splitpoint.sim.setup import Setup
 
+from ..quiet import judged
+
 pytestmark = [pytest.mark.live, pytest.mark.timeout(300)]
 
 
@@ -69,21 +71,28 @@ def test_learners_that_die_and_freeze_cost_votes_never_an_answer(
         Fault(kind="freeze", process="c", at_s=9.0, for_s=7.0),
     ]
     engine = LiveEngine(Setup(scenario), folder=tmp_path)
-    try:
+
+    def run() -> dict[str, np.ndarray]:
         found = engine.run(scenario.policy("server"), faults=faults)
+        pairs = set(zip(found["device"].tolist(), found["request"].tolist(), strict=True))
+        assert len(pairs) == len(found["device"]) == 500
+        assert np.isfinite(found["server_s"][~found["local"]]).all()
+        return found
+
+    def judge(found: dict[str, np.ndarray]) -> None:
+        assert not found["late"].any()
+        assert found["degraded"].mean() < 0.02
+        both = (found["start_s"] > 9.5) & (found["done_s"] < 15.5) & ~found["local"]
+        assert both.sum() > 40
+        assert (found["votes"][both] == 1).all()
+        # The survivor is the network as it ships: no worse than it alone.
+        assert found["correct"][both].mean() >= 0.95
+        # What a restarted process needs to load its network, and a probe.
+        whole = (found["start_s"] > 26.0) & ~found["local"]
+        assert whole.sum() > 20
+        assert (found["votes"][whole] >= 2).mean() > 0.98
+
+    try:
+        judged(run, judge)
     finally:
         engine.close()
-    pairs = set(zip(found["device"].tolist(), found["request"].tolist(), strict=True))
-    assert len(pairs) == len(found["device"]) == 500
-    assert not found["late"].any()
-    assert found["degraded"].mean() < 0.02
-    both = (found["start_s"] > 9.5) & (found["done_s"] < 15.5) & ~found["local"]
-    assert both.sum() > 40
-    assert (found["votes"][both] == 1).all()
-    # The survivor is the network as it ships: no worse than it alone.
-    assert found["correct"][both].mean() >= 0.95
-    # What a restarted process needs to load its network, and a probe.
-    whole = (found["start_s"] > 26.0) & ~found["local"]
-    assert whole.sum() > 20
-    assert (found["votes"][whole] >= 2).mean() > 0.98
-    assert np.isfinite(found["server_s"][~found["local"]]).all()
