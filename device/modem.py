@@ -66,15 +66,14 @@ def _came(aside: Aside, limit_s: float) -> Any:
         return aside.result(limit_s)
     except NotBack:
         raise
-    except BaseException as error:
+    except Exception as error:
         return error
 
 
 def _reading(found: Any) -> Reading | None:
     """What `read` gave. Raises what it raised, and ValueError for what is no reading."""
-    if isinstance(found, BaseException):
-        # SystemExit and the like were meant for the thread that read.
-        raise found if isinstance(found, Exception) else RuntimeError(type(found).__name__)
+    if isinstance(found, Exception):
+        raise found
     if found is None:
         return None
     snr_db, rate_bps = (float(value) for value in found)

@@ -58,6 +58,6 @@ class Watched:
                 self._aside.result()
             except NotBack:
                 return False
-            except BaseException:  # too late as well
+            except Exception:  # too late as well
                 pass
         return True
