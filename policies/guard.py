@@ -50,10 +50,10 @@ class GuardedPolicy:
 
     def decide(self, observation: Observation) -> Decision:
         self.replaced_last = False
+        if self._broken is not None:
+            return self._replace(self._broken)
         begun_s = time.perf_counter() if self._timed else 0.0
         try:
-            if self._broken is not None:
-                raise self._broken
             decision = self._policy.decide(observation)
             # The same object again, as static policies give it, need not be checked again.
             if decision is not self._checked:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -168,3 +170,21 @@ def test_virtual_time_counts_and_reports_what_was_replaced(way: str, tmp_path: P
     assert summary["policy_replaced"] == 8 if way != "slow" else summary["policy_replaced"] >= 8
     assert (columns["split"][columns["policy_replaced"]] == 6).all()
     assert any("own" in sentence and "failed to decide" in sentence for sentence in headline([summary]))
+
+
+def test_a_policy_that_stays_broken_costs_no_memory() -> None:
+    class Unready(Bad):
+        def reset(self, seed: int) -> None:
+            raise RuntimeError("not today")
+
+    guarded = GuardedPolicy(Unready("raises"), 6, 96, SAFE)
+    guarded.reset(0)
+
+    def blocks() -> int:
+        gc.collect()
+        for _ in range(1000):
+            guarded.decide(GOOD)
+        return sys.getallocatedblocks()
+
+    assert blocks() + 500 > blocks()
+    assert "not today" in guarded.last_error
