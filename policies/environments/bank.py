@@ -30,6 +30,14 @@ _SLOWEST_BPS = 1e-6
 """Slots carry at least this; with less, not even an empty message's header would pass in any time that counts."""
 
 
+_GIVE_UP_S = np.array(
+    GIVE_UP_S
+)  # without axes: NumPy takes it as it is, and looks for a float's type each time
+
+_AHEAD = 8
+"""In so many slots after the first nearly all transfers end; as truth values they make one number of 64 bits."""
+
+
 class LinkBank:
     """P equal links along at least `seconds` each. Times are float64 (N,) on the bank's clock.
 
@@ -41,7 +49,7 @@ class LinkBank:
         first = links[0]
         self.round_trip_s = first.round_trip_s
         self.rate = first.rate
-        self._slots_per_s = 1.0 / first.slot_s
+        self._slots_per_s = np.array(1.0 / first.slot_s)
         chunks = math.ceil(seconds / first.slot_s / CHUNK)
         path_s = chunks * CHUNK * first.slot_s
         self.origin_s: Array = np.arange(len(links), dtype=np.float64) * path_s
@@ -52,16 +60,18 @@ class LinkBank:
         carried = np.cumsum(bits)
         bps = bits * self._slots_per_s
         # A row a slot, so that one look-up gives all of it: its end, seconds to a bit, bits carried to its end, rate.
-        self._slots = np.stack(
-            [
-                np.arange(1, len(bits) + 1) * first.slot_s,
-                1.0 / np.maximum(bps, _SLOWEST_BPS),
-                carried,
-                bps,
-            ],
-            axis=1,
-        )
-        self._carried, self._slot_ends_s = carried, self._slots[:, 0].copy()
+        # One row more, where transfers end that do not.
+        rows = np.empty((len(bits) + 1, 4))
+        rows[:-1, 0] = np.arange(1, len(bits) + 1) * first.slot_s
+        rows[:-1, 1] = 1.0 / np.maximum(bps, _SLOWEST_BPS)
+        rows[:-1, 2] = carried
+        rows[:-1, 3] = bps
+        rows[-1] = np.inf, 0.0, 0.0, 0.0
+        self._slots, self._end_rows = rows[:-1], rows
+        self._carried = carried
+        # What is carried to the ends of the next slots, as records that overlap: one look-up, and nothing kept twice.
+        ahead = np.concatenate([carried[1:], np.full(_AHEAD, np.inf)])
+        self._ahead = np.ndarray(len(bits), f"V{_AHEAD * ahead.itemsize}", ahead, strides=ahead.strides)
         self._loss = first.loss
         self._slot_loss: Array | None = None
         if drawn[0][0].loss is not None:
@@ -98,7 +108,7 @@ class LinkBank:
 
     def swallows(self, t: Array, air_s: Array) -> NDArray[np.bool_]:
         """Whether a transfer that begins at t and takes `air_s` meets an outage, or takes too long."""
-        too_long = air_s > GIVE_UP_S
+        too_long = air_s > _GIVE_UP_S
         return too_long | (self.outage_begin(t) < t + air_s) if self.outages else too_long
 
     def air_bits(
@@ -122,16 +132,29 @@ class LinkBank:
 
     def air_s(self, where: NDArray[np.bool_], bits: Array, t: Array) -> Array:
         """Seconds from t in which so many bits leave the air, were there no outages. Holds where `where`."""
-        slots = self._slots.take(self.slot(t), axis=0, mode="clip")
+        slot = self.slot(t)
+        slots = self._slots.take(slot, axis=0, mode="clip")
         left_s = slots[:, 0] - t
         air_s: Array = bits * slots[:, 1]
         # Short messages end in the slot that they begin in.
         later = (where & (air_s > left_s)).nonzero()[0]
         if len(later):
-            begun, t = slots.take(later, axis=0), t[later]
-            target = begun[:, 2] - left_s[later] * begun[:, 3] + bits[later]
-            air_s[later] = np.interp(target, self._carried, self._slot_ends_s, right=np.inf) - t
+            begun = slots.take(later, axis=0)
+            target = begun[:, 2] + np.maximum(bits[later] - left_s[later] * begun[:, 3], 0.0)
+            ends = self._end_rows.take(self._end_slot(slot[later], target), axis=0, mode="clip")
+            air_s[later] = ends[:, 0] - (ends[:, 2] - target) * ends[:, 1] - t[later]
         return air_s
+
+    def _end_slot(self, slot: NDArray[np.int64], target: Array) -> NDArray[np.int64]:
+        """The slot after `slot` in which the bits carried reach `target`; one behind the last where none does."""
+        ahead = self._ahead[np.minimum(slot, len(self._ahead) - 1)].view(np.float64).reshape(-1, _AHEAD)
+        short = np.bitwise_count((ahead < target[:, None]).view(np.uint64)[:, 0])
+        end = slot + 1
+        end += short
+        beyond = (short == _AHEAD).nonzero()[0]
+        if len(beyond):
+            end[beyond] = self._carried.searchsorted(target[beyond])
+        return end
 
     def _mean_loss(self, t: Array, end: Array) -> Array:
         """Expected share of the bits carried in [t, end] that is lost."""

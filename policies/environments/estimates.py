@@ -21,8 +21,10 @@ Mask = NDArray[np.bool_]
 _UNKNOWN = PRIOR_SIGMA**2
 _PRIOR = (0.1 * PRIOR_SIGMA_DB) ** 2
 
-_SHORTEST_S = 1e-9
+_SHORTEST_S = np.array(1e-9)
 """Who waited for a reply waited longer: so is there a logarithm for all others too."""
+
+_ONE = np.array(1.0)  # without axes: NumPy takes it as it is, and looks for a float's type each time
 
 # Steps of a running mean by how many values were seen: a plain mean at first, then a fixed memory. Row 0 is for who
 # has no new value. A first report is taken whole; it says nothing of the variance, which then goes from what is said
@@ -43,7 +45,7 @@ class LinkEstimates:
         copies = features.shape[1]
         self.features = features
         features[:] = 0.0
-        self._forgets_per_s = 1.0 / coherence_s
+        self._forgets_per_s = np.array(1.0 / coherence_s)
         self._reports, self._replies = np.zeros((2, copies), np.int64)
         self._at_s = np.full(copies, -np.inf)
         self._variance = np.full(copies, _UNKNOWN)
@@ -100,7 +102,7 @@ class LinkEstimates:
         np.multiply(self._rest[1], trust, out=link[1])
         link += self._mean[:2]
         trust *= trust
-        np.subtract(1.0, trust, out=trust)
+        np.subtract(_ONE, trust, out=trust)
         trust *= self._variance
         np.sqrt(trust, out=self.features[3])
         self.features[4] = self._mean[2]

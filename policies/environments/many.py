@@ -33,6 +33,9 @@ _QUEUE, _ENERGY, _TIME_LEFT, _LINK_UP = (
 _LOG2 = np.log2(np.arange(1.0, 1026.0))
 """Of 1 + requests that wait, beyond the range of its feature."""
 
+_ROWS = 8
+"""Later requests that are looked at together: more seldom wait."""
+
 
 class Paths(NamedTuple):
     """The sample paths of N copies; first axis is the request, so that a step reads one row.
@@ -85,7 +88,11 @@ class Many:
         )
         self._reply_bytes = np.full(copies, reply_bytes)
         self._reply_bits = lossless_bits(self._reply_bytes)
-        self._half_trip_s = 0.5 * paths.bank.round_trip_s
+        # As arrays without axes, which NumPy takes as they are: a float's type is looked for each time.
+        self._deadline_s, self._slack_s, self._overhead_s, self._half_trip_s, self._zero_s = map(
+            np.array,
+            (config.deadline_s, config.slack_s, config.overhead_s, 0.5 * paths.bank.round_trip_s, 0.0),
+        )
         self._columns = np.zeros((len(FEATURES), copies))
         self._columns[_ENERGY] = 1.0
         self._estimates = LinkEstimates(self._columns[:5], config.coherence_s)
@@ -113,8 +120,8 @@ class Many:
         self.sample = self._paths.samples[self.requests]
         self.requests += 1
         self.start_s = np.maximum(self.arrival_s, self._free_s)
-        due_s = self.arrival_s + config.deadline_s
-        self.answer_s = due_s - config.slack_s
+        due_s = self.arrival_s + self._deadline_s
+        self.answer_s = due_s - self._slack_s
         self.left_s = due_s - self.start_s
         self.link_up = self.start_s >= self._up_from_s
         if self._modems.every_s is not None:
@@ -123,7 +130,7 @@ class Many:
         columns[_QUEUE] = _LOG2.take(self._behind(), mode="clip")
         if config.battery_j < np.inf:
             columns[_ENERGY] = self._energy_left_j / config.battery_j
-        np.divide(self.left_s, config.deadline_s, out=columns[_TIME_LEFT])
+        np.divide(self.left_s, self._deadline_s, out=columns[_TIME_LEFT])
         columns[_LINK_UP] = self.link_up
         return feature_rows(columns)
 
@@ -141,22 +148,21 @@ class Many:
             self._read(measured_s, self._own_errors[index % len(self._own_errors), self._copy]),
         )
 
-    def _behind(self) -> NDArray[np.integer]:
+    def _behind(self) -> NDArray[np.int64]:
         """How many later requests wait already, (N,)."""
-        behind: NDArray[np.integer] = np.zeros(len(self.start_s), np.int8)
-        for row, arrival_s in enumerate(self._paths.arrivals_s[self.requests :], 1):
-            waits = arrival_s <= self.start_s
-            if not np.count_nonzero(waits):
+        behind = np.zeros(len(self.start_s), np.int64)
+        arrivals_s = self._paths.arrivals_s
+        for row in range(self.requests, len(arrivals_s), _ROWS):
+            waits = arrivals_s[row : row + _ROWS] <= self.start_s
+            behind += np.add.reduce(waits.view(np.int8), axis=0, dtype=np.int8)
+            if not np.count_nonzero(waits[-1]):
                 break
-            behind += waits.view(np.int8)
-            if row == 127:  # from here on, more may wait than eight bits can count
-                behind = behind.astype(np.int64)
         return behind
 
     def send(self, where: Mask, now_s: Array, answer_by_s: Array, request: Requests) -> Trips:
         """Send where `where`, at `now_s`; who has no reply by `answer_by_s` waits no longer."""
         row, half_s = self.requests - 1, self._half_trip_s
-        send_s = now_s + self._config.overhead_s
+        send_s = now_s + self._overhead_s
         sent = where & (send_s < answer_by_s)
         arrived, up_s, received_s = self._uplink.send(
             sent, send_s, request.nbytes, request.bits, self._paths.uniform_up[row]
@@ -177,7 +183,7 @@ class Many:
         rest_s -= up_s + down_s
         measured_s = self._modems.measured_s(delivered_s, self._origin_s)
         self._estimates.report(replied, delivered_s, self._read(measured_s, self._errors[row]))
-        self._estimates.reply(replied, np.maximum(rest_s, 0.0) / self._config.deadline_s)
+        self._estimates.reply(replied, np.maximum(rest_s, self._zero_s) / self._deadline_s)
         done_s = now_s.copy()
         np.putmask(done_s, where, send_s)
         lost = sent > replied
@@ -229,7 +235,7 @@ class Many:
         latency_s = np.subtract(done_s, self.arrival_s, out=terms[1])
         energy = np.dot(self._watts, seconds, out=terms[2])
         np.add(up_s, down_s, out=terms[3])
-        terms[4] = late = latency_s > config.deadline_s
+        terms[4] = late = latency_s > self._deadline_s
         if config.battery_j < np.inf:
             self._energy_left_j -= energy
         parts = terms * self._prices_of_all

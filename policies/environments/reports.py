@@ -26,7 +26,8 @@ class Modems:
     """
 
     def __init__(self, config: SnrReportConfig, bank: LinkBank) -> None:
-        self._sigma_db, self._step_db, self._delay_s = config.sigma_db, config.step_db, config.delay_s
+        self._sigma_db, self._step_db = config.sigma_db, config.step_db
+        self._delay_s = np.array(config.delay_s)
         self.every_s = config.every_s
         self._bank = bank
         self._said: Array | None = None
