@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from functools import partial
@@ -65,6 +66,7 @@ class Client:
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
     tls         None for plain text
+    probe_s     how often a server that is out of reach is looked for
     modem       reads (SNR in dB, rate in bit/s) off the board's modem, None where that hears nothing; asked at every
                 request on a thread of its own. Without it the link is known by replies alone. The rate is to be what
                 data go at; what the way beyond adds is learned from replies
@@ -90,8 +92,9 @@ class Client:
         probe_s: float = 0.25,
         modem: ReadModem | None = None,
     ) -> None:
-        if not deadline_s > 0.0:
-            raise UsageError(f"deadline_s must be above 0, not {deadline_s!r}")
+        for name, seconds in (("deadline_s", deadline_s), ("probe_s", probe_s)):
+            if not 0.0 < seconds < math.inf:
+                raise UsageError(f"{name} must be finite and above 0, not {seconds!r}")
         self._head: Head = load_head(model)
         self.card: ModelCard = self._head.card
         card = self.card
@@ -127,6 +130,7 @@ class Client:
         Encoder(card, codec, coder)  # so that a coder which this side lacks is refused at once
         self._waiting = 0
         self._closed = False
+        self._closing = threading.Lock()  # what is submitted comes before the closing, or not at all
         self._service: ServiceClient
         self._device: BatchDevice
         self._turn: asyncio.Lock
@@ -139,11 +143,11 @@ class Client:
 
     def infer(self, image: ImageLike) -> Result:
         """Answer one image: uint8 (H, W[, C]), a Pillow image or a path. DataError if it is none."""
-        return self._submit(image).result()
+        return self._submit([image]).result()[0]
 
     async def infer_async(self, image: ImageLike) -> Result:
         """The same for callers that have an event loop."""
-        return await asyncio.wrap_future(self._submit(image))
+        return (await asyncio.wrap_future(self._submit([image])))[0]
 
     def infer_batch(self, images: Sequence[ImageLike]) -> list[Result]:
         """Answer images that belong together, in their order.
@@ -151,11 +155,7 @@ class Client:
         Where the policy's Decision lets them be merged (`merge` below 1), alike ones share one answer of the server;
         else this is `infer` of each. The deadline counts from the call for all.
         """
-        if self._closed:
-            raise SplitpointError("this client is closed")
-        arrival_s = self._clock.now()
-        pixels = [as_pixels(image, self.card) for image in images]
-        return self._background.submit(self._answer_batch(pixels, arrival_s)).result()
+        return self._submit(images).result()
 
     @property
     def link_up(self) -> bool:
@@ -169,11 +169,13 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls that still wait are answered first."""
-        if self._closed:
-            return
-        self._closed = True
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
+            shut = self._background.submit(self._shut())
         try:
-            self._background.submit(self._shut()).result()
+            shut.result()
         finally:
             self._background.release()
 
@@ -185,24 +187,24 @@ class Client:
     ) -> None:
         self.close()
 
-    def _submit(self, image: ImageLike) -> Future[Result]:
-        if self._closed:
-            raise SplitpointError("this client is closed")
+    def _submit(self, images: Sequence[ImageLike]) -> Future[list[Result]]:
         arrival_s = self._clock.now()
-        return self._background.submit(self._answer(as_pixels(image, self.card), arrival_s))
+        pixels = [as_pixels(image, self.card) for image in images]
+        with self._closing:
+            if self._closed:
+                raise SplitpointError("this client is closed")
+            return self._background.submit(self._answer(pixels, arrival_s))
 
-    async def _answer(self, pixels: np.ndarray, arrival_s: float) -> Result:
-        self._waiting += 1
-        async with self._turn:
-            self._waiting -= 1
-            finished = await self._device.serve(pixels, arrival_s, self._waiting)
-        return self._result(finished)
-
-    async def _answer_batch(self, pixels: list[np.ndarray], arrival_s: float) -> list[Result]:
+    async def _answer(self, pixels: list[np.ndarray], arrival_s: float) -> list[Result]:
         self._waiting += len(pixels)
-        async with self._turn:
+        try:
+            await self._turn.acquire()
+        finally:
             self._waiting -= len(pixels)
+        try:
             finished = await self._device.serve_batch(pixels, arrival_s, self._waiting)
+        finally:
+            self._turn.release()
         return [self._result(one) for one in finished]
 
     def _result(self, finished: Finished) -> Result:

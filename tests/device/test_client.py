@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
+import math
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from splitpoint.codec.tokens import TokenCodec
+from splitpoint.device import client as client_module
 from splitpoint.device.client import Client
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
@@ -22,6 +26,8 @@ from splitpoint.device.result import Result
 from splitpoint.errors import DataError, RemoteError, SplitpointError, UsageError
 from splitpoint.models.store import codec_arrays
 from splitpoint.policies.decision import Decision
+from splitpoint.policies.observation import Observation
+from splitpoint.policies.policy import Outcome
 
 from .conftest import Server, Small, Start, eventually, free_address
 
@@ -175,8 +181,11 @@ def test_wrong_arguments_are_named(small: Small, tmp_path: Path) -> None:
         Client(free_address(), small.folder, policy=Decision(5))
     with pytest.raises(UsageError, match="unknown coder 'zip'"):
         Client(free_address(), small.folder, coder="zip")
-    with pytest.raises(UsageError, match="deadline_s"):
-        Client(free_address(), small.folder, deadline_s=0.0)
+    for value in (0.0, math.inf, math.nan):
+        with pytest.raises(UsageError, match="deadline_s"):
+            Client(free_address(), small.folder, deadline_s=value)
+        with pytest.raises(UsageError, match="probe_s"):
+            Client(free_address(), small.folder, probe_s=value)
     with pytest.raises(DataError, match=r"no card\.json"):
         Client(free_address(), tmp_path)
 
@@ -187,3 +196,67 @@ def test_a_closed_client_says_so(server: Server, small: Small) -> None:
     client.close()
     with pytest.raises(SplitpointError, match="closed"):
         client.infer(small.image(0))
+
+
+def test_a_call_that_a_closing_client_overtakes_is_refused(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = Client(free_address(), small.folder)
+    look = client_module.as_pixels
+
+    def close_and_look(*arguments: Any) -> np.ndarray:
+        device.close()
+        return look(*arguments)
+
+    monkeypatch.setattr(client_module, "as_pixels", close_and_look)
+    with pytest.raises(SplitpointError, match="closed"):
+        device.infer(small.image(0))
+
+
+class Noting:
+    """Notes how many requests wait."""
+
+    def __init__(self) -> None:
+        self.queues: list[int] = []
+
+    def decide(self, observation: Observation) -> Decision:
+        self.queues.append(observation.device_queue)
+        return SENDING
+
+    def learn(self, outcome: Outcome) -> None:
+        pass
+
+    def reset(self, seed: int) -> None:
+        pass
+
+
+def test_a_caller_that_gives_up_while_it_waits_leaves_nothing_in_line(small: Small) -> None:
+    policy, released = Noting(), threading.Event()
+
+    async def hold(device: Client) -> None:
+        async with device._turn:
+            while not released.is_set():
+                await asyncio.sleep(0.001)
+
+    async def run(device: Client) -> None:
+        held = device._background.submit(hold(device))
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(device.infer_async(small.image(0)), 0.05)
+        released.set()
+        await asyncio.wrap_future(held)
+        await device.infer_async(small.image(1))
+
+    with Client(free_address(), small.folder, policy=policy, deadline_s=2.0) as device:
+        asyncio.run(run(device))
+    assert policy.queues == [0]
+
+
+def test_a_client_leaves_no_thread_behind(small: Small) -> None:
+    before = set(threading.enumerate())
+    with Client(free_address(), small.folder, policy=Noting(), modem=lambda: (10.0, 1e6)) as device:
+        device.infer(small.image(0))
+        threads = set(threading.enumerate()) - before
+        assert len(threads) >= 2
+    del device
+    gc.collect()
+    eventually(lambda: not any(thread.is_alive() for thread in threads), 2.0)
