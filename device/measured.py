@@ -1,11 +1,33 @@
-"""What a reply tells of its way, in real time."""
+"""What a reply tells of its way, in real time; and whether it is one at all."""
 
 from __future__ import annotations
 
+import math
+
+from ..errors import RemoteError
 from ..protos import splitpoint_pb2 as pb
 from .accounting import Trip
 
-__all__ = ["measure"]
+__all__ = ["check", "measure"]
+
+
+def check(reply: pb.InferReply, classes: int, answers: int) -> None:
+    """RemoteError where a reply does not fit its request: too few answers, an unknown class, a time that is none."""
+    given: list[pb.InferReply | pb.Reading] = [reply, *reply.group]
+    if len(given) < answers:
+        raise RemoteError(f"the server's reply: {len(given)} answers to {answers} groups")
+    for answer in given:
+        if answer.prediction >= classes:
+            raise RemoteError(f"the server's reply: prediction {answer.prediction} of {classes} classes")
+        if not 0.0 <= answer.margin <= 1.0:
+            raise RemoteError(f"the server's reply: margin {answer.margin:g} is not in [0, 1]")
+    link = reply.link
+    told = (
+        reply.server_s, reply.load, link.rate_bps, link.uplink_s, link.downlink_s,
+        link.airtime_up_s, link.airtime_down_s,
+    )  # fmt: skip
+    if not all(0.0 <= value < math.inf for value in told) or math.isinf(link.snr_db):
+        raise RemoteError("the server's reply: its times, load and link report must be finite")
 
 
 def measure(trip: Trip, reply: pb.InferReply, now_s: float) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from ..codec.adc import unmerge
-from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 from .accounting import Trip
 from .effects import Answer, BatchEffect, OffloadBatch, Reply, RunBatch, RunBlocks
 from .head import HeadState
-from .realtime import SHORTEST_S, RealTimeDevice
+from .realtime import RealTimeDevice
 from .session import Finished
 
 __all__ = ["BatchDevice"]
@@ -66,7 +65,7 @@ class BatchDevice(RealTimeDevice):
                     result = now_s, readings
                 else:
                     assert type(effect) is OffloadBatch
-                    replies = await self._offload_batch(states, effect)
+                    replies = await self._tried(self._offload_batch(states, effect))
                     now_s = self.clock.now()
                     result = now_s, replies
         except StopIteration as stopped:
@@ -77,22 +76,14 @@ class BatchDevice(RealTimeDevice):
         self, states: Sequence[HeadState | None], effect: OffloadBatch
     ) -> list[Reply] | None:
         sent_s = self.clock.now()
-        left_s = effect.answer_by_s - sent_s
         chosen = [state for state in (states[member] for member in effect.members) if state is not None]
-        try:
-            request, groups = self.encoder.merged_request(
-                chosen, effect.decision, request_id=self._request_id, deadline_s=left_s
-            )
-        except DataError as error:
-            self._last_error = error
-            return None
+        request, groups = self.encoder.merged_request(
+            chosen, effect.decision, request_id=self._request_id, deadline_s=effect.answer_by_s - sent_s
+        )
         trip = Trip(sent_s, request.ByteSize())
-        self.session.sent(trip, effect.answer_by_s)
-        left_s = effect.answer_by_s - self.clock.now()
-        if left_s < SHORTEST_S:
-            return None
-        request.deadline_s = left_s
-        reply = await self._asked(self._stream.infer(request, left_s), trip)
+        reply = await self._exchange(
+            self._stream.infer, request, trip, effect.answer_by_s, answers=int(groups.max()) + 1
+        )
         return None if reply is None else unmerge(groups, _replies(reply))
 
 

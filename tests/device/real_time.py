@@ -15,7 +15,7 @@ from splitpoint.device.agent import Agent
 from splitpoint.device.connection import agreement
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.load import load_head
-from splitpoint.device.realtime import RealTimeDevice
+from splitpoint.device.realtime_batch import BatchDevice
 from splitpoint.device.session import Finished, Session
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.guard import GuardedPolicy
@@ -52,13 +52,13 @@ async def device_at(
     head: Any = None,
     block_s: float = 0.001,
     **options: Any,
-) -> AsyncIterator[RealTimeDevice]:
+) -> AsyncIterator[BatchDevice]:
     async with ServiceClient(address) as client:
 
         async def admit() -> None:
             await agreement(client, small.card, "packed", 0)
 
-        device = RealTimeDevice(
+        device = BatchDevice(
             make_session(small, decision, block_s),
             head or load_head(small.file),
             make_encoder(small),
@@ -73,7 +73,7 @@ async def device_at(
             await device.close()
 
 
-async def ask(device: RealTimeDevice, image: np.ndarray) -> Finished:
-    finished = await device.serve(image, device.clock.now())
+async def ask(device: BatchDevice, image: np.ndarray) -> Finished:
+    (finished,) = await device.serve_batch([image], device.clock.now())
     assert finished.answer.done_s - finished.arrival_s <= DEADLINE_S + TOLERANCE_S
     return finished

@@ -105,7 +105,7 @@ async def board(small: Small, address: str, limit_s: float = 0.7) -> AsyncIterat
 
 
 async def ask(device: BatchDevice, small: Small, seed: int = 0) -> Finished:
-    return await device.serve(small.image(seed), device.clock.now())
+    return (await device.serve_batch([small.image(seed)], device.clock.now()))[0]
 
 
 def test_the_server_sees_learns_and_decides_what_a_policy_here_would(small: Small) -> None:
@@ -166,7 +166,7 @@ def test_without_time_for_it_nothing_is_asked(small: Small) -> None:
 
     async def run() -> None:
         async with deciding(small, lambda _: there) as (address, _), board(small, address) as device:
-            finished = await device.serve(small.image(0), device.clock.now() - DEADLINE_S + 0.02)
+            (finished,) = await device.serve_batch([small.image(0)], device.clock.now() - DEADLINE_S + 0.02)
             assert finished.policy_replaced
             assert finished.answer.local
 
