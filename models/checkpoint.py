@@ -44,5 +44,7 @@ def read_checkpoint(
     except Exception as error:  # torch raises half a dozen kinds here, and what it reads may be no dict
         raise DataError(f"cannot read {path}; remove it to train anew") from error
     if found != identity:
-        raise UsageError(f"{path} is of another configuration: give another --out or remove it")
+        raise UsageError(
+            f"{path} is of another configuration or of other data: give another --out or remove it"
+        )
     return state

@@ -32,7 +32,7 @@ from .losses import mixed_loss
 from .optimizers import rate_factor
 from .preprocess import normalise
 from .train_run import draw_compression
-from .training_data import TrainingData
+from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
 __all__ = ["GateConfig", "GateRun"]
@@ -87,7 +87,7 @@ class GateRun:
         checkpoint: Path,
     ) -> None:
         self.config, self.data, self.checkpoint = config, data, checkpoint
-        self._identity = f"{config.identity()} of {network.card.id}"
+        self._identity = identity_on(f"{config.identity()} of {network.card.id}", data)
         # Statistics of the stem stay: what is trained is the arithmetic that will run.
         self._device = training_device(config.accelerator)
         self.network = with_gates(network, config.seed).eval().to(self._device)

@@ -27,7 +27,7 @@ from .activations import Activations, cached_activations, tail_logits
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import select
 from .jscc import JointCode, through_noise
-from .training_data import TrainingData
+from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
 __all__ = ["JsccConfig", "train_code"]
@@ -88,7 +88,7 @@ def train_code(
         raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
     network.eval().requires_grad_(False)
     device = next(network.parameters()).device
-    checkpoint, identity = folder / f"cut-{cut}.pt", config.identity(card.id)
+    checkpoint, identity = folder / f"cut-{cut}.pt", identity_on(config.identity(card.id), data)
     state = read_checkpoint(checkpoint, identity, device)
     most = symbol_count(card.dim, config.symbols)
     with torch.random.fork_rng(devices=[]):

@@ -13,6 +13,7 @@ from .card import ModelCard
 from .data import Dataset, load_data, split_path
 from .data_file import write_parquet
 from .holdout import divided
+from .measure import images_id
 from .profile import SplitName
 from .store import load_network
 from .train_config import TrainConfig
@@ -79,7 +80,8 @@ def own_data(source: Path | str, base: ModelCard, seed: int) -> tuple[StoredData
     if source.is_dir() and not any(source.iterdir()):
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
     own = _OwnData(source, base)
-    return StoredData(seed, own.load), own.classes
+    identity = f"{images_id(own.whole)} {'|'.join(own.classes)}"
+    return StoredData(seed, own.load, identity=identity), own.classes
 
 
 def keep_held_out(data: StoredData, folder: Path, seed: int) -> dict[SplitName, Path]:

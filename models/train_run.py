@@ -21,7 +21,7 @@ from .optimizers import adamw, rate_factor
 from .preprocess import normalise
 from .regimes import freeze_backbone
 from .train_config import TrainConfig
-from .training_data import TrainingData
+from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
 __all__ = ["TrainRun", "draw_compression"]
@@ -91,7 +91,7 @@ class TrainRun:
         """Write the checkpoint, whole or not at all."""
         write_checkpoint(
             self.checkpoint,
-            self.config.identity(),
+            identity_on(self.config.identity(), self.data),
             {
                 "epoch": self.epoch,
                 "seconds": self.seconds,
@@ -103,8 +103,9 @@ class TrainRun:
         )
 
     def resume(self) -> bool:
-        """Go on from the checkpoint, if there is one. UsageError if it is of another configuration."""
-        state = read_checkpoint(self.checkpoint, self.config.identity(), self.device)
+        """Go on from the checkpoint, if there is one. UsageError if it is of another configuration or other data."""
+        identity = identity_on(self.config.identity(), self.data)
+        state = read_checkpoint(self.checkpoint, identity, self.device)
         if state is None:
             return False
         self.epoch, self.seconds = state["epoch"], state["seconds"]

@@ -12,7 +12,7 @@ from ..seeding import generator
 from . import clutter
 from .data import Dataset, load_data
 
-__all__ = ["ClutterData", "StoredData", "TrainingData"]
+__all__ = ["ClutterData", "StoredData", "TrainingData", "identity_on"]
 
 _Views = tuple[NDArray[np.uint8], NDArray[np.int64]]
 
@@ -20,9 +20,13 @@ _Views = tuple[NDArray[np.uint8], NDArray[np.int64]]
 class TrainingData(Protocol):
     """Source of one training.
 
+    identity    tells somebody's own data from others; "" for a named set, which is always the same
     held_out    the calibration split, looked at after each epoch
     evaluation  the split whose accuracy the model card reports; looked at once, at the end
     """
+
+    @property
+    def identity(self) -> str: ...
 
     @property
     def held_out(self) -> Dataset: ...
@@ -34,12 +38,19 @@ class TrainingData(Protocol):
         ...
 
 
+def identity_on(config: str, data: TrainingData) -> str:
+    """The identity of a checkpoint: `config`'s own text, and which data were trained on where that is not plain."""
+    return f"{config} on {data.identity}" if data.identity else config
+
+
 class ClutterData:
     """Fresh canvases of the thousand training digits, `views` of each in an epoch.
 
     ramp  epochs over which the fragments on a canvas become more, from none to all: among all of them from
           the start a network learns nothing for a long time
     """
+
+    identity = ""
 
     def __init__(self, seed: int, views: int, ramp: int) -> None:
         self.seed, self.views, self.ramp = seed, views, ramp
@@ -91,11 +102,14 @@ def _holed(images: NDArray[np.uint8], rng: np.random.Generator, side: int) -> ND
 class StoredData:
     """Every stored training image once an epoch: moved and flipped, toned, with a square cut out.
 
-    light  moved and flipped only, for trainings of so few epochs that nothing is learnt by heart
+    light     moved and flipped only, for trainings of so few epochs that nothing is learnt by heart
+    identity  as of `TrainingData`
     """
 
-    def __init__(self, seed: int, load: Callable[[str], Dataset], *, light: bool = False) -> None:
-        self.seed, self.light = seed, light
+    def __init__(
+        self, seed: int, load: Callable[[str], Dataset], *, light: bool = False, identity: str = ""
+    ) -> None:
+        self.seed, self.light, self.identity = seed, light, identity
         self._train, self.held_out, self.evaluation = (
             load(split) for split in ("train", "calibration", "evaluation")
         )

@@ -23,6 +23,8 @@ from .conftest import tiny_network
 class _Views:
     """Random images of the tiny network's shape, with a bright patch where the class is told."""
 
+    identity = ""
+
     def __init__(self) -> None:
         images, labels = self.epoch(0)
         self.held_out = self.evaluation = Dataset(images, labels, ("a", "b", "c", "d"))

@@ -126,6 +126,8 @@ def test_head_and_tail_together_are_the_network(cut: int) -> None:
 class _Colours:
     """Four colours, told by the mean of the channels."""
 
+    identity = ""
+
     def _draw(self, key: int, count: int) -> tuple[np.ndarray, np.ndarray]:
         draws = np.random.default_rng(key)
         labels = draws.integers(0, 4, count)

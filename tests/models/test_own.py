@@ -19,6 +19,7 @@ from splitpoint.models.own import adapted, own_config, own_data
 from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network
 from splitpoint.models.train import train
+from splitpoint.models.train_run import TrainRun
 
 from .conftest import tiny_card, tiny_network
 
@@ -132,6 +133,24 @@ def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, 
     config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=32, threads=1)
     with pytest.raises(DataError, match="30 images to train on are less than one batch of 32"):
         train(config, tmp_path / "out", folder, str(vit))
+
+
+def test_a_checkpoint_on_other_pictures_is_refused(vit: Path, folder: Path, tmp_path: Path) -> None:
+    base = load_network(vit)[1]
+    config = own_config(str(vit), base, "mine", epochs=2, batch=9, threads=1)
+
+    def begun() -> TrainRun:
+        data, classes = own_data(folder, base, config.seed)
+        return TrainRun(config, adapted(str(vit), config, classes), data, tmp_path / "out")
+
+    begun().save()
+    assert begun().resume()
+    Image.new("RGB", (20, 20)).save(folder / "cat" / "0.png")
+    with pytest.raises(UsageError, match="of other data"):
+        begun().resume()
+    (folder / "cat").rename(folder / "cow")
+    with pytest.raises(UsageError, match="of other data"):
+        begun().resume()
 
 
 def test_data_that_cannot_be_used_are_named(tmp_path: Path, vit: Path) -> None:
