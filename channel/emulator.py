@@ -38,13 +38,18 @@ Context = grpc.aio.ServicerContext
 
 
 class Emulator:
-    """Relays one server over the links of `config`. Make and use it on one event loop."""
+    """Relays one server over the links of `config`. Make and use it on one event loop.
+
+    Raises DataError for trace files that cannot be read, ConfigError for a trace that is not in its file.
+    """
 
     def __init__(self, config: ChannelConfig, upstream: str, seed: int) -> None:
         self._config = config
         self._seed = seed
-        self._upstream = connect(upstream)
         self.radio = Radio(config, seed)
+        for device in range(len(config.links)):
+            self.radio.link(device)  # so that a trace which is not there is told now, not to each device
+        self._upstream = connect(upstream)
 
     def handler(self) -> grpc.GenericRpcHandler:
         """What a grpc.aio server registers: it takes every method."""

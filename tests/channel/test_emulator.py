@@ -19,8 +19,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from splitpoint.channel.config import ChannelConfig, build_link
+from splitpoint.channel.emulator import Emulator
 from splitpoint.channel.emulator_process import reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
+from splitpoint.errors import DataError
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
@@ -271,3 +273,13 @@ def test_garbage_and_vanishing_clients_do_no_harm(tmp_path: Path) -> None:
         await server.stop(None)
 
     asyncio.run(scenario())
+
+
+def test_a_trace_that_is_not_there_is_told_before_any_device_comes() -> None:
+    links = [RAYLEIGH, {"kind": "snr_trace", "path": "nowhere.csv"}]
+
+    async def make() -> None:
+        await Emulator(ChannelConfig.model_validate({"links": links}), "127.0.0.1:9", 0).close()
+
+    with pytest.raises(DataError, match=r"nowhere\.csv"):
+        asyncio.run(make())
