@@ -22,7 +22,8 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from ..protos import splitpoint_pb2 as pb
-from ..protos.client import DEVICE_KEY, connect
+from ..protos.client import connect
+from ..protos.device_name import device_name
 from ..protos.options import SERVICE
 from .config import ChannelConfig
 from .radio import Radio
@@ -222,8 +223,8 @@ class _Methods(grpc.GenericRpcHandler):
 
 
 def _device(context: Context) -> int:
-    value = dict(context.invocation_metadata() or ()).get(DEVICE_KEY, "0")
-    return int(value) if isinstance(value, str) and value.isdigit() else 0
+    name = device_name(context)
+    return int(name) if name.isdecimal() else 0
 
 
 def _metadata(context: Context) -> list[tuple[str, str | bytes]]:

@@ -16,13 +16,13 @@ from ..errors import RemoteError
 from . import PROTOCOL_VERSION
 from . import splitpoint_pb2 as pb
 from . import splitpoint_pb2_grpc as pb_grpc
+from .device_name import DEVICE_KEY
 from .failures import CertificateError, LinkDown, Refused, TimedOut, from_rpc_error
 from .options import MAX_MESSAGE_BYTES, SERVICE, Timeouts, channel_options
 from .stream import Call, InferStream
 from .tls import Tls
 
 __all__ = [
-    "DEVICE_KEY",
     "CertificateError",
     "InferStream",
     "LinkDown",
@@ -33,9 +33,6 @@ __all__ = [
     "Tls",
     "connect",
 ]
-
-DEVICE_KEY = "splitpoint-device"
-"""Metadata key that names the device to the emulator."""
 
 _T = TypeVar("_T")
 

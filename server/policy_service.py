@@ -10,7 +10,7 @@ from ..errors import DataError
 from ..policies.policy import Outcome
 from ..policies.wire import decision_message, read_observation, read_outcome
 from ..protos import splitpoint_pb2 as pb
-from ..protos.client import DEVICE_KEY
+from ..protos.device_name import device_name
 from ..protos.options import POLICY_SERVICE
 from .deciding import PolicyDesk
 from .refusals import Rejected, abort, absent, invalid, shutting_down
@@ -88,7 +88,7 @@ class PolicyService:
         card = desk.source.card
         check_version(request.protocol_version)
         check_model(request.model_id, card)
-        device = request.device or str(dict(context.invocation_metadata() or ()).get(DEVICE_KEY, "0"))
+        device = request.device or device_name(context) or "0"
         if len(device) > _LONGEST_NAME:
             raise invalid(f"device: must have at most {_LONGEST_NAME} characters, not {len(device)}")
         if not 0 < len(request.session) <= _LONGEST_NAME:

@@ -22,7 +22,7 @@ from ..codec.image import decode_image
 from ..codec.requests import check_payload_crc
 from ..codec.tokens import TokenCodec
 from ..protos import splitpoint_pb2 as pb
-from ..protos.client import DEVICE_KEY
+from ..protos.device_name import device_name
 from .gate_work import GateJob, GateOpinion, LearnerCard
 from .gates import GateWorker
 from .held import HeldRequests
@@ -141,7 +141,7 @@ class GateService:
         """The gRPC method, bytes to bytes. Raises Rejected."""
         since_s = time.monotonic()
         request = parse(pb.RunGatesRequest, data)
-        question = self.check(request, _device(context))
+        question = self.check(request, device_name(context)[:64])
         opinions = self.ask(question, context.time_remaining())
         try:
             async for opinion in opinions:
@@ -212,10 +212,3 @@ def _check_input(request: pb.InferRequest, card: LearnerCard) -> None:
     patches = card.shape[0] * card.shape[1]
     if card.cut and request.tokens.count != patches + 1:
         raise invalid(f"request.tokens.count: learner {card.name} takes all {patches + 1}")
-
-
-def _device(context: Context) -> str:
-    for name, value in context.invocation_metadata() or ():
-        if name == DEVICE_KEY and isinstance(value, str):
-            return value[:64]
-    return ""

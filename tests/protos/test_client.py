@@ -10,7 +10,6 @@ import pytest
 from splitpoint.errors import DataError, RemoteError, UsageError
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import (
-    DEVICE_KEY,
     CertificateError,
     LinkDown,
     Refused,
@@ -20,6 +19,7 @@ from splitpoint.protos.client import (
     Tls,
     connect,
 )
+from splitpoint.protos.device_name import DEVICE_KEY
 from splitpoint.protos.options import MAX_MESSAGE_BYTES, SERVICE, server_options
 
 CERTS = Path(__file__).parent / "certs"
