@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..errors import DataError
 from .accelerator import training_device
 from .card import ModelCard
 from .data import NAMED, load_data
@@ -26,12 +27,21 @@ _LINE_EVERY = 100
 
 
 def training_views(data: str, card: ModelCard, seed: int, data_dir: Path | None = None) -> TrainingData:
-    """Views of the training split of a named set, an image folder or a parquet file."""
+    """Views of the training split of a named set, an image folder or a parquet file, for the network of `card`.
+
+    DataError where they have other classes than the network, or are clutter's canvases and it takes other images.
+    """
     if data == "clutter":
-        return ClutterData(seed, _VIEWS, 0)
+        drawn = ClutterData(seed, _VIEWS, 0)
+        shape, classes = drawn.held_out.images.shape[1:], drawn.held_out.classes
+        if (shape, classes) != ((*card.image_size, card.channels), card.classes):
+            raise DataError(
+                f"clutter's canvases, {shape} of {len(classes)} digits, are not what {card.name} takes"
+            )
+        return drawn
     if data in NAMED:
         return StoredData(seed, partial(load_data, data, card=card, data_dir=data_dir))
-    return own_data(data, card, seed)[0]
+    return own_data(data, card, seed, matched=True)[0]
 
 
 def train_codes(

@@ -12,9 +12,12 @@ from ..errors import UsageError
 from ..json_text import json_text
 from ..options import Json, need_torch
 
-__all__ = ["evaluate", "profile", "tables"]
+__all__ = ["TRAINING_DATA_HELP", "evaluate", "own_set", "profile", "tables"]
 
 _DATA_HELP = "Parquet file, image folder or named set; a built-in model's own set by itself."
+TRAINING_DATA_HELP = (
+    "Named set (its training split), parquet or folder; a built-in model's own set by itself."
+)
 
 
 class SplitName(StrEnum):
@@ -36,7 +39,7 @@ def evaluate(
     from .store import load_network
 
     network, card = load_network(model)
-    data = data or _own_set(model)
+    data = data or own_set(model)
     result = evaluate_network(network, card, load_data(data, split.value, card=card, data_dir=data_dir))
     if json_:
         print(json_text(result))
@@ -76,7 +79,7 @@ def profile(
     path = measure_file(
         model,
         split.value,
-        data or _own_set(model),
+        data or own_set(model),
         data_dir=data_dir,
         out=out,
         keeps=keep,
@@ -90,7 +93,7 @@ def profile(
 
 def tables(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data: Annotated[str, typer.Option(help=TRAINING_DATA_HELP)] = "",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     samples: Annotated[int, typer.Option(min=1, help="Samples to fit the tables to.")] = 96,
     seed: Annotated[int, typer.Option(min=0)] = 0,
@@ -100,11 +103,12 @@ def tables(
     need_torch("fitting code tables")
     from .code_tables import fit_model_tables
 
+    data = data or own_set(model)
     print(fit_model_tables(model, data, data_dir=data_dir, samples=samples, seed=seed, out=out))
 
 
-def _own_set(model: str) -> str:
-    """The named set that a built-in model was trained on."""
+def own_set(model: str) -> str:
+    """The named set that a built-in model was trained on. UsageError for a file, which does not tell."""
     from .data import NAMED
 
     name = model.split("-")[0]

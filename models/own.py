@@ -50,11 +50,11 @@ class _OwnData:
     kept out of the rest.
     """
 
-    def __init__(self, source: Path, base: ModelCard) -> None:
+    def __init__(self, source: Path, base: ModelCard, matched: bool) -> None:
         train = split_path(source, "train") if source.is_dir() else None
-        # Only the base's input matters here, not its classes.
-        self.whole = load_data(train or source, card=base.model_copy(update={"classes": ()}))
-        self.classes = _classes(source, self.whole)
+        card = base if matched else base.model_copy(update={"classes": ()})
+        self.whole = load_data(train or source, card=card)
+        self.classes = base.classes if matched else _classes(source, self.whole)
         self._card = base.model_copy(update={"classes": self.classes})
         self._found = {
             split: split_path(source, split) if train else None for split in ("evaluation", "calibration")
@@ -71,15 +71,19 @@ class _OwnData:
         return rest
 
 
-def own_data(source: Path | str, base: ModelCard, seed: int) -> tuple[StoredData, tuple[str, ...]]:
+def own_data(
+    source: Path | str, base: ModelCard, seed: int, *, matched: bool = False
+) -> tuple[StoredData, tuple[str, ...]]:
     """Training data from a folder or parquet file, its images fitted to the base's input; and the class names.
 
-    DataError if there are no labelled images, or of one class only.
+    matched  labels are the base's classes, as in `load_data`; else the data's own, of which there must be two at least
+
+    DataError if there are no labelled images, or their classes do not do.
     """
     source = Path(source).absolute()  # a folder that is named like a named set is meant
     if source.is_dir() and not any(source.iterdir()):
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
-    own = _OwnData(source, base)
+    own = _OwnData(source, base, matched)
     identity = f"{images_id(own.whole)} {'|'.join(own.classes)}"
     return StoredData(seed, own.load, identity=identity), own.classes
 

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import UsageError
 from ..options import AcceleratorName, AcceleratorOption, checked, need_torch
+from .measure_command import TRAINING_DATA_HELP, own_set
 
 __all__ = ["train", "train_gates", "train_jscc"]
 
@@ -73,7 +74,7 @@ def train(
 
 def train_jscc(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")] = "clutter",
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data: Annotated[str, typer.Option(help=TRAINING_DATA_HELP)] = "",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     cut: Annotated[list[int] | None, typer.Option(help="Cuts that get a code; repeat for more.")] = None,
     steps: Annotated[
@@ -93,13 +94,13 @@ def train_jscc(
 
     chosen = {} if steps is None else {"steps": steps}
     config = checked(JsccConfig, cuts=tuple(cut or (1,)), seed=seed, accelerator=accelerator.value, **chosen)
-    print(train_codes(model, config, out, data=data, data_dir=data_dir))
+    print(train_codes(model, config, out, data=data or own_set(model), data_dir=data_dir))
 
 
 def train_gates(
     model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
     out: Annotated[Path, typer.Option(help="The file of the network with gates, NAME.safetensors.")],
-    data: Annotated[str, typer.Option(help="Named set (its training split), parquet or folder.")] = "clutter",
+    data: Annotated[str, typer.Option(help=TRAINING_DATA_HELP)] = "",
     data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
     steps: Annotated[
         int,
@@ -119,4 +120,4 @@ def train_gates(
     from .gate_train import GateConfig
 
     config = checked(GateConfig, seed=seed, steps=steps, batch=batch, accelerator=accelerator.value)
-    print(train(model, config, out, data=data, data_dir=data_dir, threads=threads))
+    print(train(model, config, out, data=data or own_set(model), data_dir=data_dir, threads=threads))

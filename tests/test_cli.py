@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from safetensors.numpy import save_file
 
 from splitpoint import __version__
 from splitpoint.cli import main
@@ -119,6 +120,19 @@ def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str]
 def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     _fails(capsys, [*QUICK, "--compare", "tensor", "--out", str(tmp_path)], 2)
     _fails(capsys, [*QUICK, "--server", "127.0.0.1:1", "--out", str(tmp_path)], 2)
+
+
+@pytest.mark.parametrize(
+    "command", [["tables"], ["train-jscc", "--steps", "1"], ["train-gates", "--out", "gates.safetensors"]]
+)
+def test_a_network_learns_from_its_own_set_by_itself(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SPLITPOINT_DATA", raising=False)
+    assert "data set cifar10" in _fails(capsys, [*command, "cifar10"], 4)
+    save_file({}, tmp_path / "mine.safetensors")
+    assert "--data" in _fails(capsys, [*command, "mine.safetensors"], 2)
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
 from splitpoint.models.download import HUB, fetch
+from splitpoint.models.jscc_command import training_views
 from splitpoint.models.own import adapted, own_config, own_data
 from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network
@@ -203,3 +204,17 @@ def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         fetch("cifar1000", tmp_path)
     assert "torchvision" not in sys.modules
     assert set(HUB) >= {"cifar10", "cifar100"}
+
+
+def test_labels_are_the_classes_of_the_network_that_learns_from_them(folder: Path) -> None:
+    card = tiny_card(image_size=(16, 16), classes=("3", "bird", "cat", "dog"))
+    views = training_views(str(folder), card, 0)
+    seen = [views.epoch(0)[1], views.held_out.labels, views.evaluation.labels]
+    assert np.bincount(np.concatenate(seen)).tolist() == [12, 0, 12, 12]
+    with pytest.raises(DataError, match="'cat' is none of"):
+        training_views(str(folder), tiny_card(image_size=(16, 16), classes=("3", "dog")), 0)
+
+
+def test_canvases_are_for_networks_that_take_them() -> None:
+    with pytest.raises(DataError, match="clutter's canvases"):
+        training_views("clutter", load_network("cifar10")[1], 0)
