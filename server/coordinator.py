@@ -29,7 +29,7 @@ from .refusals import Rejected
 from .voters import Voter
 from .work import Sample
 
-__all__ = ["Coordinator", "Decided"]
+__all__ = ["Coordinator", "Poll"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _LONGEST_S = 5.0
 _RESERVE_S, _RESERVE_PART = 0.01, 0.1
 
 
-class Decided(NamedTuple):
+class Poll(NamedTuple):
     """A verdict, and how many learners could vote when the request came."""
 
     verdict: Verdict
@@ -112,7 +112,7 @@ class Coordinator:
 
     async def decide(
         self, request: pb.InferRequest, early: Sequence[Opinion], limit_s: float | None
-    ) -> Decided:
+    ) -> Poll:
         """The verdict on a checked request within `limit_s` seconds. Raises Rejected (UNAVAILABLE) where nobody
         has an opinion; cancelling it cancels what was asked."""
         loop = asyncio.get_running_loop()
@@ -136,7 +136,7 @@ class Coordinator:
                 break
         if verdict is None:
             raise Rejected(grpc.StatusCode.UNAVAILABLE, "quorum: no learner gave an opinion in time")
-        return Decided(verdict, len(order) + len(early))
+        return Poll(verdict, len(order) + len(early))
 
     async def _ask(
         self, request: pb.InferRequest, learner: int, first: int, last: int, left_s: float

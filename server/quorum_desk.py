@@ -20,7 +20,7 @@ from ..models.card import ModelCard
 from ..policies.quorum import Reason
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
-from .coordinator import Coordinator, Decided
+from .coordinator import Coordinator, Poll
 from .desk import Done, described, reply_to
 from .refusals import Rejected, bad_payload, failed, invalid, queue_full
 from .validation import Checked, Validator, parse, soonest
@@ -114,9 +114,9 @@ class QuorumDesk:
     ) -> None:
         outcome: Answer | Rejected
         try:
-            decided = await self._decided(job, request, checked, limit_s)
-            verdict = decided.verdict
-            job.complete = partial(_account, decided)
+            poll = await self._decided(job, request, checked, limit_s)
+            verdict = poll.verdict
+            job.complete = partial(_account, poll)
             outcome = Answer(verdict.prediction, verdict.margin, verdict.gate)
         except Rejected as refusal:
             outcome = refusal
@@ -129,7 +129,7 @@ class QuorumDesk:
 
     async def _decided(
         self, job: Job, request: pb.InferRequest, checked: Checked, limit_s: float | None
-    ) -> Decided:
+    ) -> Poll:
         if checked.image is not None:
             # Here and not first at the learners: what no one can read is the device's fault, not theirs.
             # Tokens need no trial: those that were checked decode.
@@ -148,8 +148,8 @@ def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
 
 
-def _account(decided: Decided, _answer: Answer, reply: pb.InferReply) -> None:
-    verdict = decided.verdict
+def _account(poll: Poll, _answer: Answer, reply: pb.InferReply) -> None:
+    verdict = poll.verdict
     reply.quorum.votes, reply.quorum.asked = verdict.votes, verdict.asked
-    reply.quorum.alive, reply.quorum.macs = decided.alive, verdict.macs
+    reply.quorum.alive, reply.quorum.macs = poll.alive, verdict.macs
     reply.quorum.reason = _REASONS[verdict.reason]
