@@ -20,7 +20,7 @@ from .train_config import TrainConfig
 from .training_data import StoredData
 from .vit import SplitViT
 
-__all__ = ["adapted", "keep_held_out", "own_config", "own_data"]
+__all__ = ["adapted", "check_held_out", "keep_held_out", "own_config", "own_data"]
 
 _MOST_CLASSES = 1 << 16  # a profile keeps labels in two bytes
 
@@ -86,6 +86,15 @@ def own_data(
     own = _OwnData(source, base, matched)
     identity = f"{images_id(own.whole)} {'|'.join(own.classes)}"
     return StoredData(seed, own.load, identity=identity), own.classes
+
+
+def check_held_out(source: Path, folder: Path) -> None:
+    """UsageError where `keep_held_out` would write over files that lie beside the data, which it did not make."""
+    beside = source if source.is_dir() else source.parent
+    for split in ("calibration", "evaluation"):
+        path = folder / f"{split}.parquet"
+        if folder.resolve() == beside.resolve() and path.exists():
+            raise UsageError(f"{path} lies beside the data and would be written over: give another --out")
 
 
 def keep_held_out(data: StoredData, folder: Path, seed: int) -> dict[SplitName, Path]:

@@ -24,7 +24,7 @@ from ..errors import DataError, MissingExtra, UsageError
 from .data import Dataset, load_data
 from .evaluate import exit_logits
 from .measure import measure_file
-from .own import adapted, keep_held_out, own_config, own_data
+from .own import adapted, check_held_out, keep_held_out, own_config, own_data
 from .recursion import prediction
 from .store import load_network, save_network
 from .train_config import TrainConfig, network_config
@@ -72,7 +72,8 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     a scenario can name it at once. The working folder gets checkpoint.pt, from which a later call with the
     same configuration goes on, and logs/ for TensorBoard. The card records the configuration, the seconds of
     training and the accuracy at every exit on the evaluation split. UsageError for a checkpoint of another
-    configuration, DataError where nothing can be written, MissingExtra without the extra `sim`.
+    configuration or other data, and where own data would be written over; DataError where nothing can be written,
+    MissingExtra without the extra `sim`.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -83,6 +84,8 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     to_file = out.suffix == ".safetensors"
     folder = out.with_suffix(".training") if to_file else out
     path = out if to_file else out / f"{config.network}.safetensors"
+    if model and data_dir is not None:
+        check_held_out(data_dir, path.parent)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -130,6 +130,19 @@ def test_a_class_that_training_did_not_see_is_not_taken_for_another(
         own_data(both, load_network(vit)[1], 0)
 
 
+def test_data_of_ones_own_are_not_written_over(vit: Path, tmp_path: Path) -> None:
+    for split in ("train", "evaluation"):
+        parquet.write_table(
+            pa.table({"image": [PNG] * 40, "label": [0, 1] * 20}), tmp_path / f"{split}.parquet"
+        )
+    before = (tmp_path / "evaluation.parquet").read_bytes()
+    config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=9, threads=1)
+    for source in (tmp_path, tmp_path / "train.parquet"):
+        with pytest.raises(UsageError, match="would be written over: give another --out"):
+            train(config, tmp_path / "mine.safetensors", source, str(vit))
+    assert (tmp_path / "evaluation.parquet").read_bytes() == before
+
+
 def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, tmp_path: Path) -> None:
     config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=32, threads=1)
     with pytest.raises(DataError, match="30 images to train on are less than one batch of 32"):
