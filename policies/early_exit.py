@@ -15,15 +15,14 @@ its place. Its thresholds, one an exit, are repaired to a budget: see `threshold
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..errors import UsageError, did_you_mean
-from .rules import exits, offloads
 
-__all__ = ["RULES", "RuleName", "Stops", "cumulative", "device_stops", "scores", "stops"]
+__all__ = ["RULES", "RuleName", "cumulative", "scores", "stops"]
 
 RuleName = Literal["softmax", "entropy", "patience", "recursive", "cumulative"]
 RULES: tuple[RuleName, ...] = ("softmax", "entropy", "patience", "recursive", "cumulative")
@@ -69,45 +68,3 @@ def stops(scores: Array, thresholds: float | Array) -> NDArray[np.int64]:
     sure = scores >= thresholds
     sure[:, -1] = True
     return np.asarray(sure.argmax(axis=1))
-
-
-class Stops(NamedTuple):
-    """Where a device stops, (S,) each.
-
-    exit      index of the last exit that was evaluated
-    offloads  whether the request is then sent, from `cut`
-    cut       blocks executed
-    """
-
-    exit: NDArray[np.int64]
-    offloads: NDArray[np.bool_]
-    cut: NDArray[np.int64]
-
-
-def device_stops(
-    margins: NDArray[np.floating],
-    after: tuple[int, ...],
-    split: int,
-    exit_margin: float,
-    offload_slope: float,
-) -> Stops:
-    """What the agent does with each sample under the recursive rule, for a network of these exits.
-
-    margins  (S, E) at the exits; after: blocks before each, the last is the network's depth
-    split    1..depth; split at depth answers locally what no slope sends away
-    """
-    depth, last = after[-1], sum(blocks <= split for blocks in after) - 1
-    samples = len(margins)
-    exit = np.full(samples, last)
-    sent = np.full(samples, split < depth)
-    cut = np.full(samples, split)
-    running = np.ones(samples, dtype=bool)
-    for index in range(last + 1):
-        done = running & (exits(margins[:, index], exit_margin) | (after[index] == depth))
-        slow = np.zeros(samples, dtype=bool)
-        if index:
-            slow = running & ~done & offloads(margins[:, index], margins[:, index - 1], offload_slope)
-        for now, sends in ((done, False), (slow, True)):
-            exit[now], cut[now], sent[now] = index, after[index], sends
-        running &= ~(done | slow)
-    return Stops(exit, sent, cut)

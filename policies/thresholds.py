@@ -17,8 +17,8 @@ from ..errors import UsageError
 from ..models.macs import head_macs
 from ..models.profile import Profile
 from .decision import NEVER, Decision
-from .early_exit import Stops, device_stops, stops
-from .service_time import next_exit
+from .early_exit import stops
+from .outcomes import walk
 
 __all__ = [
     "Offloading",
@@ -47,7 +47,7 @@ def candidates(scores: NDArray[np.floating], count: int = 64) -> Array:
 
     Each lies half way between neighbouring values, so that rounding moves no sample across it.
     """
-    values = np.unique(scores[np.isfinite(scores)])
+    values = np.unique(scores[np.isfinite(scores)]).astype(np.float64)
     between = (values[1:] + values[:-1]) / 2 if len(values) > 1 else np.zeros(0)
     if len(between) > count:
         shares = np.searchsorted(np.sort(scores, axis=None), between) / scores.size
@@ -134,30 +134,9 @@ def offloading(profile: Profile, decision: Decision) -> Offloading:
     GridError where a cut that the rule may send from was not measured.
     """
     card = profile.card
-    prediction, margins = profile.head(decision.keep)
-    rows = np.arange(len(profile))
-    if decision.split == 0:
-        at = _at_once(len(profile))
-    else:
-        at = device_stops(margins, card.exits, decision.split, decision.exit_margin, decision.offload_slope)
-    answer = prediction[rows, at.exit].astype(np.int64)
-    nbytes = np.zeros(len(profile), dtype=np.int64)
-    for cut in np.unique(at.cut[at.offloads]).tolist():
-        here = at.offloads & (at.cut == cut)
-        place = profile.config(cut, decision.keep, decision.dims, decision.bits)
-        exit = next_exit(card, cut)
-        sure = profile.tail_margin[place][:, exit:].astype(np.float64)
-        gate = exit + stops(sure, decision.exit_margin)
-        answer[here] = profile.tail_prediction[place][rows, gate][here]
-        nbytes[here] = profile.request_bytes[place][here]
+    outcomes = walk(profile, decision)
     spent = np.array([head_macs(card, cut, keep=decision.keep) for cut in range(card.depth + 1)])
-    return Offloading(answer == profile.labels, spent[at.cut], nbytes)
-
-
-def _at_once(samples: int) -> Stops:
-    """Every input is sent as it is."""
-    zeros = np.zeros(samples, dtype=np.int64)
-    return Stops(zeros, np.ones(samples, dtype=bool), zeros)
+    return Offloading(outcomes.prediction == profile.labels, spent[outcomes.cut], outcomes.nbytes)
 
 
 def calibrated_exits(

@@ -1,4 +1,4 @@
-"""Exit rules of one network, and what the device does under the recursive one."""
+"""Exit rules of one network."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitpoint.device.agent import Agent
-from splitpoint.device.effects import Offload, Reading
 from splitpoint.errors import UsageError
 from splitpoint.models.recursion import margin
-from splitpoint.policies.decision import Decision
-from splitpoint.policies.early_exit import RULES, cumulative, device_stops, scores, stops
+from splitpoint.policies.early_exit import RULES, cumulative, scores, stops
 
 SAID = np.array([[[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.1, 0.8, 0.1]]])
 
@@ -62,37 +59,3 @@ def test_cumulative_confidence_rises(seed: int) -> None:
 
 def test_thresholds_of_their_own_for_each_exit() -> None:
     assert stops(np.array([[0.6, 0.7, 0.0], [0.4, 0.3, 0.0]]), np.array([0.5, 0.2, 1.0])).tolist() == [0, 1]
-
-
-@settings(max_examples=60)
-@given(
-    st.integers(0, 2**31),
-    st.sampled_from([(2, 4, 6), (1, 3), (3,)]),
-    st.integers(1, 6),
-    st.sampled_from([0.0, 0.4, 0.8, 2.0]),
-    st.sampled_from([-2.0, -0.2, 0.1, 0.5]),
-)
-def test_the_device_stops_where_the_agent_does(
-    seed: int, after: tuple[int, ...], split: int, exit_margin: float, slope: float
-) -> None:
-    split = min(split, after[-1])
-    margins = np.random.default_rng(seed).random((8, len(after)))
-    found = device_stops(margins, after, split, exit_margin, slope)
-    agent = Agent(after, [0.0] * (after[-1] + 1), 0.0)
-    for sample, row in enumerate(margins):
-        steps = agent.answer(Decision(split, exit_margin=exit_margin, offload_slope=slope), 0.0, 1.0, True)
-        effect = next(steps)
-        last, cut, sent = -1, 0, False
-        while effect is not None:
-            if isinstance(effect, Offload):
-                cut, sent = effect.cut, True
-                break
-            cut, reading = effect.stop, None
-            if cut in after:
-                last = after.index(cut)
-                reading = Reading(0, float(row[last]), last)
-            try:
-                effect = steps.send((0.0, reading))
-            except StopIteration:
-                break
-        assert (found.exit[sample], found.cut[sample], found.offloads[sample]) == (last, cut, sent)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -35,6 +37,11 @@ def test_candidates_divide_the_scores(values: list[int], count: int) -> None:
     assert not set(found.tolist()) & set(values)
     if len(set(values)) <= count + 1:
         assert len(found) == len(set(values)) + 1
+
+
+def test_candidates_lie_between_neighbours_of_single_precision() -> None:
+    scores = np.array([0.7, np.nextafter(np.float32(0.7), np.float32(1.0))], np.float32)
+    assert scores[0] < candidates(scores)[1] < scores[1]
 
 
 def test_sweep_of_two_samples() -> None:
@@ -85,6 +92,15 @@ def test_local_and_remote_ends(profile: Profile) -> None:
     assert sent.right.tolist() == (profile.tail_prediction[place, :, -1] == profile.labels).tolist()
     assert sent.nbytes.tolist() == profile.request_bytes[place].tolist()
     assert not sent.device_macs.any()
+
+
+def test_a_margin_just_below_the_threshold_is_sent_as_the_agent_sends_it(profile: Profile) -> None:
+    margin = float(profile.head_margin[0, 0])
+    one = Decision(
+        profile.card.exits[0], 0.5, profile.dims[-1], 4, exit_margin=float(np.nextafter(margin, 2.0))
+    )
+    assert offloading(profile, one).nbytes[0] > 0
+    assert offloading(profile, replace(one, exit_margin=margin)).nbytes[0] == 0
 
 
 def test_calibrated_exits_meet_the_target_for_less(profile: Profile) -> None:
