@@ -88,7 +88,7 @@ class TrainedNetwork:
 
     def __call__(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of all outputs, (..., inputs) -> (..., outputs); NaN counts as the mean."""
-        x = np.clip((np.nan_to_num(x) - self._mean) / self._scale, -10.0, 10.0)
+        x = np.clip(np.nan_to_num((x - self._mean) / self._scale), -10.0, 10.0)
         for place, (weight, bias) in enumerate(self._layers):
             x = x @ weight.T + bias
             if place < len(self._layers) - 1:

@@ -18,7 +18,7 @@ from splitpoint.policies.memory import MEMORY
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
 from splitpoint.policies.trained import Trained
-from splitpoint.policies.trained_file import TrainedCard, load_trained, save_trained
+from splitpoint.policies.trained_file import TrainedCard, TrainedNetwork, load_trained, save_trained
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.policy_config import TrainedPolicy
 from splitpoint.sim.scenario import load_scenario
@@ -48,6 +48,16 @@ def _by(name: str, weight: float, budgets: tuple[str, ...] = ()) -> dict[str, np
     matrix = np.zeros((3, len(card.observation)), np.float32)
     matrix[2, card.observation.index(name)] = weight
     return {"weight.0": matrix, "bias.0": np.array([0.5, 0.0, 0.0], np.float32)}
+
+
+def test_an_input_that_is_no_number_counts_as_the_mean() -> None:
+    card = _card()
+    network = TrainedNetwork(
+        card.model_copy(update={"mean": (3.0,) * len(card.observation)}), _by("device_queue", 1.0)
+    )
+    x = np.full(len(card.observation), 3.0, np.float32)
+    holed = np.where(np.arange(len(x)) % 2, x, np.float32(np.nan))
+    assert network(holed).tolist() == network(x).tolist()
 
 
 def test_it_decides_by_the_observation(tmp_path: Path) -> None:
