@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -15,7 +14,7 @@ from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 
-from ..errors import DataError, MissingExtra, UsageError
+from ..errors import MissingExtra, UsageError
 from ..policies.candidates import EXIT_MARGINS
 from ..policies.environments.vector import OffloadVectorEnv
 from ..policies.features import FEATURES
@@ -23,6 +22,7 @@ from ..policies.greedy import GreedyTables
 from ..policies.memory import MEMORY
 from ..policies.trained_file import TrainedCard, save_trained
 from .environments import environment_config
+from .rl_checkpoint import PolicyCheckpoint
 from .rl_env import TrainingVecEnv
 from .rl_warm_start import imitate
 from .scenario import Scenario
@@ -38,6 +38,9 @@ _SPREAD_S = 200.0
 _LINK_PATHS = 128
 _PRICED = list(product((0.0, 1.0), (0.0, 1.0), (0.0, 0.3, 1.0, 4.0)))
 """Of latency, energy and airtime: wider than budgets need, so that there is more to choose from."""
+
+_WITHOUT_WEIGHT = {"description", "faults", "policies", "profiles", "requests", "training"}
+"""Fields of a scenario that no training sees; of the profiles what they hold counts, not where they lie."""
 
 
 class PolicyTraining(BaseModel):
@@ -74,10 +77,11 @@ def train_policy(
 
     progress(steps done) is called now and then; log: folder for TensorBoard. With `resume`, a checkpoint of the same
     training goes on where it was. Raises UsageError for what the algorithm cannot do, DataError for a checkpoint of
-    another training.
+    another training or a broken one, and where nothing can be written.
     """
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
+    checkpoint = PolicyCheckpoint(out, _about(scenario, setup, training))
     budgets = scenario.budgets.budgets()
     tables = GreedyTables(setup.calibration, setup.deployment(0), EXIT_MARGINS, _PRICED)
     decisions = tables.predicted.candidates if training.choices == "pruned" else None
@@ -87,42 +91,44 @@ def train_policy(
     paths = min(_LINK_PATHS, training.copies)
     envs = OffloadVectorEnv(config, setup.calibration, training.copies, decisions=decisions, link_paths=paths)
     env = TrainingVecEnv(envs, budgets, tuning_seed(training.seed, 1))
-    checkpoint = out.with_suffix(".checkpoint.zip")
     model = _model(training, env, log)
-    about = {"scenario": scenario.name, "training": training.model_dump(exclude={"steps"}, mode="json")}
-    said = out.with_suffix(".checkpoint.json")
-    if resume and checkpoint.exists() and said.exists():
-        if json.loads(said.read_text("utf-8")) != json.loads(json.dumps(about)):
-            raise DataError(f"{checkpoint} is of another training: give another --out, or --no-resume")
-        model.set_parameters(str(checkpoint))
-        model.num_timesteps = int(np.load(out.with_suffix(".checkpoint.npy")))
-    elif training.warm and training.algorithm != "dqn" and decisions is not None:
+    if (
+        not (resume and checkpoint.resume(model))
+        and training.warm
+        and training.algorithm != "dqn"
+        and decisions is not None
+    ):
         imitate(model, env, tables.predicted, budgets, config.scales, setup.explore_after)
-    out.parent.mkdir(parents=True, exist_ok=True)
-
-    def keep() -> None:
-        model.save(checkpoint)
-        np.save(out.with_suffix(".checkpoint.npy"), model.num_timesteps)
-        said.write_text(json.dumps(about), "utf-8")
-
     left = training.steps - model.num_timesteps
     if left > 0:
         model.learn(
-            left, callback=_Watch(progress, keep), reset_num_timesteps=False, tb_log_name=training.algorithm
+            left,
+            callback=_Watch(progress, checkpoint),
+            reset_num_timesteps=False,
+            tb_log_name=training.algorithm,
         )
-    keep()
+    checkpoint.write(model)
     card, arrays = _exported(model, training, scenario, setup, env, budgets.active)
     save_trained(out, card, arrays)
     return card
 
 
+def _about(scenario: Scenario, setup: Setup, training: PolicyTraining) -> dict[str, Any]:
+    """What a policy follows from, but for how long it is trained."""
+    return {
+        "scenario": scenario.model_dump(mode="json", exclude=_WITHOUT_WEIGHT),
+        "calibration": [setup.card.id, setup.calibration.images_id],
+        "training": training.model_dump(exclude={"steps"}, mode="json"),
+    }
+
+
 class _Watch(BaseCallback):
     """Progress, and a checkpoint every 20 rollouts."""
 
-    def __init__(self, progress: Callable[[int], None] | None, keep: Callable[[], None]) -> None:
+    def __init__(self, progress: Callable[[int], None] | None, checkpoint: PolicyCheckpoint) -> None:
         super().__init__()
         self._progress = progress
-        self._keep = keep
+        self._checkpoint = checkpoint
         self._rollouts = 0
 
     def _on_step(self) -> bool:
@@ -133,7 +139,7 @@ class _Watch(BaseCallback):
     def _on_rollout_end(self) -> None:
         self._rollouts += 1
         if self._rollouts % 20 == 0:
-            self._keep()
+            self._checkpoint.write(self.model)
 
 
 def _model(training: PolicyTraining, env: TrainingVecEnv, log: Path | None) -> BaseAlgorithm:

@@ -72,6 +72,31 @@ def test_equal_seeds_train_equal_policies_and_a_run_goes_on_where_it_was(
         train_policy(scenario, training.model_copy(update={"seed": 1}), out)
 
 
+def test_a_checkpoint_of_another_scenario_is_refused(trained: Path, scenario: Scenario) -> None:
+    training = PolicyTraining(steps=256, **SMALL)
+    changed = scenario.model_copy(update={"deadline_s": 0.5 * scenario.deadline_s})
+    with pytest.raises(DataError, match="another training"):
+        train_policy(changed, training, trained)
+    # What no training sees may change.
+    train_policy(scenario.model_copy(update={"requests": 70, "description": "the same"}), training, trained)
+
+
+def test_a_broken_checkpoint_is_told(trained: Path, scenario: Scenario, tmp_path: Path) -> None:
+    for suffix in (".zip", ".json"):
+        broken = tmp_path / f"p.checkpoint{suffix}"
+        broken.write_bytes(trained.with_suffix(f".checkpoint{suffix}").read_bytes())
+    (tmp_path / "p.checkpoint.zip").write_bytes(b"PK")
+    with pytest.raises(DataError, match="remove it to train anew"):
+        train_policy(scenario, PolicyTraining(steps=256, **SMALL), tmp_path / "p.safetensors")
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(scenario: Scenario, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in (tmp_path, tmp_path / "file" / "p.safetensors"):
+        with pytest.raises(DataError, match="cannot write the policy"):
+            train_policy(scenario, PolicyTraining(steps=10**9, **SMALL), out, progress=pytest.fail)
+
+
 def test_a_grid_of_fields_is_no_list_for_dqn(scenario: Scenario, tmp_path: Path) -> None:
     training = PolicyTraining(algorithm="dqn", choices="grid", **SMALL)
     with pytest.raises(UsageError, match="pruned"):
