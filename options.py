@@ -34,7 +34,7 @@ def checked(kind: Any, **values: Any) -> Any:
         return kind(**values)
     except ValidationError as error:
         problem = error.errors()[0]
-        place = "-".join(str(part) for part in problem["loc"])
+        place = "-".join(map(str, problem["loc"])).replace("_", "-")
         raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
 
 

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import MissingExtra, UsageError
 from ..json_text import json_text
+from ..options import Json, checked
 
 if TYPE_CHECKING:
     from ..models.training_data import TrainingData
@@ -61,9 +62,7 @@ def split_learning(
     server_name: Annotated[
         str | None, typer.Option(help="TLS: the name in the server's certificate.")
     ] = None,
-    json_: Annotated[
-        bool, typer.Option("--json", help="Print the result as JSON on standard output.")
-    ] = False,
+    json_: Json = False,
 ) -> None:
     """Train the head here and the tail on a server (`serve --train`), over gRPC, compressed both ways.
 
@@ -117,8 +116,6 @@ def join_halves(
 
 
 def _config(**values: Any) -> SplitRunConfig:
-    from pydantic import ValidationError
-
     try:
         from ..models.split_compression.methods import METHODS
         from .split_run import SplitRunConfig
@@ -126,12 +123,8 @@ def _config(**values: Any) -> SplitRunConfig:
         raise MissingExtra("split learning", "sim") from None
     if values["method"] not in METHODS:
         raise UsageError(f"--method: '{values['method']}' is none of {', '.join(sorted(METHODS))}")
-    try:
-        return SplitRunConfig(**values)
-    except ValidationError as error:
-        problem = error.errors()[0]
-        option = "-".join(map(str, problem["loc"])).replace("_", "-")
-        raise UsageError(f"--{option}: {problem['msg']}") from None
+    config: SplitRunConfig = checked(SplitRunConfig, **values)
+    return config
 
 
 def _data(config: SplitRunConfig, name: str, data_dir: Path | None) -> TrainingData:
