@@ -1,11 +1,13 @@
 """The coordinator of a quorum in virtual time: in the place of a `VirtualServer`, with learners behind it.
 
 call ─► coordinate ─► Ask ─► hop ─► LearnerServer, gate by gate ─► hop ─► Opinion ─► coordinate ─► Verdict
-                        └ silent for `patience_s`, or killed ─► Gone: not asked again until a probe finds it
+                        └ silent for `patience_s`, or killed ─► Gone: not asked again until a probe finds it,
+                          but for the silent ones where nobody else is left, who then have till the deadline
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from functools import partial
@@ -26,12 +28,17 @@ __all__ = ["VirtualQuorum"]
 
 
 class _Question:
-    """One request before the coordinator: its generator, what is asked, and what came that it has not taken yet."""
+    """One request before the coordinator: its generator, what is asked, and what came that it has not taken yet.
 
-    __slots__ = ("call", "generator", "inbox", "over", "tasks", "waits")
+    patience_s  longest silence of one learner before each opinion; infinite once all of them were late
+    """
 
-    def __init__(self, call: Call, generator: Generator[Any, Any, Verdict | None]) -> None:
-        self.call, self.generator = call, generator
+    __slots__ = ("call", "generator", "inbox", "over", "patience_s", "tasks", "waits")
+
+    generator: Generator[Any, Any, Verdict | None]
+
+    def __init__(self, call: Call, patience_s: float) -> None:
+        self.call, self.patience_s = call, patience_s
         self.inbox: deque[Opinion | Gone | None] = deque()
         self.tasks: dict[int, GateTask] = {}
         self.waits = self.over = False
@@ -78,7 +85,9 @@ class VirtualQuorum:
         self._order = config.asked
         if config.order == "cost":
             self._order.sort(key=lambda learner: sum(segment_time(pace, 1, m) for m in gate_macs[learner]))
+        # Of the suspects, those that were only late, and not looked at since.
         self._suspects: set[int] = set()
+        self._doubtful: set[int] = set()
         self.life = Life(timeline, [fault for fault in faults if not fault.process], self._stopped)
 
     @property
@@ -98,17 +107,20 @@ class VirtualQuorum:
             self._begin(now_s, call)
 
     def _begin(self, now_s: float, call: Call) -> None:
-        order = [learner for learner in self._order if learner not in self._suspects]
-        generator = coordinate(
-            self._rule,
-            order,
-            len(self._gate_macs[0]),
-            parallel=self._config.parallel,
-            early=self._early(call),
-        )
-        question = _Question(call, generator)
+        question = _Question(call, self._config.patience_s)
         self._open.add(question)
         self._timeline.after(call.answer_by_s - now_s, self._late, question)
+        self._poll(now_s, question)
+
+    def _poll(self, now_s: float, question: _Question) -> None:
+        able = [learner for learner in self._order if learner not in self._suspects]
+        question.generator = coordinate(
+            self._rule,
+            able or [learner for learner in self._order if learner in self._doubtful],
+            len(self._gate_macs[0]),
+            parallel=self._config.parallel,
+            early=self._early(question.call),
+        )
         self._go(now_s, question, None)
 
     def _early(self, call: Call) -> list[Opinion]:
@@ -138,7 +150,11 @@ class VirtualQuorum:
     def _ask(self, now_s: float, question: _Question, ask: Ask) -> None:
         task = question.tasks[ask.learner] = GateTask(question, ask.learner, ask.first, ask.last)
         self._timeline.after(self._config.hop_s, self._servers[ask.learner].receive, task)
-        self._timeline.after(self._config.patience_s, self._impatient, (task, task.gate))
+        self._expect(task, task.gate)
+
+    def _expect(self, task: GateTask, gate: int) -> None:
+        if task.subject.patience_s < math.inf:
+            self._timeline.after(task.subject.patience_s, self._impatient, (task, gate))
 
     def _hear(self, now_s: float, question: _Question, event: Opinion | Gone | None) -> None:
         if self.life.frozen:
@@ -158,9 +174,11 @@ class VirtualQuorum:
         self._timeline.after(self._config.hop_s, partial(self._heard, task), opinion)
 
     def _heard(self, task: GateTask, now_s: float, opinion: Opinion) -> None:
-        if not task.cancelled and opinion.gate < task.last:
-            self._timeline.after(self._config.patience_s, self._impatient, (task, opinion.gate + 1))
-        elif opinion.gate == task.last:
+        if task.cancelled:
+            return
+        if opinion.gate < task.last:
+            self._expect(task, opinion.gate + 1)
+        else:
             task.subject.tasks.pop(task.learner, None)
         self._hear(now_s, task.subject, opinion)
 
@@ -168,26 +186,31 @@ class VirtualQuorum:
         """Nothing was heard since: the learner is gone, for this request and the next ones."""
         task, gate = asked
         if not task.cancelled and task.gate == gate and task.subject.tasks.get(task.learner) is task:
-            self._gone(now_s, task)
+            self._gone(now_s, task, late=True)
 
     def _broke(self, now_s: float, task: GateTask) -> None:
         if not task.cancelled:
-            self._gone(now_s, task)
+            self._gone(now_s, task, late=False)
 
-    def _gone(self, now_s: float, task: GateTask) -> None:
+    def _gone(self, now_s: float, task: GateTask, late: bool) -> None:
         task.cancelled = True
         task.subject.tasks.pop(task.learner, None)
+        there = self._beside(task.learner)
         if task.learner not in self._suspects:
-            for learner, server in self._servers.items():
-                if server is self._servers[task.learner]:
-                    self._suspects.add(learner)
+            self._suspects |= there
             self._timeline.after(self._config.probe_s, self._probe, task.learner)
+        self._doubtful = self._doubtful | there if late else self._doubtful - there
         self._hear(now_s, task.subject, Gone(task.learner))
 
+    def _beside(self, learner: int) -> set[int]:
+        """The learners of the process that this one is in."""
+        return {other for other, its in self._servers.items() if its is self._servers[learner]}
+
     def _probe(self, now_s: float, learner: int) -> None:
-        server = self._servers[learner]
-        if server.life.reachable and not server.life.frozen:
-            self._suspects -= {other for other, its in self._servers.items() if its is server}
+        life, there = self._servers[learner].life, self._beside(learner)
+        self._doubtful -= there
+        if life.reachable and not life.frozen:
+            self._suspects -= there
         else:
             self._timeline.after(self._config.probe_s, self._probe, learner)
 
@@ -195,8 +218,14 @@ class VirtualQuorum:
         self._hear(now_s, question, None)
 
     def _decided(self, now_s: float, question: _Question, verdict: Verdict | None) -> None:
-        self._close(question)
         call = question.call
+        if verdict is None and question.patience_s < math.inf and now_s < call.answer_by_s:
+            # All that could be asked were late: there is no answer to hold up.
+            question.patience_s = math.inf
+            question.inbox.clear()
+            self._poll(now_s, question)
+            return
+        self._close(question)
         if verdict is None:  # every learner is gone: UNAVAILABLE
             self._lost(now_s, call)
             return

@@ -79,6 +79,15 @@ def test_losing_a_learner_shrinks_the_quorum_and_answers_everything(scenario: Sc
     )
 
 
+def test_learners_that_are_all_late_have_till_the_deadline(scenario: Scenario) -> None:
+    patient = _run(scenario, "profile", "server", patience_s=10.0)
+    hasty = _run(scenario, "profile", "server", patience_s=1e-4)
+    assert (~hasty["local"]).sum() > 60
+    np.testing.assert_array_equal(hasty["degraded"], patient["degraded"])
+    np.testing.assert_array_equal(hasty["prediction"], patient["prediction"])
+    np.testing.assert_array_equal(hasty["votes"], patient["votes"])
+
+
 def test_losing_the_coordinator_leaves_the_device_to_itself(scenario: Scenario) -> None:
     fault = {"kind": "kill", "at_s": 2.0, "for_s": 3.0}
     hurt = Scenario.model_validate(scenario.model_dump() | {"faults": [fault]})
