@@ -15,5 +15,5 @@ class Config(BaseModel):
 
 def test_an_option_that_does_not_validate_is_named_as_it_is_typed() -> None:
     assert checked(Config, learning_rate=0.5).learning_rate == 0.5
-    with pytest.raises(UsageError, match="^--learning-rate: Input should be greater than 0$"):
+    with pytest.raises(UsageError, match=r"^--learning-rate: Input should be greater than 0$"):
         checked(Config, learning_rate=0.0)
