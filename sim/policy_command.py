@@ -97,6 +97,7 @@ def evaluate(
     from .run import output_folder
     from .scenario import load_scenario
 
+    folder = None if out is None else output_folder(out)
     loaded = load_scenario(scenario, {} if requests is None else {"requests": requests})
     policies: list[PolicyConfig] = [TrainedPolicy(name=path.stem, path=path) for path in files]
     if rivals:
@@ -106,10 +107,9 @@ def evaluate(
     with Progress(console=console) as bar:
         task = bar.add_task(f"{loaded.name}, {seeds} seeds", total=loaded.requests * len(known) * seeds)
         found = evaluate_policies(loaded, policies, range(seeds), lambda: bar.advance(task))
-    if out is not None:
+    if folder is not None:
         from .policy_plot import plot_policies
 
-        folder = output_folder(out)
         text = json_text({"scenario": loaded.name, "rows": found.rows, "runs": found.runs}, 1)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         plot_policies(folder / "evaluation.png", found.rows, f"{loaded.name}, {seeds} seeds")

@@ -43,13 +43,12 @@ def evaluate_policies(
     """Run the policies on the evaluation profile under every seed, with random and oracle beside them for the share.
 
     known: summaries of policies that have been run already, under the same scenario and seeds.
-    Raises UsageError for fewer than two seeds.
+    Raises UsageError for fewer than two seeds, for two policies of one name, and where "random" or "oracle", between
+    which the share is measured, are the names of others.
     """
     if len(seeds) < 2:
         raise UsageError("an interval needs at least two seeds")
-    chosen = {policy.name: policy for policy in policies}
-    chosen.setdefault("random", RandomPolicy())
-    chosen.setdefault("oracle", OraclePolicy())
+    chosen = _chosen(policies)
     # Tuned once, by calibration data and the scenario's own seed: nothing of it may follow the seeds of evaluation.
     first = Setup(scenario)
     runs: dict[str, list[dict[str, Any]]] = {
@@ -68,7 +67,26 @@ def evaluate_policies(
             runs[name].append(
                 summary | {"changes": transients(columns, values, scenario.changes_s(), budgets)}
             )
-    return Evaluation(runs, _rows(runs))
+    clairvoyant = {name for name, policy in chosen.items() if isinstance(policy, OraclePolicy)}
+    return Evaluation(runs, _rows(runs, clairvoyant))
+
+
+def _chosen(policies: Sequence[PolicyConfig]) -> dict[str, PolicyConfig]:
+    """By name, with the two ends of the share."""
+    chosen: dict[str, PolicyConfig] = {}
+    for policy in policies:
+        if policy.name in chosen:
+            raise UsageError(f"two policies are named '{policy.name}'")
+        chosen[policy.name] = policy
+    zero, one = chosen.setdefault("random", RandomPolicy()), chosen.setdefault("oracle", OraclePolicy())
+    if not isinstance(zero, RandomPolicy):
+        raise UsageError(
+            f"the share counts from the policy 'random', which is of kind {zero.kind} here: rename it"
+        )
+    if not isinstance(one, OraclePolicy) or one.labels:
+        what = "knows the labels" if isinstance(one, OraclePolicy) else f"is of kind {one.kind}"
+        raise UsageError(f"the share counts to the policy 'oracle', which {what} here: rename it")
+    return chosen
 
 
 def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -82,7 +100,7 @@ def student_95(freedom: int) -> float:
     return _T_95[freedom - 1] if freedom <= len(_T_95) else 1.96 + 2.4 / freedom
 
 
-def _rows(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def _rows(runs: dict[str, list[dict[str, Any]]], clairvoyant: set[str]) -> list[dict[str, Any]]:
     utility = {name: np.array([s["utility"] for s in summaries]) for name, summaries in runs.items()}
     span = utility["oracle"] - utility["random"]
     rows = []
@@ -101,7 +119,7 @@ def _rows(runs: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
             (line["violation"] for s in summaries for line in s["budgets"].values()), default=0.0
         )
         row["feasible"] = all(s["feasible"] for s in summaries)
-        row["clairvoyant"] = "oracle" in name
+        row["clairvoyant"] = name in clairvoyant
         row["late"], row["degraded"], row["policy_replaced"] = (
             int(sum(s[figure] for s in summaries)) for figure in ("late", "degraded", "policy_replaced")
         )

@@ -77,8 +77,6 @@ def test_a_checkpoint_of_another_scenario_is_refused(trained: Path, scenario: Sc
     changed = scenario.model_copy(update={"deadline_s": 0.5 * scenario.deadline_s})
     with pytest.raises(DataError, match="another training"):
         train_policy(changed, training, trained)
-    # What no training sees may change.
-    train_policy(scenario.model_copy(update={"requests": 70, "description": "the same"}), training, trained)
 
 
 def test_a_broken_checkpoint_is_told(trained: Path, scenario: Scenario, tmp_path: Path) -> None:
@@ -116,6 +114,26 @@ def test_evaluation_is_paired_and_ranks(trained: Path, scenario: Scenario) -> No
     assert rows["random"]["share"] == pytest.approx(0.0)
     with pytest.raises(UsageError, match="two seeds"):
         evaluate_policies(scenario, [local], [0])
+
+
+def test_the_ends_of_the_share_are_what_their_names_say(scenario: Scenario) -> None:
+    local = scenario.policy("local")
+    for policies in (
+        [local, local],
+        [local.model_copy(update={"name": "random"})],
+        [local.model_copy(update={"name": "oracle"})],
+        [OraclePolicy(labels=True)],
+    ):
+        with pytest.raises(UsageError, match=r"'(local|random|oracle)'"):
+            evaluate_policies(scenario, policies, [0, 1])
+
+
+def test_who_is_clairvoyant_is_no_question_of_names(scenario: Scenario) -> None:
+    few = scenario.model_copy(update={"requests": 8})
+    static = scenario.policy("local").model_copy(update={"name": "no-oracle"})
+    seer = OraclePolicy(name="seer", prices=((0.0,),) * 4, exit_margins=(0.5,))
+    rows = evaluate_policies(few, [static, seer, seer.model_copy(update={"name": "oracle"})], [0, 1]).rows
+    assert {row["policy"] for row in rows if row["clairvoyant"]} == {"seer", "oracle"}
 
 
 def test_the_interval_is_students() -> None:
