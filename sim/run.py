@@ -70,6 +70,7 @@ def policies_named(scenario: Scenario, names: Sequence[str], engine: str = "prof
     """The scenario's policies of these names, all that the engine can run where none is given: oracles are virtual.
 
     `replay:PATH` replays the only policy of an earlier run's requests.parquet, `replay:PATH:NAME` one of several.
+    UsageError for unknown names, and for one given twice: summaries and tables go by names.
     """
     if not names:
         live = engine == "live"
@@ -85,6 +86,8 @@ def policies_named(scenario: Scenario, names: Sequence[str], engine: str = "prof
                 raise UsageError(
                     f"policy '{name}' is clairvoyant: it runs with the engines profile and tensor only"
                 )
+        if [policy.name for policy in chosen].count(chosen[-1].name) > 1:
+            raise UsageError(f"policy '{chosen[-1].name}' is given twice")
     return chosen
 
 

@@ -135,6 +135,14 @@ def test_a_network_learns_from_its_own_set_by_itself(
     assert "--data" in _fails(capsys, [*command, "mine.safetensors"], 2)
 
 
+def test_policies_of_one_name_are_not_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    assert "'split'" in _fails(capsys, [*QUICK, "--policy", "split", "local", "split", *out], 2)
+    replay = f"replay:{tmp_path}/requests.parquet"
+    for twice in (["split", f"{replay}:split"], [replay, f"{replay}.old"]):
+        assert "twice" in _fails(capsys, [*QUICK, "--policy", *twice, *out], 2)
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     _runs(["--version"])
     assert capsys.readouterr().out.strip() == __version__
