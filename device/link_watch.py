@@ -87,16 +87,34 @@ class LinkWatch:
             self._admitted = True
 
     async def _probe(self) -> None:
-        while True:
-            begun_s = self._clock.now()
-            try:
-                if await self._client.health():
-                    await self._check()
-                    self._session.link_up = True
-                    self.last_error = None
-                    return
-            except RemoteError as error:
-                if str(error) != str(self.last_error):
-                    logger.warning("answering locally: %s", error)
-                self.last_error = error
-            await asyncio.sleep(max(0.0, self._probe_s - (self._clock.now() - begun_s)))
+        """Ask every `probe_s`, also while earlier questions are out: an outage may have swallowed them."""
+        asked: set[asyncio.Task[bool]] = set()
+        try:
+            while True:
+                asked.add(asyncio.create_task(self._is_back()))
+                next_s = self._clock.now() + self._probe_s
+                while asked and (left_s := next_s - self._clock.now()) > 0.0:
+                    done, asked = await asyncio.wait(
+                        asked, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
+                    )
+                    if any(task.result() for task in done):
+                        self._session.link_up = True
+                        self.last_error = None
+                        return
+                await asyncio.sleep(max(0.0, next_s - self._clock.now()))
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+
+    async def _is_back(self) -> bool:
+        try:
+            if not await self._client.health():
+                return False
+            await self._check()
+        except RemoteError as error:
+            if str(error) != str(self.last_error):
+                logger.warning("answering locally: %s", error)
+            self.last_error = error
+            return False
+        return True
