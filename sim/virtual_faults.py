@@ -18,12 +18,14 @@ class Life:
     thawed(now_s)           called at the end of a freeze, before what waited for it goes on
 
     `reachable`: it takes something new. `frozen`: it hangs, and goes on later where it was. `number` grows with each
-    kill: work that was begun in an earlier life is done for nothing.
+    kill: work that was begun in an earlier life is done for nothing. A kill ends a freeze, and what is dead cannot
+    be frozen.
     """
 
     __slots__ = (
         "_absences",
         "_freezes",
+        "_kills",
         "_stopped",
         "_thawed",
         "_timeline",
@@ -48,32 +50,41 @@ class Life:
         self._thawed = thawed
         self._waiting: list[tuple[Callable[..., None], tuple[Any, ...]]] = []
         # Faults may overlap: each ends for itself.
-        self._freezes = self._absences = 0
+        self._freezes = self._absences = self._kills = 0
         for fault in faults:
             timeline.process(self._fault(fault))
 
     def once_thawed(self, act: Callable[..., None], *subjects: Any) -> None:
-        """While frozen: call act(now_s, *subjects) when the process goes on, in the order of these calls."""
+        """While frozen: call act(now_s, *subjects) when it goes on, or is killed, in the order of these calls."""
         self._waiting.append((act, subjects))
 
     def _fault(self, fault: Fault) -> Any:
         timeline = self._timeline
         yield timeline.timeout(fault.at_s)
         if fault.kind == "freeze":
+            if self._kills:
+                return
+            life = self.number
             self._freezes += 1
             self.frozen = True
             yield timeline.timeout(fault.for_s)
-            self._freezes -= 1
-            if not self._freezes:
-                self._thaw(timeline.now)
+            if life == self.number:
+                self._freezes -= 1
+                if not self._freezes:
+                    self._thaw(timeline.now)
             return
         killed = fault.kind == "kill"
         self._absences += 1
+        self._kills += killed
         self.reachable = False
         self.number += killed
         self._stopped(timeline.now, killed)
+        if killed and self.frozen:
+            self._freezes = 0
+            self._thaw(timeline.now)
         yield timeline.timeout(fault.for_s)
         self._absences -= 1
+        self._kills -= killed
         self.reachable = not self._absences
 
     def _thaw(self, now_s: float) -> None:

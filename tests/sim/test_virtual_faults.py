@@ -61,9 +61,36 @@ def test_what_waits_for_a_thaw_goes_on_then_in_order():
     assert watched.calls == [(3.0, "thawed")]
 
 
-def test_overlapping_faults_each_end_for_themselves():
-    freezes = [Fault(kind="freeze", at_s=at_s, for_s=2.0) for at_s in (1.0, 2.0)]
-    kills = [Fault(kind="kill", at_s=at_s, for_s=2.0) for at_s in (1.0, 2.0)]
-    life = Watched(*freezes, *kills)
-    assert life.at(1.5, 3.5, 4.5) == [(False, True, 1), (False, True, 2), (True, False, 2)]
-    assert life.calls == [(1.0, "killed"), (2.0, "killed"), (4.0, "thawed")]
+def test_overlapping_freezes_each_end_for_themselves():
+    life = Watched(*(Fault(kind="freeze", at_s=at_s, for_s=2.0) for at_s in (1.0, 2.0)))
+    assert life.at(1.5, 3.5, 4.5) == [(True, True, 0), (True, True, 0), (True, False, 0)]
+    assert life.calls == [(4.0, "thawed")]
+
+
+def test_overlapping_kills_each_end_for_themselves():
+    life = Watched(*(Fault(kind="kill", at_s=at_s, for_s=2.0) for at_s in (1.0, 2.0)))
+    assert life.at(1.5, 3.5, 4.5) == [(False, False, 1), (False, False, 2), (True, False, 2)]
+    assert life.calls == [(1.0, "killed"), (2.0, "killed")]
+
+
+def test_a_kill_ends_a_freeze_and_what_waited_finds_nobody():
+    freezes = [
+        Fault(kind="freeze", at_s=at_s, for_s=for_s) for at_s, for_s in ((1.0, 9.0), (2.5, 9.0), (8.0, 4.0))
+    ]
+    watched = Watched(*freezes, Fault(kind="kill", at_s=2.0, for_s=2.0))
+    heard: list[tuple[float, bool]] = []
+    watched.timeline.after(
+        1.5,
+        lambda *_: watched.life.once_thawed(lambda now_s: heard.append((now_s, watched.life.reachable))),
+        None,
+    )
+    # The second freeze met a dead process; the first would have ended within the third.
+    assert watched.at(1.7, 3.0, 5.0, 11.0, 12.5) == [
+        (True, True, 0),
+        (False, False, 1),
+        (True, False, 1),
+        (True, True, 1),
+        (True, False, 1),
+    ]
+    assert heard == [(2.0, False)]
+    assert watched.calls == [(2.0, "killed"), (2.0, "thawed"), (12.0, "thawed")]
