@@ -42,7 +42,7 @@ class Encoder:
         self._card = card
         self._codec = codec
         self._coder = CODERS[coder]
-        self._whole_input = whole_input
+        self.whole_input = whole_input
         reply = build_reply(request_id=1, prediction=0, margin=0.0, exit=0, server_s=0.0, load=0.0)
         self.reply_bytes = reply.ByteSize()
 
@@ -63,7 +63,7 @@ class Encoder:
         """
         payload: pb.Image | pb.Tokens | pb.Symbols
         exit_state = None
-        if state is None or state.blocks == 0 or self._whole_input:
+        if state is None or state.blocks == 0 or self.whole_input:
             cut, payload, kept = 0, encode_image(image), np.arange(self._card.patch_tokens)
         else:
             cut = state.blocks

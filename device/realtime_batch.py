@@ -33,12 +33,16 @@ class BatchDevice(RealTimeDevice):
     async def serve_next(
         self, images: Sequence[np.ndarray], arrival_s: float, queue: int = 0
     ) -> list[Finished]:
-        """By one Decision, answer all of `images` where it lets them be merged, else the first of them alone."""
+        """By one Decision, answer all of `images` where it lets them be merged, else the first of them alone.
+
+        Whole inputs, as a quorum of other networks takes them, are never merged.
+        """
         self._request_id += 1
         behind = queue + len(images) - 1
         observation = await self._consult(arrival_s, behind)
         now_s = self.clock.now()
-        generator: Any = self.session.begin_batch(now_s, arrival_s, behind, len(images), observation)
+        together = 1 if self.encoder.whole_input else len(images)
+        generator: Any = self.session.begin_batch(now_s, arrival_s, behind, together, observation)
         if self.session.batch == 1:
             return [self.session.finish(await self._drive(generator, images[0], now_s))]
         answers = await self._drive_batch(generator, images, now_s)

@@ -53,7 +53,11 @@ class Service:
 
 
 def served(
-    small: Small, decision: Decision, change: Change = lambda reply: None, count: int = 1
+    small: Small,
+    decision: Decision,
+    change: Change = lambda reply: None,
+    count: int = 1,
+    whole_input: bool = False,
 ) -> tuple[list[Finished], BatchDevice, Service]:
     """`count` images that come together, answered on a device before such a server."""
     service = Service(change)
@@ -66,6 +70,7 @@ def served(
             service,  # type: ignore[arg-type]
             Clock(),
         )
+        device.encoder.whole_input = whole_input
         images = [small.image(seed) for seed in range(count)]
         finished = await device.serve_batch(images, device.clock.now())
         await device.close()
@@ -117,6 +122,12 @@ def test_a_merged_request_with_too_few_answers_is_answered_here(small: Small) ->
     finished, device, _ = served(small, Decision(2, merge=0.5), count=4)
     assert [one.answer.degraded for one in finished] == [True] * 4
     assert "1 answers to 2 groups" in str(device.last_error)
+
+
+def test_whole_inputs_are_not_merged(small: Small) -> None:
+    finished, _, service = served(small, Decision(2, merge=0.5), count=3, whole_input=True)
+    assert [one.answer.degraded for one in finished] == [False] * 3
+    assert service.asked == ["infer"] * 3
 
 
 def test_symbols_that_the_network_has_no_code_for_are_not_sent(small: Small) -> None:
