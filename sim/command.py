@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import DataError, UsageError
 from ..json_text import json_text
 from ..models.data import NAMED, Dataset
+from .broken_off import sigterm_unwinds
 from .compare import compare
 from .inputs import load_inputs
 from .policy_config import PolicyConfig, ReplayPolicy
@@ -106,7 +107,8 @@ def _run(
     options: dict[str, Any],
 ) -> Run:
     total = setup.scenario.requests * len(policies)
-    with _progress(console, f"{setup.scenario.name}, {engine_name}", total) as advance:
+    title = f"{setup.scenario.name}, {engine_name}"
+    with sigterm_unwinds(), _progress(console, title, total) as advance:
         engine = make_engine(setup, engine_name, advance, **options)
         try:
             return run_policies(setup, engine_name, engine, policies)

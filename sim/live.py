@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import RemoteError
+from .broken_off import run_whole
 from .inputs import load_inputs
 from .live_servers import LiveServers
 from .policy_config import PolicyConfig
@@ -64,7 +65,7 @@ class LiveEngine:
         """What befell the server in the newest run: "kill", "freeze", "thaw", "drain" or "ready", and when in it."""
         self._loop = asyncio.new_event_loop()
         try:
-            self._loop.run_until_complete(self._start())
+            run_whole(self._loop, self._start())
         except BaseException:
             self.close()
             raise
@@ -72,12 +73,12 @@ class LiveEngine:
     def run(self, policy: PolicyConfig, faults: Sequence[Fault] | None = None) -> dict[str, np.ndarray]:
         """One policy over all requests; `faults` instead of the scenario's, if given."""
         chosen = self.setup.scenario.faults if faults is None else faults
-        records = self._loop.run_until_complete(self._run(policy, chosen))
+        records = run_whole(self._loop, self._run(policy, chosen))
         return table(columns_of(records), self.labels, self.setup.scenario.deadline_s)
 
     def close(self) -> None:
         """End every process that was started here."""
-        self._loop.run_until_complete(self._stop())
+        run_whole(self._loop, self._stop())
         self._loop.close()
         if self._temporary is not None:
             self._temporary.cleanup()

@@ -74,7 +74,12 @@ def policies_named(scenario: Scenario, names: Sequence[str], engine: str = "prof
     """
     if not names:
         live = engine == "live"
-        return [p for p in scenario.policies if not (live and isinstance(p, OraclePolicy))]
+        able = [p for p in scenario.policies if not (live and isinstance(p, OraclePolicy))]
+        if not able:
+            raise UsageError(
+                f"the policies of {scenario.name} are clairvoyant: none runs with the engine live"
+            )
+        return able
     chosen: list[PolicyConfig] = []
     for name in names:
         if name.startswith("replay:"):

@@ -143,6 +143,11 @@ def test_policies_of_one_name_are_not_one(capsys: pytest.CaptureFixture[str], tm
         assert "twice" in _fails(capsys, [*QUICK, "--policy", *twice, *out], 2)
 
 
+def test_a_live_run_of_oracles_alone_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    scenario = _scenario(tmp_path, policies=[{"kind": "oracle"}])
+    assert "clairvoyant" in _fails(capsys, ["run", scenario, "--out", str(tmp_path / "out")], 2)
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     _runs(["--version"])
     assert capsys.readouterr().out.strip() == __version__
