@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import exp, log
 from statistics import NormalDist
 
-__all__ = ["lost_packets"]
+__all__ = ["LARGE_MEAN", "lost_packets"]
 
-_LARGE = 40.0
+LARGE_MEAN = 40.0
+"""Mean number of lost packets from which on an expansion stands for the sum."""
 _quantile = NormalDist().inv_cdf
 
 
@@ -21,7 +22,7 @@ def lost_packets(packets: int, loss: float, uniform: float) -> int:
     if loss <= 0.0:
         return 0
     mean = packets * loss / (1.0 - loss)
-    if mean > _LARGE:
+    if mean > LARGE_MEAN:
         deviation = (mean / (1.0 - loss)) ** 0.5
         skewness = (1.0 + loss) / (packets * loss) ** 0.5
         z = _quantile(min(max(uniform, 1e-12), 1.0 - 1e-12))

@@ -20,6 +20,7 @@ from ..errors import DataError, MissingExtra
 from ..models.card import ModelCard, has_card
 from ..models.store import codec_arrays, load_network, resolve
 from ..models.vit import SplitViT
+from ..seeding import generator
 from .head import Head, advanced
 from .load import CALIBRATION, CODEC, calibration_of, load_head
 from .onnx_head import BLOCK, BUDGET, CARD, EMBED, EXIT, GATE
@@ -101,7 +102,7 @@ def _check(network: SplitViT, card: ModelCard, folder: Path) -> None:
 
     reference: Head = TorchHead.of(network, card)
     exported = load_head(folder, "onnx")
-    random = np.random.default_rng(0)
+    random = generator(0, "export-check")
     for check in range(_CHECKS):
         image = random.integers(0, 256, (*card.image_size, card.channels), dtype=np.uint8)
         keep = 1.0 - check / _CHECKS

@@ -26,25 +26,17 @@ GATE = "gate_{}.onnx"
 class OnnxHead:
     """An exported folder's network.
 
-    threads  of one operator; more than one helps only where cores are idle
-
     Raises DataError for a folder that is broken or mixes the parts of two models.
     """
 
-    def __init__(self, folder: Path, threads: int = 1) -> None:
+    def __init__(self, folder: Path) -> None:
         self.card = _read_card(folder)
-        self._embed = _session(folder / EMBED, self.card, threads)
-        self._blocks = [
-            _session(folder / BLOCK.format(i), self.card, threads) for i in range(self.card.depth)
-        ]
-        self._exits = [
-            _session(folder / EXIT.format(i), self.card, threads) for i in range(len(self.card.exits))
-        ]
+        self._embed = _session(folder / EMBED, self.card)
+        self._blocks = [_session(folder / BLOCK.format(i), self.card) for i in range(self.card.depth)]
+        self._exits = [_session(folder / EXIT.format(i), self.card) for i in range(len(self.card.exits))]
         if self.card.gates:
-            self._budget = _session(folder / BUDGET, self.card, threads)
-            self._gates = [
-                _session(folder / GATE.format(i), self.card, threads) for i in range(1, self.card.depth)
-            ]
+            self._budget = _session(folder / BUDGET, self.card)
+            self._gates = [_session(folder / GATE.format(i), self.card) for i in range(1, self.card.depth)]
         self._no_state = np.zeros((1, self.card.exit_state_dim), np.float32)
 
     def embed(self, image: np.ndarray, keep: float = 1.0) -> HeadState:
@@ -90,11 +82,12 @@ def _read_card(folder: Path) -> ModelCard:
         raise DataError(f"{path}: the model card is broken: {card_problem(error)}") from None
 
 
-def _session(path: Path, card: ModelCard, threads: int) -> Any:
+def _session(path: Path, card: ModelCard) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # One core, as a board has it to spare: more help only where they are idle.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     try:

@@ -18,15 +18,12 @@ __all__ = ["TorchHead"]
 
 
 class TorchHead:
-    """A model's name or file, at batch 1.
-
-    threads  torch's threads in this process; one, as a board's core, is fastest for small networks
-    """
+    """A model's name or file, at batch 1; torch gets one thread in this process, the fastest for small networks."""
 
     card: ModelCard
 
-    def __init__(self, model: str | Path, threads: int = 1) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, model: str | Path) -> None:
+        torch.set_num_threads(1)
         self._network, self.card = load_network(model)
 
     @classmethod
