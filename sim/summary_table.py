@@ -23,8 +23,8 @@ _HEADS = (
 def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = None) -> RichTable:
     """One row a policy, the best utility first and in bold. Names are shown as they are, not as markup.
 
-    width: columns of the terminal, asked of it when None. Under 100, columns stand closer and each ± goes to a
-    second line, so that 80 are enough for the usual numbers.
+    width: columns of the terminal, asked of it when None. Under 100, columns stand closer, each ± goes to a second
+    line, and large numbers are rounded, so that 80 are enough: the last column says what was lost.
     """
     narrow = (Console().width if width is None else width) < 100
     between = "\n" if narrow else " "
@@ -48,6 +48,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = No
             row["local"],
             *(f"{row[name]:,}" for name in ("degraded", "late", "lost")),
         ]
+        if narrow:
+            cells[3:] = map(_rounded, cells[3:])
         texts = [Text(cell.strip()) for cell in cells]
         if not row["feasible"]:
             texts[0].append("\nover budget", style="bold red")
@@ -55,3 +57,11 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = No
             texts[-1].stylize("bold red")
         table.add_row(*texts, style="bold green" if row["best"] else None)
     return table
+
+
+def _rounded(cell: str) -> str:
+    """Five characters at most up to a million: `1,426` for `1,426.3`, `150k` for `149,907`."""
+    if "," not in cell:
+        return cell
+    value = float(cell.replace(",", ""))
+    return f"{value:,.0f}" if value < 9999.5 else f"{value / 1000:,.0f}k"

@@ -28,6 +28,21 @@ def test_nothing_is_cut_off(width: int) -> None:
     assert all(any(word in line for line in lines) for word in ("lost", "degr.", "energy", "±"))
 
 
+def test_what_was_lost_is_seen_in_long_runs_too() -> None:
+    summaries = run("local", "greedy")["summaries"]
+    long = {
+        "latency_p99_s": 1.4263, "uplink_bytes_mean": 12_299.0, "device_energy_mean_j": 1.2347, "degraded": 149_907,
+        "late": 51_603, "lost": 9_876,
+    }  # fmt: skip
+    console = Console(width=80, file=io.StringIO())
+    console.print(summary_table([summary | long for summary in summaries], 80))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.split() for line in console.file.getvalue().splitlines() if "150k" in line]
+    assert [line[-7:] for line in lines] == 2 * [
+        ["1,426", "12k", "1,235", lines[0][-4], "150k", "52k", "9,876"]
+    ]
+
+
 def test_one_line_a_policy_where_there_is_room() -> None:
     lines = shown(("local", "split", "greedy"), 110)
     assert len(lines) == 2 + 1 + 3
