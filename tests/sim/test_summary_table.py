@@ -37,10 +37,10 @@ def test_what_was_lost_is_seen_in_long_runs_too() -> None:
     console = Console(width=80, file=io.StringIO())
     console.print(summary_table([summary | long for summary in summaries], 80))
     assert isinstance(console.file, io.StringIO)
-    lines = [line.split() for line in console.file.getvalue().splitlines() if "150k" in line]
-    assert [line[-7:] for line in lines] == 2 * [
-        ["1,426", "12k", "1,235", lines[0][-4], "150k", "52k", "9,876"]
-    ]
+    rows = [line.split() for line in console.file.getvalue().splitlines() if "150k" in line]
+    for row in rows:
+        assert (row[-7:-4], row[-3:]) == (["1,426", "12k", "1,235"], ["150k", "52k", "9,876"])
+    assert len(rows) == 2
 
 
 def test_one_line_a_policy_where_there_is_room() -> None:
