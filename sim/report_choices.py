@@ -168,5 +168,10 @@ def _edges(tables: Mapping[str, Table], names: list[str]) -> tuple[np.ndarray, f
 
 
 def _span(low: float, high: float, unit: float) -> str:
-    ends = f"{low / unit:.2g}", f"{high / unit:.2g}"
+    ends = _rate(low / unit), _rate(high / unit)
     return ends[0] if ends[0] == ends[1] else "–".join(ends)
+
+
+def _rate(value: float) -> str:
+    # Two digits; from 100 on whole numbers, which `g` would write as powers of ten.
+    return f"{value:.2g}" if value < 99.5 else f"{value:,.0f}"

@@ -117,6 +117,8 @@ def facts(
         ),
         ("data", f"{scenario.data.name}, {scenario.data.split} split"),
     ]
+    if budgets := _described(scenario.budgets):
+        found.append(("budgets", f"{budgets}; means over each device's requests"))
     if scenario.faults:
         words = {"kill": "killed", "freeze": "frozen", "drain": "stopped"}
         faults = (

@@ -42,7 +42,10 @@ def headline_rows(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
         rows.append(
             {
                 "policy": str(s["policy"]),
-                "best": place == 0 and len(summaries) > 1 and math.isfinite(s["utility"]),
+                "best": place == 0
+                and len(summaries) > 1
+                and math.isfinite(s["utility"])
+                and bool(s.get("feasible", True)),
                 "utility": number(s["utility"], 3),
                 "utility_ci": plus_minus(s.get("utility_ci95"), 3),
                 "accuracy": number(s["accuracy"], 1, 100),
@@ -71,11 +74,12 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
     best = ranked[0]
     said = []
     if len(ranked) > 1:
-        second = ranked[1]
+        second, within = ranked[1], [s.get("feasible", True) for s in summaries]
+        whose = (
+            "" if all(within) else " of those within their budgets" if any(within) else ", all over budget"
+        )
         said.append(
-            f"“{best['policy']}” has the highest utility"
-            f"{'' if all(s.get('feasible', True) for s in summaries) else ' of those within their budgets'}, "
-            f"{number(best['utility'], 3)}; "
+            f"“{best['policy']}” has the highest utility{whose}, {number(best['utility'], 3)}; "
             f"“{second['policy']}” follows with {number(second['utility'], 3)}."
         )
     said.append(

@@ -16,11 +16,13 @@ import pytest
 from splitpoint.errors import DataError, MissingExtra
 from splitpoint.sim.metrics import summarise
 from splitpoint.sim.report import KeptPatches, overview_figure, write_report
+from splitpoint.sim.report_choices import choices_figure
 from splitpoint.sim.report_facts import quantity
 from splitpoint.sim.report_headline import by_utility
 from splitpoint.sim.report_lanes import lane_figure
 from splitpoint.sim.report_patches import draw_kept
 from splitpoint.sim.report_plots import latency_parts
+from splitpoint.sim.report_style import drawing
 
 from .report_data import CARD, columns, run, scenario
 
@@ -117,6 +119,35 @@ def test_the_best_utility_comes_first_and_alone_is_marked(usual: str, tmp_path: 
     assert re.findall(r'<th scope="row">(\w+)[^<]*<span class="badge">', text) == [best]
     order = [text.index(f'<th scope="row">{s["policy"]}') for s in by_utility(arguments["summaries"])]
     assert order == sorted(order)
+
+
+@pytest.mark.parametrize("over", [("greedy",), ("greedy", "local", "split")])
+def test_who_is_over_budget_is_marked_and_never_the_best(tmp_path: Path, over: tuple[str, ...]) -> None:
+    arguments = run("greedy", "local", "split", budgets={"energy_j": 0.15, "airtime_s": 0.02})
+    for summary in arguments["summaries"]:
+        if summary["policy"] in over:
+            line = {"budget": 0.15, "mean": 0.2, "violation": 1 / 3}
+            summary |= {"feasible": False, "budgets": {"energy_j": line}, "utility": 0.9}
+    text = page(tmp_path, arguments)
+    assert text.count("over budget</span>") == len(over)
+    assert text.count('"badge">best<') == (len(over) < 3)
+    assert ("of those within their budgets" in text) == (len(over) < 3)
+    assert ("highest utility, all over budget, 0.900" in text) == (len(over) == 3)
+    assert "those over a budget last" in text
+    assert "energy 150 mJ, airtime 20 ms; means over each device" in text
+
+
+@pytest.mark.parametrize("most", [3e5, 9.99e5, 9.999e5, 4.2e8])
+def test_rates_are_written_without_powers_of_ten(most: float) -> None:
+    tables = run("greedy", count=200)["tables"]
+    tables["greedy"] = {**tables["greedy"], "rate_estimate_bps": np.linspace(0.1 * most, most, 200)}
+    with drawing():
+        fig = choices_figure(tables, ["greedy"], CARD.depth)
+    labels = [label.get_text() for label in fig.axes[0].get_xticklabels()]
+    unit = 1e6 if most >= 1e6 else 1e3
+    ends = [float(end.replace(",", "")) for label in labels for end in label.split("–")]
+    assert not any("e" in label for label in labels)
+    np.testing.assert_allclose([ends[0], ends[-1]], [0.1 * most / unit, most / unit], rtol=0.05)
 
 
 def test_comparison_is_shown_with_units_and_verdicts(usual: str) -> None:
