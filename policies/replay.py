@@ -13,27 +13,25 @@ __all__ = ["Replay"]
 
 
 class Replay:
-    """Gives `decisions` in order: those one device took, in the order of its requests.
+    """Gives `decisions` in order: those one device took, one a request.
 
-    Raises UsageError when it is asked more often than the recorded run was.
+    One Decision may answer several requests, which were merged: so it is outcomes that count them. Raises UsageError
+    when it is asked about more requests than the recorded run had.
     """
-
-    learns = False
 
     def __init__(self, decisions: Sequence[Decision]) -> None:
         self._decisions = decisions
-        self._next = 0
+        self._answered = 0
 
     def decide(self, observation: Observation) -> Decision:
-        if self._next >= len(self._decisions):
+        if self._answered >= len(self._decisions):
             raise UsageError(
                 f"replay holds {len(self._decisions)} decisions for this device and was asked for one more"
             )
-        self._next += 1
-        return self._decisions[self._next - 1]
+        return self._decisions[self._answered]
 
     def learn(self, outcome: Outcome) -> None:
-        """Nothing to learn."""
+        self._answered += 1
 
     def reset(self, seed: int) -> None:
-        self._next = 0
+        self._answered = 0

@@ -162,9 +162,22 @@ def test_a_bad_policy_is_replaced_and_counted(answer: Any) -> None:
 def test_replay_gives_what_was_recorded_and_no_more() -> None:
     decisions = [Decision(1), Decision(2)]
     replay = Replay(decisions)
-    assert [replay.decide(GOOD) for _ in decisions] == decisions
+    found = []
+    for _ in decisions:
+        found.append(replay.decide(GOOD))
+        replay.learn(LOCAL)
+    assert found == decisions
     with pytest.raises(UsageError, match="2 decisions"):
         replay.decide(GOOD)
     replay.reset(0)
     assert replay.decide(GOOD) == decisions[0]
     assert np.isfinite(Static(decisions[0]).decide(GOOD).split)
+
+
+def test_replay_goes_on_behind_the_requests_that_one_decision_merged() -> None:
+    merged = Decision(2, merge=0.5)
+    replay = Replay([merged, merged, merged, Decision(3)])
+    assert replay.decide(GOOD) == merged
+    for _ in range(3):
+        replay.learn(LOCAL)
+    assert replay.decide(GOOD) == Decision(3)
