@@ -14,7 +14,7 @@ It does no I/O and reads no clock: a driver executes the effects, in virtual tim
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from functools import cache
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -26,6 +26,8 @@ __all__ = ["Agent"]
 
 # With a tuple of all fields: several times cheaper than a NamedTuple's constructor.
 _new = tuple.__new__
+
+_KEPT = 1024
 
 
 class Agent:
@@ -54,9 +56,9 @@ class Agent:
         self._stops = [
             (*(e for e in self.exits if e < split), split) if split else () for split in range(self.depth + 1)
         ]
-        # The same for every request of a split and keep, so they are made once.
-        self.times = cache(self._times)
-        self._plan = cache(self._planned)
+        # The same for every request of a split and keep, so they are made once; a keep may be any number, though.
+        self.times = lru_cache(_KEPT)(self._times)
+        self._plan = lru_cache(_KEPT)(self._planned)
 
     def _times(self, keep: float) -> tuple[float, ...]:
         """block_s at this keep."""

@@ -261,3 +261,11 @@ def test_every_request_is_answered_once_no_block_runs_twice_and_never_late_witho
         assert answer.degraded == (not sure or decision.split < first)
     else:
         assert answer.degraded == (asks and answer.prediction == 9)
+
+
+def test_keeps_that_never_come_again_are_not_remembered_for_ever() -> None:
+    agent = Agent(EXITS, BLOCK_S, 0.01, lambda keep: [keep * seconds for seconds in BLOCK_S])
+    for part in range(1, 5001):
+        next(agent.answer(Decision(3, part / 5000), 0.0, 1.0, True))
+    assert agent.times.cache_info().currsize < 3000
+    assert agent.times(0.5)[6] == 0.045
