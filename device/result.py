@@ -16,7 +16,8 @@ class Result:
     prediction, class_name   of the exit that answered, `exit` its index among the network's exits
     margin      top probability less the second, in [0, 1]
     local       the device answered, not the server
-    degraded    the device answered although it was not sure: no reply came, or the link was down
+    degraded    the best exit so far answered although it was not sure: no reply came, or the link was down. It is the
+                server's, and `local` False, where only what it had asked for more was lost
     late        after the deadline
     latency_s   from the call, waiting behind other images included
     cut         blocks executed on the device
