@@ -160,7 +160,7 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
 
 
 def _inputs_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """An own model and own data are meant from the file's folder too; what is a plain name is a built-in one."""
+    """An own model, data or pool is meant from the file's folder too; what is a plain name is a built-in one."""
 
     def meant(value: Any) -> Any:
         if not isinstance(value, str) or value in NAMED:
@@ -171,8 +171,11 @@ def _inputs_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     found = dict(data)
     if "model" in found:
         found["model"] = meant(found["model"])
-    if isinstance(inputs := found.get("data"), dict) and "name" in inputs:
-        found["data"] = inputs | {"name": meant(inputs["name"])}
+    for section, name in (("data", "name"), ("quorum", "pool")):
+        if isinstance(fields := found.get(section), dict) and name in fields:
+            found[section] = fields | {name: meant(fields[name])}
+    if isinstance(training := found.get("training"), dict):
+        found["training"] = _inputs_beside(training, folder)
     return found
 
 
@@ -188,9 +191,10 @@ def _beside(node: Any, folder: Path, place: str = "") -> Any:
     found = {
         key: _beside(value, folder, f"{place}.{key}" if place else str(key)) for key, value in node.items()
     }
-    for key in found if place == "profiles" else ("path",):
+    section = place.removeprefix("training.")
+    for key in found if section == "profiles" else ("path",):
         if isinstance(path := found.get(key), str):
             found[key] = str(folder / path)
-            if not place.startswith(("policies", "profiles")) and not (folder / path).is_file():
+            if not section.startswith(("policies", "profiles")) and not (folder / path).is_file():
                 raise ConfigError(f"{place}.{key}: there is no file {folder / path}")
     return found

@@ -30,10 +30,15 @@ def first_problem(error: ValidationError, schema: dict[str, Any]) -> str:
     if problem["type"] == "union_tag_not_found":
         return f"{place}.kind: Field required"
     message = problem["msg"].removeprefix("Value error, ")
-    given = (
-        "" if problem["type"] == "missing" else f" (given: {json.dumps(problem['input'], default=str)[:60]})"
-    )
+    given = "" if problem["type"] == "missing" else f" (given: {_shown(problem['input'])[:60]})"
     return f"{place}: {message}{given}" if place else f"{message}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return json.dumps(value, default=str)
+    except TypeError:  # YAML knows keys that JSON does not, dates for one
+        return str(value)
 
 
 def _keys_at(schema: dict[str, Any], place: tuple[int | str, ...]) -> list[str]:

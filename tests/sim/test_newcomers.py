@@ -56,6 +56,13 @@ def test_the_field_and_the_nearest_name_are_told(tmp_path: Path, changes: dict[s
     assert "\n" not in str(caught.value)
 
 
+def test_dates_for_names_are_told_too(tmp_path: Path) -> None:
+    path = _scenario(tmp_path)
+    path.write_text(path.read_text()[:-1] + ', "coherence_s": {2026-11-22: 1}}')
+    with pytest.raises(ConfigError, match=r"coherence_s: .*number .given: .*2026, 11, 22"):
+        load_scenario(path)
+
+
 def test_data_that_the_profile_was_not_measured_on_are_refused(tmp_path: Path) -> None:
     (tmp_path / "photos" / "3").mkdir(parents=True)
     Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "photos" / "3" / "x.png")

@@ -76,3 +76,22 @@ def test_an_own_model_and_own_data_are_found_from_the_scenarios_folder(elsewhere
     assert scenario.data.name == str(elsewhere / "photos")
     named = load_scenario(_write(elsewhere, model="clutter", data={"name": "cifar10"}))
     assert (named.model, named.data.name) == ("clutter", "cifar10")
+
+
+def test_an_own_pool_is_found_from_there_too(elsewhere: Path) -> None:
+    quorum = {"pool": "pools/mine", "learners": [{"name": "a", "place": "b"}]}
+    assert load_scenario(_write(elsewhere, quorum=quorum)).quorum.pool == str(elsewhere / "pools" / "mine")
+    quorum["pool"] = "cifar10"
+    assert load_scenario(_write(elsewhere, quorum=quorum)).quorum.pool == "cifar10"
+
+
+def test_what_differs_in_training_is_found_as_the_rest_is(elsewhere: Path) -> None:
+    training = {
+        "profiles": {"calibration": "mine.npz"}, "model": "mine.safetensors", "data": {"name": "photos/mine"},
+        "policies": [{"kind": "trained", "path": "mine.safetensors"}],
+    }  # fmt: skip
+    scenario = load_scenario(_write(elsewhere, training=training)).for_training({})
+    assert scenario.profiles["calibration"] == elsewhere / "mine.npz"
+    assert scenario.model == str(elsewhere / "mine.safetensors")
+    assert scenario.data.name == str(elsewhere / "photos" / "mine")
+    assert scenario.policies[0].path == elsewhere / "mine.safetensors"
