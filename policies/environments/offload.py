@@ -15,12 +15,11 @@ from ...models.profile import Profile
 from ..decision import Decision
 from ..features import FEATURES, features
 from ..observation import Observation
-from ..rules import utility_parts
 from .actions import Actions
 from .config import EnvironmentConfig
 from .lookup import Lookup
 from .path import SamplePath, draw_path
-from .solo import Solo
+from .solo import Solo, info_of
 from .tables import Tables
 
 __all__ = ["OffloadEnv", "feature_space"]
@@ -114,23 +113,16 @@ class OffloadEnv(gymnasium.Env[Any, Any]):
                 cut = first
             correct, margin = lookup.head_answer(index, sample, exit)
         result = solo.finish(now_s, block_s[cut], correct, replied)
-        info = {
-            **result._asdict(),
-            "reward_parts": utility_parts(
-                float(result.correct),
-                result.latency_s,
-                result.energy_j,
-                result.airtime_up_s + result.airtime_down_s,
-                float(result.late),
-                config.weights,
-            ),
-            "nbytes": nbytes,
-            "cut": cut,
-            "exit": exit,
-            "margin": margin,
-            "offloaded": offloaded,
-            "degraded": not (local or replied),
-        }
+        info = info_of(
+            result,
+            config.weights,
+            nbytes=nbytes,
+            cut=cut,
+            exit=exit,
+            margin=margin,
+            offloaded=offloaded,
+            degraded=not (local or replied),
+        )
         observation = self._observe()
         info["action_mask"] = self.action_masks()
         return observation, result.reward, False, solo.requests > self._steps, info

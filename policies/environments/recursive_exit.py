@@ -21,12 +21,11 @@ from ...errors import UsageError
 from ...models.profile import Profile
 from ..decision import NEVER, Decision
 from ..features import FEATURES, Feature, features
-from ..rules import utility_parts
 from .actions import Actions
 from .config import EnvironmentConfig
 from .lookup import Lookup
 from .path import draw_path
-from .solo import Solo
+from .solo import Solo, info_of
 from .tables import Tables
 
 __all__ = ["CONTINUE", "EXIT", "OFFLOAD", "RecursiveExitEnv", "exit_features"]
@@ -191,24 +190,16 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
         )
         correct, margin = found
         result = self._solo.finish(self._now_s, self._block_s[cut], correct, replied)
-        airtime_s = result.airtime_up_s + result.airtime_down_s
-        return result.reward, {
-            **result._asdict(),
-            "reward_parts": utility_parts(
-                float(correct),
-                result.latency_s,
-                result.energy_j,
-                airtime_s,
-                float(result.late),
-                self.config.weights,
-            ),
-            "nbytes": nbytes,
-            "cut": cut,
-            "exit": exit,
-            "margin": margin,
-            "offloaded": nbytes > 0,
-            "degraded": degraded,
-        }
+        return result.reward, info_of(
+            result,
+            self.config.weights,
+            nbytes=nbytes,
+            cut=cut,
+            exit=exit,
+            margin=margin,
+            offloaded=nbytes > 0,
+            degraded=degraded,
+        )
 
     def _observe(self) -> NDArray[np.float32]:
         observation = self._solo.observation._replace(time_left_s=self._solo.due_s - self._now_s)

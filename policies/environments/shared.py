@@ -26,14 +26,13 @@ from ...models.profile import Profile
 from ...seeding import generator
 from ..decision import Decision
 from ..features import features
-from ..rules import utility_parts
 from .actions import Actions
 from .config import EnvironmentConfig
 from .lookup import Lookup
 from .offload import feature_space
 from .path import draw_path
 from .shared_server import Job, SharedServer
-from .solo import Solo
+from .solo import Solo, info_of
 from .tables import Tables
 
 __all__ = ["SharedOffloadEnv"]
@@ -51,10 +50,7 @@ class _Request:
     answer_by_s: float = math.nan
     nbytes: int = 0
     exit: int = 0
-    correct: bool = False
-    margin: float = 0.0
     send_s: float = math.inf
-    server_s: float = 0.0
     local: bool = False
     offloaded: bool = False
     replied: bool = False
@@ -175,7 +171,8 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
             request.answer_by_s = answer_s - max(block_s[first] - block_s[cut], 0.0)
             request.offloaded = in_time and solo.link_up and request.answer_by_s > request.now_s
         if request.offloaded:
-            request.nbytes, request.exit, request.server_s = lookup.server(index, cut, solo.sample)
+            # How long the server works on it depends on its batch.
+            request.nbytes, request.exit, _ = lookup.server(index, cut, solo.sample)
             request.send_s = solo.start_sending(request.now_s, request.answer_by_s)
         return request
 
@@ -229,20 +226,16 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
             exit = lookup.passed[cut]
             correct, margin = lookup.head_answer(request.index, solo.sample, exit)
         result = solo.finish(done_s, block_s[cut], correct, request.replied)
-        airtime_s = result.airtime_up_s + result.airtime_down_s
-        weights = self.config.weights
-        return result.reward, {
-            **result._asdict(),
-            "reward_parts": utility_parts(
-                float(correct), result.latency_s, result.energy_j, airtime_s, float(result.late), weights
-            ),
-            "nbytes": request.nbytes,
-            "cut": cut,
-            "exit": exit,
-            "margin": margin,
-            "offloaded": request.offloaded,
-            "degraded": not (request.local or request.replied),
-        }
+        return result.reward, info_of(
+            result,
+            self.config.weights,
+            nbytes=request.nbytes,
+            cut=cut,
+            exit=exit,
+            margin=margin,
+            offloaded=request.offloaded,
+            degraded=not (request.local or request.replied),
+        )
 
     def _observe(self) -> dict[str, Any]:
         return {agent: features(solo.begin(), self.config.scales) for agent, solo in self._solos.items()}

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ...channel.config import build_medium, build_report
 from ...channel.link import Link
 from ...channel.medium import Medium, Transfer
 from ..estimate import LinkEstimate
 from ..observation import Observation
-from ..rules import energy_j, tried_s, utility, waited_s
+from ..rules import UtilityWeights, energy_j, tried_s, utility, utility_parts, waited_s
 from .config import EnvironmentConfig
 from .path import SamplePath
 
-__all__ = ["Result", "Solo", "transfer"]
+__all__ = ["Result", "Solo", "info_of", "transfer"]
 
 
 class Result(NamedTuple):
@@ -34,6 +34,38 @@ class Result(NamedTuple):
     airtime_up_s: float
     airtime_down_s: float
     late: bool
+
+
+def info_of(
+    result: Result,
+    weights: UtilityWeights,
+    *,
+    nbytes: int,
+    cut: int,
+    exit: int,
+    margin: float,
+    offloaded: bool,
+    degraded: bool,
+) -> dict[str, Any]:
+    """What `step` tells of an answered request: the result, the reward's terms, and how it was answered."""
+    parts = utility_parts(
+        float(result.correct),
+        result.latency_s,
+        result.energy_j,
+        result.airtime_up_s + result.airtime_down_s,
+        float(result.late),
+        weights,
+    )
+    return {
+        **result._asdict(),
+        "reward_parts": parts,
+        "nbytes": nbytes,
+        "cut": cut,
+        "exit": exit,
+        "margin": margin,
+        "offloaded": offloaded,
+        "degraded": degraded,
+    }
 
 
 def transfer(medium: Medium, now_s: float, link: Link, nbytes: int, key: int) -> Transfer:
