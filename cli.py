@@ -321,3 +321,8 @@ def main(arguments: list[str] | None = None) -> None:
         # Whoever read our output has gone; nothing is left to be said.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        # What no command foresees: a disk that is full, say.
+        where = "" if error.filename is None else f"{error.filename}: "
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        sys.exit(1)

@@ -35,7 +35,8 @@ def checked(kind: Any, **values: Any) -> Any:
     except ValidationError as error:
         problem = error.errors()[0]
         place = "-".join(map(str, problem["loc"])).replace("_", "-")
-        raise UsageError(f"--{place}: {problem['msg'].removeprefix('Value error, ')}") from None
+        said = problem["msg"].removeprefix("Value error, ")
+        raise UsageError(f"--{place}: {said}" if place else said) from None
 
 
 def need_torch(what: str) -> None:
@@ -47,6 +48,6 @@ def need_torch(what: str) -> None:
 def host_port(text: str) -> tuple[str, int]:
     """HOST:PORT; UsageError for what is none."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
+    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise UsageError(f"'{text}' is not HOST:PORT")
     return host, int(port)

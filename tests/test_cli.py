@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 from typing import Any
@@ -114,7 +115,20 @@ def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str]
     _fails(capsys, [*QUICK, "--out", str(tmp_path / "text.yaml" / "below")], 4)
     _fails(capsys, ["evaluate", str(tmp_path / "none.safetensors")], 4)
     _fails(capsys, ["evaluate", "clutter", "--data", str(tmp_path / "none.parquet")], 4)
-    _fails(capsys, ["serve", "--listen", "nowhere"], 2)
+    for nowhere in ("nowhere", "127.0.0.1:99999", "127.0.0.1:²"):
+        assert "is not HOST:PORT" in _fails(capsys, ["serve", "--listen", nowhere], 2)
+    # A pair of options has no one option to be named.
+    assert "error: certificate and key" in _fails(capsys, ["serve", "--certificate", "a.pem"], 2)
+
+
+def test_what_the_system_refuses_is_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
+
+    monkeypatch.setattr("splitpoint.sim.command.print_scenarios", full)
+    assert _fails(capsys, ["run", "--list"], 1) == "error: somewhere: No space left on device"
 
 
 def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
