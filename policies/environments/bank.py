@@ -30,9 +30,8 @@ _SLOWEST_BPS = 1e-6
 """Slots carry at least this; with less, not even an empty message's header would pass in any time that counts."""
 
 
-_GIVE_UP_S = np.array(
-    GIVE_UP_S
-)  # without axes: NumPy takes it as it is, and looks for a float's type each time
+# Without axes: NumPy takes it as it is, and looks for a float's type each time.
+_GIVE_UP_S = np.array(GIVE_UP_S)
 
 _AHEAD = 8
 """In so many slots after the first nearly all transfers end; as truth values they make one number of 64 bits."""

@@ -24,7 +24,8 @@ _PRIOR = (0.1 * PRIOR_SIGMA_DB) ** 2
 _SHORTEST_S = np.array(1e-9)
 """Who waited for a reply waited longer: so is there a logarithm for all others too."""
 
-_ONE = np.array(1.0)  # without axes: NumPy takes it as it is, and looks for a float's type each time
+# Without axes: NumPy takes it as it is, and looks for a float's type each time.
+_ONE = np.array(1.0)
 
 # Steps of a running mean by how many values were seen: a plain mean at first, then a fixed memory. Row 0 is for who
 # has no new value. A first report is taken whole; it says nothing of the variance, which then goes from what is said
