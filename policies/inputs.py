@@ -28,9 +28,10 @@ def input_samples(
     hard_share: Sequence[tuple[float, float]] = (),
     order: np.ndarray | None = None,
 ) -> list[int]:
-    """Index of the sample behind each request, each as likely; a longer run begins as a shorter one.
+    """Index of the sample behind each request, each as likely without a share; a longer run begins as a shorter one.
 
-    hard_share   (from second, share): from then on this share is drawn from the hardest fifth, the rest from the others
+    hard_share   (from second, share): from then on this share is drawn from the hardest fifth, the rest from the others,
+                 of which the hardest quarter comes twice as often
     order        `hardest_first`, where there is a share
     """
     count = len(arrivals_s)
