@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable
 from itertools import product
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from ..errors import ConfigError, UsageError
 from ..policies.bandit import Bandit
@@ -38,11 +35,11 @@ from .policy_config import (
     OraclePolicy,
     PolicyConfig,
     RandomPolicy,
-    ReplayPolicy,
     StaticPolicy,
     TrainedPolicy,
 )
-from .records import Table, read_requests
+from .recorded import recorded_decisions
+from .records import read_requests
 
 if TYPE_CHECKING:
     from .setup import Setup
@@ -112,7 +109,8 @@ class PolicyMaker:
             case CustomPolicy():
                 factory = self._once(("own", config.path, config.factory), lambda: own_factory(config))
                 return own_policy(config, factory, setup.deployment(device), setup.calibration)
-        return Replay(self._recorded(config, device))
+        tables = self._once(("replay", config.path), lambda: read_requests(config.path)[0])
+        return Replay(recorded_decisions(tables, config, device, setup.scenario.device_requests()[device]))
 
     def tuned(self, config: PolicyConfig) -> PolicyConfig:
         """The policy with what is found by simulation on calibration data written out."""
@@ -226,30 +224,6 @@ class PolicyMaker:
         )
         prices = config.prices[device] if config.prices else ()
         return Oracle(tables, sight, setup.scenario.budgets.budgets(), prices)
-
-    def _recorded(self, config: ReplayPolicy, device: int) -> Sequence[Decision]:
-        requests = self._setup.scenario.device_requests()[device]
-        tables = self._once(("replay", config.path), lambda: read_requests(config.path)[0])
-        name = config.policy or next(iter(tables))
-        if name not in tables:
-            raise UsageError(f"{config.path} has no policy '{name}', only {', '.join(tables)}")
-        if config.policy is None and len(tables) > 1:
-            raise UsageError(f"{config.path} has several policies: say which of {', '.join(tables)}")
-        decisions = _decisions(tables[name], device)
-        if len(decisions) != requests:
-            raise UsageError(
-                f"{config.path} has {len(decisions)} decisions for device {device}, "
-                f"and the scenario {requests} requests"
-            )
-        return decisions
-
-
-def _decisions(columns: Table, device: int) -> list[Decision]:
-    mine = columns["device"] == device
-    names = [field.name for field in fields(Decision)]
-    rows = zip(*(np.asarray(columns[name])[mine].tolist() for name in names), strict=True)
-    known: dict[tuple[float, ...], Decision] = {}
-    return [known.get(row) or known.setdefault(row, Decision(*row)) for row in rows]
 
 
 def _prices(budgets: Budgets) -> list[tuple[float, ...]]:

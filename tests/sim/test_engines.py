@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from splitpoint.errors import DataError
 from splitpoint.models.data import load_data
 from splitpoint.models.measure import measure
 from splitpoint.policies.candidates import grid_decisions
@@ -205,3 +206,9 @@ def test_replayed_decisions_give_the_same_run(quickstart: Scenario, tmp_path: Pa
     replay = policies_named(quickstart, [f"replay:{tmp_path / 'requests.parquet'}"])[0]
     again = engine.run(replay)
     assert all(np.array_equal(columns[name], again[name], equal_nan=True) for name in columns)
+    # A file that knows less of its Decisions is of an older version.
+    write_requests(
+        tmp_path / "old.parquet", {"greedy": {k: v for k, v in columns.items() if k != "merge"}}, {}
+    )
+    with pytest.raises(DataError, match="no column 'merge'"):
+        engine.run(policies_named(quickstart, [f"replay:{tmp_path / 'old.parquet'}"])[0])
