@@ -36,8 +36,16 @@ __all__ = [
 
 
 def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> EnvironmentConfig:
-    """The surroundings of one device of a scenario; `options` are further fields of EnvironmentConfig."""
-    group, server = scenario.device_groups()[device], scenario.server
+    """The surroundings of one device of a scenario; `options` are further fields of EnvironmentConfig.
+
+    UsageError for a device that the scenario has not.
+    """
+    groups, server = scenario.device_groups(), scenario.server
+    if not 0 <= device < len(groups):
+        raise UsageError(
+            f"device {device} is not one of the {len(groups)} of {scenario.name}, counted from 0"
+        )
+    group = groups[device]
     channel = scenario.channel_config()
     return EnvironmentConfig(
         macs_per_s=group.macs_per_s,

@@ -145,6 +145,9 @@ def test_actions_outside_the_space_are_refused(profile: Profile, action: Any) ->
 
 
 def test_arguments_are_checked(profile: Profile) -> None:
+    for device in (-1, 4):
+        with pytest.raises(UsageError, match=f"device {device} is not one of the 4 of quickstart"):
+            environments.make_offload(device=device)
     with pytest.raises(UsageError, match="did you mean 'deadline_s'"):
         environments.make_offload(deadline=0.2)
     with pytest.raises(GridError, match="keep"):
