@@ -30,7 +30,7 @@ def input_samples(
 ) -> list[int]:
     """Index of the sample behind each request, each as likely without a share; a longer run begins as a shorter one.
 
-    hard_share   (from second, share): from then on this share is drawn from the hardest fifth, the rest from the others,
+    hard_share   (from second, share): from then on this share is of the hardest fifth, the rest of the others,
                  of which the hardest quarter comes twice as often
     order        `hardest_first`, where there is a share
     """
