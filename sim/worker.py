@@ -7,6 +7,7 @@ import json
 import math
 import sys
 from bisect import bisect_right
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +19,14 @@ from ..channel.medium_config import build_medium, build_report
 from ..channel.report import Modem
 from ..clock import Clock
 from ..codec.tokens import TokenCodec
-from ..device.connection import agreement
+from ..device.connection import Agreement, agreement
 from ..device.encoder import Encoder
 from ..device.head import Head, advanced
 from ..device.load import load_head
 from ..device.realtime_batch import BatchDevice
 from ..errors import RemoteError, SplitpointError
 from ..models.store import codec_arrays
-from ..protos.client import ServiceClient
+from ..protos.client import ServiceClient, TimedOut
 from .policy_config import PolicyConfig
 from .records import Record, record
 from .scenario import Scenario
@@ -35,6 +36,7 @@ __all__ = ["work"]
 
 _POLICY: TypeAdapter[Any] = TypeAdapter(PolicyConfig)
 _WARM_UPS = 3
+_ASKED = 30
 
 
 def work(scenario: Path, inputs: Path, index: int, server: str, head: str) -> None:
@@ -72,7 +74,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         async with ServiceClient(server, device=self._index) as client:
             coder = self._setup.scenario.coder
-            agreed = await agreement(client, self._setup.card, coder, self._tables_crc)
+            agreed = await self._agreed(client)
             if agreed.coder != coder:
                 raise RemoteError(f"{client.address} has not the coder '{coder}', or other code tables")
             _say({"ready": True})
@@ -84,6 +86,14 @@ class _Worker:
                     _say({"error": str(error)})
                     continue
                 _say({"records": [_plain(row) for row in records]})
+
+    async def _agreed(self, client: ServiceClient) -> Agreement:
+        """How to speak to the server; asked again and again, for an outage may swallow the question."""
+        known = self._setup.card, self._setup.scenario.coder, self._tables_crc
+        for _ in range(_ASKED - 1):
+            with suppress(TimedOut):
+                return await agreement(client, *known)
+        return await agreement(client, *known)
 
     async def _serve(self, client: ServiceClient, command: dict[str, Any]) -> list[Record]:
         setup, index = self._setup, self._index

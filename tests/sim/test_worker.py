@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from splitpoint.channel.config import build_links, build_medium, build_report
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import TimedOut, Timeouts
 from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.worker import _Worker
 
@@ -27,3 +30,22 @@ def test_a_live_devices_modem_hears_what_the_virtual_one_hears(name: str) -> Non
         heard.append([modem(t) for t in times])
         assert heard[-1] == [virtual(t) for t in times]
     assert heard[0] != heard[1]
+
+
+def test_a_question_that_an_outage_swallows_before_the_run_is_asked_again() -> None:
+    asked: list[float] = []
+
+    class Behind:
+        timeouts = Timeouts()
+
+        async def describe(self, timeout: float) -> pb.DescribeReply:
+            asked.append(timeout)
+            if len(asked) < 3:
+                raise TimedOut("nowhere: no answer in time")
+            return pb.DescribeReply(model=pb.ModelCard(id="small"), coders=[pb.CODER_PACKED])
+
+    setup = SimpleNamespace(card=SimpleNamespace(id="small"), scenario=SimpleNamespace(coder="packed"))
+    worker: Any = SimpleNamespace(_setup=setup, _tables_crc=0)
+    client: Any = Behind()
+    assert asyncio.run(_Worker._agreed(worker, client)).coder == "packed"
+    assert len(asked) == 3
