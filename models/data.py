@@ -129,7 +129,10 @@ def _named_path(name: str, split: str, data_dir: Path | None) -> Path | None:
     """Where a named set's split lies; None for a calibration split to be kept out of the training one."""
     given = data_dir or (Path(os.environ["SPLITPOINT_DATA"]) if "SPLITPOINT_DATA" in os.environ else None)
     if given is None:
-        raise DataError(f"the data set {name} is not built in: give --data-dir or set SPLITPOINT_DATA")
+        raise DataError(
+            f"the data set {name} is not built in: set SPLITPOINT_DATA to the folder that it lies in, or give "
+            "--data-dir to a command that has it"
+        )
     found = split_path(given / name, split) or split_path(given, split)
     if found is None and split != "calibration":
         raise DataError(f"there is no {name}/{split}.parquet nor a folder {name}/{split} in {given}")
