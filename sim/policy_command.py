@@ -11,7 +11,7 @@ import typer
 from ..errors import MissingExtra, UsageError, did_you_mean
 from ..json_text import json_text
 
-__all__ = ["policy_app"]
+__all__ = ["comparison_table", "policy_app"]
 
 policy_app = typer.Typer(
     name="policy",
@@ -113,41 +113,39 @@ def evaluate(
         text = json_text({"scenario": loaded.name, "rows": found.rows, "runs": found.runs}, 1)
         (folder / "evaluation.json").write_text(text + "\n", encoding="utf-8")
         plot_policies(folder / "evaluation.png", found.rows, f"{loaded.name}, {seeds} seeds")
-    console.print(_table(found.rows, f"{loaded.name}, {seeds} seeds of {loaded.requests} requests"))
+    title = f"{loaded.name}, {seeds} seeds of {loaded.requests} requests"
+    console.print(comparison_table(found.rows, title, console.width))
     if as_json:
         print(json_text(found.rows))
 
 
-def _table(rows: list[dict[str, Any]], title: str) -> Any:
+def comparison_table(rows: list[dict[str, Any]], title: str, width: int) -> Any:
+    """One row a policy; under 100 columns each ± goes to a second line."""
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAD)
-    table.add_column("policy")
-    for head in (
-        "utility",
-        "share",
-        "regret",
-        "accuracy %",
-        "p95 ms",
-        "uplink B",
-        "energy mJ",
-        "violation %",
-    ):
-        table.add_column(head, justify="right")
+    narrow = width < 100
+    between = "\n" if narrow else " "
+    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), pad_edge=False)
+    table.add_column("policy", overflow="fold", vertical="bottom", min_width=11, max_width=20)
+    heads = ("utility", "share", "regret", "accuracy %", "p95 ms", "uplink B", "energy mJ", "violation %")
+    for head in heads:
+        table.add_column(head.replace(" ", "\n"), justify="right", vertical="bottom", no_wrap=True)
     for row in rows:
-        mark = " (clairvoyant)" if row["clairvoyant"] else "" if row["feasible"] else " (over budget)"
-        table.add_row(
+        mark = "\nclairvoyant" if row["clairvoyant"] else "" if row["feasible"] else "\nover budget"
+        cells = (
             f"{row['policy']}{mark}",
-            f"{row['utility']:.4f} ±{row['utility_half']:.4f}",
+            f"{row['utility']:.4f}{between}±{row['utility_half']:.4f}",
             f"{row['share']:.3f}",
-            f"{row['regret']:.4f} ±{row['regret_half']:.4f}",
+            f"{row['regret']:.4f}{between}±{row['regret_half']:.4f}",
             f"{100 * row['accuracy']:.1f}",
             f"{1e3 * row['latency_p95_s']:.0f}",
             f"{row['uplink_bytes_mean']:.0f}",
             f"{1e3 * row['device_energy_mean_j']:.0f}",
             f"{100 * row['worst_violation']:.1f}",
         )
+        table.add_row(*map(Text, cells))
     return table
 
 

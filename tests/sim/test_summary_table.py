@@ -7,6 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
+from splitpoint.sim.policy_command import comparison_table
 from splitpoint.sim.summary_table import summary_table
 
 from .report_data import run
@@ -65,3 +66,34 @@ def test_the_best_utility_is_the_first_row_and_bold() -> None:
     assert [row.style for row in table.rows] == ["bold green", None, None]
     best = max(summaries, key=lambda s: s["utility"])["policy"]
     assert str(next(iter(table.columns[0].cells))) == best
+
+
+@pytest.mark.parametrize("width", [80, 110])
+def test_no_figure_of_a_comparison_is_cut_off(width: int) -> None:
+    row = {
+        "policy": "best-static-of-many", "utility": 0.7649, "utility_half": 0.0812, "share": -0.506,
+        "regret": -0.0141, "regret_half": 0.0253, "accuracy": 0.978, "latency_p95_s": 1.2634,
+        "uplink_bytes_mean": 12_458.0, "device_energy_mean_j": 1.2345, "worst_violation": 3.034,
+        "clairvoyant": False, "feasible": False,
+    }  # fmt: skip
+    console = Console(width=width, file=io.StringIO())
+    console.print(comparison_table([row], "fading, 5 seeds of 1600 requests", width))
+    assert isinstance(console.file, io.StringIO)
+    text = console.file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    words = text.split()
+    for figure in (
+        "0.7649",
+        "±0.0812",
+        "-0.506",
+        "-0.0141",
+        "±0.0253",
+        "97.8",
+        "1263",
+        "12458",
+        "1234",
+        "303.4",
+    ):
+        assert figure in words
+    assert "over budget" in text
