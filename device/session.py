@@ -117,7 +117,7 @@ class Session:
         of them alone. `batch` says how many."""
         single = self.begin(start_s, arrival_s, queue, observation)
         decision = self._decision
-        self.batch = count if decision.merge < 1.0 and count > 1 else 1
+        self.batch = count if decision.merges else 1
         if self.batch == 1:
             return single
         return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.may_send)

@@ -26,7 +26,8 @@ class Decision:
     offload_slope  from the second exit on, offload when the margin rose by less than this; `-NEVER` switches it off
     refine_bits    width of a code once the server has asked for more planes, bits+1..8; 0: it may not ask
     refine_margin  the server asks when its answer's margin is below this
-    merge          requests that come together may be merged into this fraction of them, in (0, 1] (ADC); 1: not merged
+    merge          requests that come together may be merged into this fraction of them, in (0, 1] (ADC); 1: not merged.
+                   Raw inputs and symbols never are
 
     Raises UsageError, naming the field, when a value is out of its range or not a number.
     """
@@ -72,6 +73,11 @@ class Decision:
         """Raise UsageError if the Decision does not fit a network of this depth and dim."""
         _within("split", self.split, self.split <= depth, f"at most the network's depth, {depth}")
         _within("dims", self.dims, self.dims <= dim, f"at most the network's dim, {dim}")
+
+    @property
+    def merges(self) -> bool:
+        """Whether requests that come together are merged."""
+        return self.merge < 1.0 and self.split > 0 and not self.symbols
 
     def label(self) -> str:
         """Short text for tables, e.g. `split 2 keep 0.25 dims 32 bits 4 exit 0.8`."""

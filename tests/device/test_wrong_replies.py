@@ -124,6 +124,15 @@ def test_a_merged_request_with_too_few_answers_is_answered_here(small: Small) ->
     assert "1 answers to 2 groups" in str(device.last_error)
 
 
+@pytest.mark.parametrize("decision", [Decision(0, merge=0.5), Decision(2, symbols=0.5, merge=0.5)])
+def test_raw_inputs_and_symbols_are_not_merged(small: Small, decision: Decision) -> None:
+    finished, device, service = served(small, decision, count=3)
+    assert device.session.batch == 1
+    # There is no code for symbols, and for each request by itself it is said.
+    assert service.asked == ([] if decision.symbols else ["infer"] * 3)
+    assert [one.answer.degraded for one in finished] == [bool(decision.symbols)] * 3
+
+
 def test_whole_inputs_are_not_merged(small: Small) -> None:
     finished, _, service = served(small, Decision(2, merge=0.5), count=3, whole_input=True)
     assert [one.answer.degraded for one in finished] == [False] * 3
