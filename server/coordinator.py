@@ -110,9 +110,7 @@ class Coordinator:
             return []
         return [Opinion(self._on_device, passed - 1, opinion(sample.logits), 0)]
 
-    async def decide(
-        self, request: pb.InferRequest, early: Sequence[Opinion], limit_s: float | None
-    ) -> Poll:
+    async def decide(self, request: pb.InferRequest, early: Sequence[Opinion], limit_s: float | None) -> Poll:
         """The verdict on a checked request within `limit_s` seconds. Raises Rejected (UNAVAILABLE) where nobody
         has an opinion; cancelling it cancels what was asked."""
         loop = asyncio.get_running_loop()
