@@ -90,6 +90,9 @@ def _write_beside(path: Path, folder: Path) -> None:
     profile = calibration_of(path)
     if profile is not None:
         shutil.copyfile(profile, folder / CALIBRATION)
+    else:
+        # Of an export that was broken off, and so has no card by which `_remove_old` knows it.
+        (folder / CALIBRATION).unlink(missing_ok=True)
 
 
 def _narrow(array: np.ndarray) -> np.ndarray:

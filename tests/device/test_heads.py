@@ -147,6 +147,16 @@ def test_an_export_into_an_old_one_leaves_nothing_of_it(small: Small, shipped: P
     assert len(list(folder.glob("*.onnx"))) == 1 + small.card.depth + len(small.card.exits)
 
 
+def test_an_export_into_one_that_was_broken_off_does_not_take_its_profile_for_its_own(
+    small: Small, shipped: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "exported"
+    shutil.copytree(shipped, folder)
+    (folder / "card.json").unlink()
+    export(small.file, folder, progress=False)
+    assert calibration_of(folder) is None
+
+
 def test_an_export_that_does_not_answer_alike_is_refused(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
