@@ -52,7 +52,10 @@ class VirtualEngine:
     def run(self, policy: PolicyConfig) -> dict[str, np.ndarray]:
         """One policy over all requests: the columns of its records."""
         if isinstance(policy, OraclePolicy) and policy.prices is None and self._has_budgets:
+            # The runs that find the prices are not the one that is waited for.
+            progress, self._progress = self._progress, None
             policy = policy.model_copy(update={"prices": hindsight_prices(self, policy)})
+            self._progress = progress
         setup, scenario = self.setup, self.setup.scenario
         channel = scenario.channel_config()
         uplink, downlink = build_medium(channel.uplink), build_medium(channel.downlink)

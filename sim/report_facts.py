@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from ..models.card import ModelCard
+from ..models.data import NAMED
 from .scenario import Scenario
 
 __all__ = ["facts", "quantity"]
@@ -115,7 +116,10 @@ def facts(
             f"{', '.join(map(str, card.exits))}; inputs {height}×{width}, {card.patch_tokens} patches, "
             f"{card.class_count} classes",
         ),
-        ("data", f"{scenario.data.name}, {scenario.data.split} split"),
+        (
+            "data",
+            scenario.data.name + (f", {scenario.data.split} split" if scenario.data.name in NAMED else ""),
+        ),
     ]
     if budgets := _described(scenario.budgets):
         found.append(("budgets", f"{budgets}; means over each device's requests"))

@@ -15,10 +15,11 @@ from splitpoint.models.measure import measure
 from splitpoint.policies.candidates import grid_decisions
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.metrics import request_utility
-from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
+from splitpoint.sim.policy_config import DecisionConfig, OraclePolicy, StaticPolicy
 from splitpoint.sim.records import Table
 from splitpoint.sim.run import policies_named
 from splitpoint.sim.scenario import Scenario
+from splitpoint.sim.sections import BudgetsConfig
 from splitpoint.sim.setup import Setup
 
 from .conftest import changed
@@ -194,6 +195,14 @@ def test_requests_survive_the_parquet_file(quickstart: Scenario, tmp_path: Path)
     tables, about = read_requests(tmp_path / "requests.parquet")
     assert about == {"seed": 0}
     assert all(np.array_equal(columns[name], tables["split"][name], equal_nan=True) for name in columns)
+
+
+def test_progress_counts_what_is_asked_for(quickstart: Scenario) -> None:
+    oracle = OraclePolicy(exit_margins=(0.5,))
+    scenario = quickstart.model_copy(update={"requests": 12, "budgets": BudgetsConfig(energy_j=0.01)})
+    seen: list[None] = []
+    VirtualEngine(Setup(scenario), "profile", lambda: seen.append(None)).run(oracle)
+    assert len(seen) == 12
 
 
 def test_replayed_decisions_give_the_same_run(quickstart: Scenario, tmp_path: Path) -> None:

@@ -112,6 +112,11 @@ def test_head_says_what_was_run(usual: str) -> None:
         assert said in usual
 
 
+def test_data_of_ones_own_have_no_split(usual: str, tmp_path: Path) -> None:
+    assert "<dd>clutter, evaluation split</dd>" in usual
+    assert "<dd>photos/mine</dd>" in page(tmp_path, run("local", count=1, data={"name": "photos/mine"}))
+
+
 def test_the_best_utility_comes_first_and_alone_is_marked(usual: str, tmp_path: Path) -> None:
     arguments = run(*POLICIES)
     best = max(arguments["summaries"], key=lambda s: s["utility"])["policy"]
