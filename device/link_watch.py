@@ -87,25 +87,32 @@ class LinkWatch:
             self._admitted = True
 
     async def _probe(self) -> None:
-        """Ask every `probe_s`, also while earlier questions are out: an outage may have swallowed them."""
         asked: set[asyncio.Task[bool]] = set()
         try:
-            while True:
-                asked.add(asyncio.create_task(self._is_back()))
-                next_s = self._clock.now() + self._probe_s
-                while asked and (left_s := next_s - self._clock.now()) > 0.0:
-                    done, asked = await asyncio.wait(
-                        asked, timeout=left_s, return_when=asyncio.FIRST_COMPLETED
-                    )
-                    if any(task.result() for task in done):
-                        self._session.link_up = True
-                        self.last_error = None
-                        return
-                await asyncio.sleep(max(0.0, next_s - self._clock.now()))
+            while not await self._answered(asked):
+                pass
         finally:
             for task in asked:
                 task.cancel()
             await asyncio.gather(*asked, return_exceptions=True)
+        # With no wait behind it: who finds the link lost from here on begins to look anew.
+        self._session.link_up = True
+        self.last_error = None
+
+    async def _answered(self, asked: set[asyncio.Task[bool]]) -> bool:
+        """Ask once more, and wait `probe_s` at most until one of those asked finds the server there.
+
+        Earlier questions may still be out: an outage may have swallowed them.
+        """
+        asked.add(asyncio.create_task(self._is_back()))
+        next_s = self._clock.now() + self._probe_s
+        while asked and (left_s := next_s - self._clock.now()) > 0.0:
+            done, _ = await asyncio.wait(asked, timeout=left_s, return_when=asyncio.FIRST_COMPLETED)
+            asked -= done
+            if any(task.result() for task in done):
+                return True
+        await asyncio.sleep(max(0.0, next_s - self._clock.now()))
+        return False
 
     async def _is_back(self) -> bool:
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
+from typing import Any
 
 from splitpoint.clock import Clock
+from splitpoint.device.link_watch import LinkWatch
 from splitpoint.device.load import load_head
 from splitpoint.device.realtime_batch import BatchDevice
 from splitpoint.policies.decision import Decision
@@ -65,5 +68,32 @@ def test_a_health_check_that_an_outage_swallows_does_not_hold_up_the_next(small:
         assert device.last_error is None
         await device.close()
         assert len(asyncio.all_tasks()) == 1
+
+    asyncio.run(run())
+
+
+def test_a_link_that_is_lost_again_as_it_is_found_is_looked_for_again() -> None:
+    class Stubborn(Lost):
+        async def health(self) -> bool:
+            self.checks += 1
+            if self.checks % 2:
+                try:
+                    await asyncio.sleep(5.0)
+                except asyncio.CancelledError:
+                    # Goes slowly: what happens meanwhile must not be lost.
+                    for _ in range(5):
+                        await asyncio.sleep(0)
+                    raise
+            return True
+
+    async def run() -> None:
+        session: Any = SimpleNamespace(link_up=True)
+        watch = LinkWatch(session, Stubborn(), Clock(), 0.01, None)  # type: ignore[arg-type]
+        for _ in range(5):
+            watch.failed(LinkDown("nowhere: gone"))
+            async with asyncio.timeout(1.0):
+                while not session.link_up:
+                    await asyncio.sleep(0)
+        await watch.close()
 
     asyncio.run(run())
