@@ -49,6 +49,11 @@ class TrainingVecEnv(VecEnv):
         self.render_mode = None
         super().__init__(envs.num_envs, space, envs.single_action_space)
 
+    def resume(self, steps: int) -> None:
+        """Other episodes from the next `reset` on: a training that goes on after `steps` has seen the first ones."""
+        self._draws = generator(self._seed, "training-prices", steps)
+        self._seed = int(generator(self._seed, "training-resumed", steps).integers(1 << 31))
+
     def reset(self) -> Any:
         rows, _ = self.envs.reset(seed=self._seed)
         self._begin()

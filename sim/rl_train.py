@@ -76,8 +76,8 @@ def train_policy(
     """Train on the first device of the scenario, write the policy to `out`, and beside it a checkpoint to resume from.
 
     progress(steps done) is called now and then; log: folder for TensorBoard. With `resume`, a checkpoint of the same
-    training goes on where it was. Raises UsageError for what the algorithm cannot do, DataError for a checkpoint of
-    another training or a broken one, and where nothing can be written.
+    training goes on where it was, on new episodes. Raises UsageError for what the algorithm cannot do, DataError for a
+    checkpoint of another training or a broken one, and where nothing can be written.
     """
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
@@ -92,12 +92,9 @@ def train_policy(
     envs = OffloadVectorEnv(config, setup.calibration, training.copies, decisions=decisions, link_paths=paths)
     env = TrainingVecEnv(envs, budgets, tuning_seed(training.seed, 1))
     model = _model(training, env, log)
-    if (
-        not (resume and checkpoint.resume(model))
-        and training.warm
-        and training.algorithm != "dqn"
-        and decisions is not None
-    ):
+    if resume and checkpoint.resume(model):
+        env.resume(model.num_timesteps)
+    elif training.warm and training.algorithm != "dqn" and decisions is not None:
         imitate(model, env, tables.predicted, budgets, config.scales, setup.explore_after)
     left = training.steps - model.num_timesteps
     if left > 0:

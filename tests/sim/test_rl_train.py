@@ -12,11 +12,15 @@ from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN, PPO
 
 from splitpoint.errors import DataError, UsageError
+from splitpoint.policies.environments.vector import OffloadVectorEnv
 from splitpoint.policies.trained_file import load_trained
+from splitpoint.sim.environments import environment_config
 from splitpoint.sim.policy_config import OraclePolicy, TrainedPolicy
+from splitpoint.sim.rl_env import TrainingVecEnv
 from splitpoint.sim.rl_evaluate import evaluate_policies, interval
 from splitpoint.sim.rl_train import PolicyTraining, train_policy
 from splitpoint.sim.scenario import Scenario, load_scenario
+from splitpoint.sim.setup import Setup
 
 SMALL: dict[str, Any] = {"copies": 8, "episode_requests": 16, "warm": False, "hidden": (8,)}
 
@@ -70,6 +74,25 @@ def test_equal_seeds_train_equal_policies_and_a_run_goes_on_where_it_was(
     assert longer.steps == 2 * first.steps
     with pytest.raises(DataError, match="another training"):
         train_policy(scenario, training.model_copy(update={"seed": 1}), out)
+
+
+def test_a_training_that_goes_on_meets_new_episodes(scenario: Scenario) -> None:
+    config = environment_config(scenario, episode_requests=16)
+    profile = Setup(scenario).calibration
+
+    def first(steps: int) -> tuple[np.ndarray, np.ndarray]:
+        env = TrainingVecEnv(OffloadVectorEnv(config, profile, 64), scenario.budgets.budgets(), seed=3)
+        if steps:
+            env.resume(steps)
+        env.reset()
+        for _ in range(4):
+            env.step_async(np.zeros((64, len(env.envs.actions.axes)), int))
+            rows = env.step_wait()[0]
+        return rows, env.prices
+
+    for a, b in ((0, 640), (640, 1280)):
+        assert all((x != y).any() for x, y in zip(first(a), first(b), strict=True))
+    assert all((x == y).all() for x, y in zip(first(640), first(640), strict=True))
 
 
 def test_a_checkpoint_of_another_scenario_is_refused(trained: Path, scenario: Scenario) -> None:
