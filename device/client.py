@@ -60,8 +60,9 @@ class Client:
 
     address     the server, or the emulator before it: "host:port"
     model       an exported folder, or a model's name or file (these need torch)
-    policy      a Decision, a policy, "remote": the server decides, and where it does not in time all is local, or
-                None: greedy from the model's calibration profile, where it has one, else a split at half depth
+    policy      a Decision, a policy as it stands (it is not reset), "remote": the server decides, and where it does not
+                in time all is local, or None: greedy from the model's calibration profile, where it has one, else a
+                split at half depth
     deadline_s  relative, for each image; the answer comes by then even if the server does not
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
