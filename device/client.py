@@ -40,8 +40,8 @@ from .modem import ReadModem, own_modem
 from .pixels import ImageLike, as_pixels
 from .realtime_batch import BatchDevice
 from .remote_policy import RemotePolicy
-from .result import Result
-from .session import Finished, Session
+from .result import Result, result_of
+from .session import Session
 from .warm_up import measured_block_s
 
 __all__ = ["Client"]
@@ -206,25 +206,7 @@ class Client:
             finished = await self._device.serve_batch(pixels, arrival_s, self._waiting)
         finally:
             self._turn.release()
-        return [self._result(one) for one in finished]
-
-    def _result(self, finished: Finished) -> Result:
-        answer, trip = finished.answer, finished.trip
-        latency_s = answer.done_s - finished.arrival_s
-        return Result(
-            prediction=answer.prediction,
-            class_name=self.card.classes[answer.prediction],
-            margin=answer.margin,
-            exit=answer.exit,
-            local=answer.local,
-            degraded=answer.degraded,
-            late=latency_s > self._deadline_s,
-            latency_s=latency_s,
-            cut=answer.cut,
-            uplink_bytes=0 if trip is None else trip.uplink_bytes,
-            decision=answer.decision,
-            policy_replaced=finished.policy_replaced,
-        )
+        return [result_of(one, self.card, self._deadline_s) for one in finished]
 
     async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:
         self._turn = asyncio.Lock()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..models.card import ModelCard
 from ..policies.decision import Decision
+from .session import Finished
 
-__all__ = ["Result"]
+__all__ = ["Result", "result_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +45,23 @@ class Result:
     def where(self) -> str:
         """ "local" or "server"."""
         return "local" if self.local else "server"
+
+
+def result_of(finished: Finished, card: ModelCard, deadline_s: float) -> Result:
+    """What the session knows of an answered image, for its caller."""
+    answer, trip = finished.answer, finished.trip
+    latency_s = answer.done_s - finished.arrival_s
+    return Result(
+        prediction=answer.prediction,
+        class_name=card.classes[answer.prediction],
+        margin=answer.margin,
+        exit=answer.exit,
+        local=answer.local,
+        degraded=answer.degraded,
+        late=latency_s > deadline_s,
+        latency_s=latency_s,
+        cut=answer.cut,
+        uplink_bytes=0 if trip is None else trip.uplink_bytes,
+        decision=answer.decision,
+        policy_replaced=finished.policy_replaced,
+    )
