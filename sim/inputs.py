@@ -24,7 +24,7 @@ def load_inputs(setup: Setup) -> Dataset:
     measured = setup.evaluation.labels
     if not np.array_equal(data.labels[: len(measured)], measured):
         raise ConfigError(
-            f"data: {setup.profile_path('evaluation')} was not measured on {config.name}; "
-            "measure it there with `splitpoint profile --split evaluation`"
+            f"data: {setup.profile_path('evaluation')} was not measured on {config.name}: name in data.name what it "
+            f"was, or `splitpoint profile {setup.scenario.model} --split evaluation --data {config.name}`"
         )
     return data.first(len(measured))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from pydantic import ValidationError
@@ -29,9 +30,22 @@ def first_problem(error: ValidationError, schema: dict[str, Any]) -> str:
         )
     if problem["type"] == "union_tag_not_found":
         return f"{place}.kind: Field required"
-    message = problem["msg"].removeprefix("Value error, ")
+    message = _in_yaml(problem["msg"].removeprefix("Value error, "))
     given = "" if problem["type"] == "missing" else f" (given: {_shown(problem['input'])[:60]})"
     return f"{place}: {message}{given}" if place else f"{message}"
+
+
+def _in_yaml(message: str) -> str:
+    """pydantic's words in those of the file: it has lists and mappings, not Python's tuples and models."""
+    for pattern, said in (
+        ("a valid tuple", "a list"),
+        ("Tuple", "List"),
+        (" after validation", ""),
+        (r"a valid dictionary or (an )?instance of \w+", "a mapping of fields"),
+        ("a valid dictionary", "a mapping"),
+    ):
+        message = re.sub(pattern, said, message)
+    return message
 
 
 def _shown(value: Any) -> str:

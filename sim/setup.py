@@ -71,7 +71,8 @@ class Setup:
         path = self.profile_path(split)
         if not path.exists():
             raise DataError(
-                f"no {split} profile at {path}: measure it with `splitpoint profile {self.model_path}`"
+                f"no {split} profile at {path}: measure it with "
+                f"`splitpoint profile {self.scenario.model} --split {split} --data {self.scenario.data.name}`"
             )
         profile = Profile.load(path)
         if profile.card.id != self.card.id:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from splitpoint.errors import ConfigError, UsageError
+from splitpoint.errors import ConfigError, DataError, UsageError
 from splitpoint.sim.command import RunOptions, run_command
 from splitpoint.sim.inputs import load_inputs
 from splitpoint.sim.scenario import load_scenario
@@ -48,12 +48,21 @@ def _scenario(folder: Path, **changes: Any) -> Path:
         ({"devices": [{"arrivals": {"kind": "poisson", "rate_hz": float("inf")}}]}, "rate_hz: .*finite"),
         ({"devices": [{"count": 10**9}]}, r"devices\.0\.count: .*100000"),
         ({"requests": 10**30}, "requests: .*100000000"),
+        ({"devices": "many"}, r"devices: Input should be a list .given: \"many\"."),
+        ({"policies": []}, r"policies: List should have at least 1 item, not 0"),
+        ({"channel": 3}, r"channel: Input should be a mapping of fields"),
     ],
 )
 def test_the_field_and_the_nearest_name_are_told(tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigError, match=said) as caught:
         load_scenario(_scenario(tmp_path, **changes))
     assert "\n" not in str(caught.value)
+
+
+def test_a_missing_profile_is_measured_by_the_command_that_is_told(tmp_path: Path) -> None:
+    setup = Setup(load_scenario(_scenario(tmp_path, profiles={"evaluation": "none.npz"})))
+    with pytest.raises(DataError, match="`splitpoint profile clutter --split evaluation --data clutter`"):
+        setup.evaluation  # noqa: B018 - read to be measured
 
 
 def test_dates_for_names_are_told_too(tmp_path: Path) -> None:
