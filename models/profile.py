@@ -8,18 +8,15 @@ numpy alone; `measure` makes Profiles.
 
 from __future__ import annotations
 
-import os
-import zipfile
-import zlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import DataError, GridError, UsageError
+from ..errors import GridError, UsageError
 from .card import ModelCard
 from .grid import Grid
 
@@ -27,7 +24,6 @@ __all__ = ["Profile", "SplitName"]
 
 SplitName = Literal["calibration", "evaluation"]
 
-_FORMAT = 1
 _JOBS = {
     "calibration": "policies, thresholds and training read the calibration profile",
     "evaluation": "engines look answers up in the evaluation profile",
@@ -148,105 +144,15 @@ class Profile:
                 f"'{self.coder}', not '{coder}'"
             )
 
-    def _repeated(self) -> NDArray[np.bool_]:
-        """(G, 1, E): where the tail's values are the head's."""
-        cuts = np.array([cut for cut, *_ in self.grid.points()])
-        return (np.array(self.card.exits)[None, :] <= cuts[:, None])[:, None, :]
-
     def save(self, path: Path | str) -> None:
         """Write one compressed npz file, whole or not at all. DataError if it cannot be written."""
-        from pydantic_core import to_json
+        from .profile_file import write_profile
 
-        meta = {
-            "format": _FORMAT,
-            "card": self.card.model_dump(mode="json"),
-            "split_name": self.split_name,
-            "coder": self.coder,
-            "tables_crc": self.tables_crc,
-            "grid": {name: list(getattr(self.grid, name)) for name in ("cuts", "keeps", "dims", "bits")},
-            "images_id": self.images_id,
-            "reply_bytes": self.reply_bytes,
-        }
-        path = Path(path)
-        partial = path.with_name(path.name + ".part")
-        repeated = self._repeated()
-        # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
-        small = np.uint8 if self.card.class_count <= 256 else np.uint16
-        gated: dict[str, Any] = {}
-        if self.gated_prediction is not None and self.gated_margin is not None:
-            gated = {
-                "gated_prediction": self.gated_prediction.astype(small),
-                "gated_margin": self.gated_margin,
-            }
-        try:
-            with partial.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    meta=np.frombuffer(to_json(meta), dtype=np.uint8),
-                    labels=self.labels.astype(np.uint16),
-                    head_prediction=self.head_prediction.astype(small),
-                    head_margin=self.head_margin,
-                    tail_prediction=np.where(repeated, 0, self.tail_prediction).astype(small),
-                    tail_margin=self.tail_margin[np.broadcast_to(~repeated, self.tail_margin.shape)],
-                    request_bytes=self.request_bytes,
-                    tokens=self.tokens,
-                    block_time_s=self.block_time_s,
-                    exit_time_s=self.exit_time_s,
-                    **gated,
-                )
-            os.replace(partial, path)
-        except OSError as error:
-            raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
+        write_profile(self, path)
 
     @classmethod
     def load(cls, path: Path | str) -> Profile:
         """Read a file of `save`. DataError, naming the file, if it is missing or is no Profile."""
-        from pydantic_core import from_json
+        from .profile_file import read_profile
 
-        path = Path(path)
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                arrays: dict[str, Any] = {name: file[name] for name in file.files}
-            meta = from_json(arrays.pop("meta").tobytes())
-            if meta["format"] != _FORMAT:
-                raise DataError(
-                    f"the profile {path} has format {meta['format']}, not {_FORMAT}: measure it anew"
-                )
-            card = ModelCard.model_validate(meta["card"])
-            grid = Grid(**{name: tuple(values) for name, values in meta["grid"].items()})
-            head_margin = arrays["head_margin"]
-            shape = (len(grid.points()), *head_margin.shape)
-            # One number a grid point where the network has no gates: all samples send as many.
-            tokens = arrays["tokens"].reshape(shape[0], -1)
-            gated = arrays.get("gated_prediction")
-            profile = cls(
-                card=card,
-                split_name=meta["split_name"],
-                coder=meta["coder"],
-                tables_crc=meta.get("tables_crc", 0),
-                grid=grid,
-                labels=arrays["labels"].astype(np.int64),
-                images_id=meta["images_id"],
-                head_prediction=arrays["head_prediction"].astype(np.uint16),
-                head_margin=head_margin,
-                tail_prediction=arrays["tail_prediction"].astype(np.uint16),
-                tail_margin=np.empty(shape, np.float32),
-                request_bytes=arrays["request_bytes"],
-                tokens=np.broadcast_to(tokens, shape[:2]).copy(),
-                reply_bytes=int(meta["reply_bytes"]),
-                block_time_s=arrays["block_time_s"],
-                exit_time_s=arrays["exit_time_s"],
-                gated_prediction=None if gated is None else gated.astype(np.uint16),
-                gated_margin=arrays.get("gated_margin"),
-            )
-            repeated = profile._repeated()
-            profile.tail_margin[~np.broadcast_to(repeated, shape)] = arrays["tail_margin"]
-            for place, (_, keep, *_) in enumerate(grid.points()):
-                prediction, margin = profile.head(keep)
-                np.copyto(profile.tail_prediction[place], prediction, where=repeated[place])
-                np.copyto(profile.tail_margin[place], margin, where=repeated[place])
-        except OSError as error:
-            raise DataError(f"cannot read the profile {path}: {error.strerror or error}") from error
-        except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-            raise DataError(f"{path} is not a profile") from error
-        return profile
+        return read_profile(path)
