@@ -64,7 +64,7 @@ def grid_of(card: ModelCard) -> Grid:
     half = macs.total_macs(card) / 2
     cuts = tuple(cut for cut in range(1, card.depth) if macs.head_macs(card, cut, False) <= half)
     dims = tuple(max(1, card.dim // share) for share in (2, 3, 4, 6))
-    return Grid(cuts, (1.0, 0.5, 0.375, 0.25, 0.125, 0.0625), dims, (4, 3, 2))
+    return Grid(cuts, (1.0, 0.5, 0.375, 0.3125, 0.25, 0.1875, 0.125, 0.0625), dims, (4, 3, 2))
 
 
 def without_gates(model: str, folder: Path) -> str:
