@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -14,20 +15,27 @@ T = TypeVar("T")
 
 
 class Background:
-    """A share in the loop: it runs while anybody holds one."""
+    """A share in the loop: its thread runs while anybody holds one.
+
+    The loop itself lasts as long as the process: grpc.aio tells a loop how calls ended after they did, and where it is
+    closed by then, what others wait for is held up.
+    """
 
     _lock = threading.Lock()
     _holders = 0
-    _loop: asyncio.AbstractEventLoop
+    _lasting: asyncio.AbstractEventLoop | None = None
     _thread: threading.Thread
 
     def __init__(self) -> None:
         shared = Background
         with shared._lock:
+            if shared._lasting is None:
+                shared._lasting = asyncio.new_event_loop()
+                atexit.register(_close, shared._lasting)
+            self._loop = shared._lasting
             if shared._holders == 0:
-                shared._loop = asyncio.new_event_loop()
                 shared._thread = threading.Thread(
-                    target=_run, args=(shared._loop,), name="splitpoint-client", daemon=True
+                    target=_run, args=(self._loop,), name="splitpoint-client", daemon=True
                 )
                 shared._thread.start()
             shared._holders += 1
@@ -35,7 +43,7 @@ class Background:
 
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run `work` on the loop; ask the future for its result from any other thread."""
-        return asyncio.run_coroutine_threadsafe(work, Background._loop)
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def release(self) -> None:
         """Give the share back; the last one ends the thread."""
@@ -46,9 +54,8 @@ class Background:
             self._released = True
             shared._holders -= 1
             if shared._holders == 0:
-                shared._loop.call_soon_threadsafe(shared._loop.stop)
+                self._loop.call_soon_threadsafe(self._loop.stop)
                 shared._thread.join()
-                shared._loop.close()
 
 
 def _run(loop: asyncio.AbstractEventLoop) -> None:
@@ -62,3 +69,9 @@ async def _end() -> None:
     for task in left:
         task.cancel()
     await asyncio.gather(*left, return_exceptions=True)
+
+
+def _close(loop: asyncio.AbstractEventLoop) -> None:
+    """At the end of the process, unless a client was left open."""
+    if not loop.is_running():
+        loop.close()
