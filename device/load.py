@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import DataError, MissingExtra, UsageError
 from ..models.store import built_in_models, resolve
 from .head import Head
+from .onnx_head import CARD
 
 __all__ = ["CALIBRATION", "CODEC", "calibration_of", "codec_of", "load_head"]
 
@@ -57,9 +58,9 @@ def load_head(model: str | Path, kind: str = "auto") -> Head:
 
 def _exported(model: str | Path) -> bool:
     folder = Path(model)
-    if (folder / "card.json").is_file():
+    if (folder / CARD).is_file():
         return True
     # A folder that happens to be named like a built-in model does not hide it.
     if folder.is_dir() and str(model) not in built_in_models():
-        raise DataError(f"{model} is no exported model: there is no card.json in it")
+        raise DataError(f"{model} is no exported model: there is no {CARD} in it")
     return False
