@@ -140,17 +140,6 @@ def test_clients_of_one_process_share_a_thread(server: Server, small: Small) -> 
     assert threads() == before
 
 
-def test_clients_one_after_another_live_on_one_loop(small: Small) -> None:
-    """grpc.aio may still have something to tell the loop of a client that is closed."""
-    loops = []
-    for seed in range(3):
-        with Client(free_address(), small.folder, policy=SENDING) as device:
-            device.infer(small.image(seed))
-            loops.append(device._background._loop)
-    assert len(set(loops)) == 1
-    assert not loops[0].is_closed()
-
-
 def test_a_server_that_comes_later_is_found(start_server: Start, small: Small) -> None:
     address = free_address()
     with Client(address, small.folder, policy=SENDING) as client:
