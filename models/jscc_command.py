@@ -15,9 +15,10 @@ from ..errors import DataError
 from .accelerator import training_device
 from .card import ModelCard
 from .data import NAMED, load_data
+from .joint_file import joint_path
 from .jscc_train import JsccConfig, train_code
 from .own import own_data
-from .store import load_network, resolve, save_codes
+from .store import check_writable, load_network, resolve, save_codes
 from .training_data import ClutterData, StoredData, TrainingData
 
 __all__ = ["train_codes", "training_views"]
@@ -54,6 +55,7 @@ def train_codes(
     Raises UsageError for cuts that the network has not, DataError where nothing can be written.
     """
     network, card = load_network(model)
+    check_writable(joint_path(resolve(model)), "joint codes")
     network.to(training_device(config.accelerator))
     views = training_views(data, card, config.seed, data_dir)
     console = Console(stderr=True)

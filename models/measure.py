@@ -25,7 +25,7 @@ from .measure_heads import Heads, measure_heads
 from .measure_tails import Tail
 from .profile import Profile, SplitName
 from .recursion import prediction
-from .store import codec_arrays, load_network, resolve
+from .store import check_writable, codec_arrays, load_network, resolve
 
 __all__ = ["images_id", "measure", "measure_file"]
 
@@ -176,15 +176,6 @@ def measure(
     )
 
 
-def _check_writable(path: Path) -> None:
-    probe = path.with_name(path.name + ".part")
-    try:
-        probe.open("ab").close()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
-
-
 def measure_file(
     model: str | Path,
     split_name: SplitName,
@@ -211,7 +202,7 @@ def measure_file(
     grid = Grid.chosen(card, keeps, dims, bits)
     name = f"{path.stem}.{split_name}.npz"
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
-    _check_writable(out)
+    check_writable(out, "profile")
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     loaded = loaded.first(samples or len(loaded))
     measure(path, loaded, split_name, grid=grid, coder=coder).save(out)

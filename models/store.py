@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "built_in_models",
+    "check_writable",
     "codec_arrays",
     "fill",
     "float16_weights",
@@ -191,6 +192,16 @@ def write_tensors(
         os.replace(partial, path)
     except OSError as error:
         raise DataError(f"cannot write the model file {path}: {error.strerror or error}") from error
+
+
+def check_writable(path: Path, what: str) -> None:
+    """Before long work: DataError where `path`, a `what`, could not be written at its end."""
+    probe = path.with_name(path.name + ".part")
+    try:
+        probe.open("ab").close()
+        probe.unlink()
+    except OSError as error:
+        raise DataError(f"cannot write the {what} {path}: {error.strerror or error}") from error
 
 
 def _crc_text(tensors: Mapping[str, NDArray[np.generic]]) -> str:

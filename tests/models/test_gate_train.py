@@ -10,10 +10,13 @@ import torch
 
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import Dataset, load_data
+from splitpoint.models.gate_command import train_gates
 from splitpoint.models.gate_eval import gate_report, kept_and_right
 from splitpoint.models.gate_start import fit_thresholds, start_gates
 from splitpoint.models.gate_train import GateConfig, GateRun
 from splitpoint.models.gates import with_gates
+from splitpoint.models.jscc_command import train_codes
+from splitpoint.models.jscc_train import JsccConfig
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.store import load_network
 
@@ -112,6 +115,21 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     (tmp_path / "gates.pt").write_bytes(b"broken")
     with pytest.raises(DataError, match="remove it"):
         _run(tmp_path).run(lambda step, loss: None)
+
+
+def test_a_place_that_cannot_be_written_is_told_before_training(
+    tmp_path: Path, tiny_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    tiny_file.with_name(f"{tiny_file.stem}.jscc.safetensors.part").mkdir()
+    for command in ("gate_command", "jscc_command"):
+        monkeypatch.setattr(f"splitpoint.models.{command}.training_views", pytest.fail)
+    for out in (tmp_path / "file" / "gates.safetensors", tmp_path / "file"):
+        (tmp_path / "file.part").mkdir(exist_ok=True)
+        with pytest.raises(DataError, match="cannot write"):
+            train_gates(tiny_file, CONFIG, out)
+    with pytest.raises(DataError, match="cannot write the joint codes"):
+        train_codes(tiny_file, JsccConfig(steps=1), tmp_path)
 
 
 def test_the_shipped_gates_keep_alpha_on_test_data_within_three_hundredths() -> None:
