@@ -113,7 +113,9 @@ class Client:
                 raise UsageError(f"policy must be 'remote', a Decision or a policy, not '{policy}'")
             policy = self._remote = RemotePolicy(card, str(device), _ASK * deadline_s)
         explore_after = EXPLORE_AFTER if modem is None else _EXPLORE_BESIDE_MODEM
-        chosen = policy or default_policy(model, card, block_s, slack_s, deadline_s, explore_after)
+        chosen = policy
+        if chosen is None:
+            chosen = default_policy(model, card, block_s, slack_s, deadline_s, explore_after)
         self._deadline_s = deadline_s
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),

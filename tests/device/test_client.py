@@ -251,6 +251,15 @@ def test_a_caller_that_gives_up_while_it_waits_leaves_nothing_in_line(small: Sma
     assert policy.queues == [0]
 
 
+def test_an_empty_policy_is_a_policy(small: Small) -> None:
+    class Empty(Noting):
+        def __len__(self) -> int:
+            return len(self.queues)
+
+    with Client(free_address(), small.folder, policy=Empty()) as device:
+        assert device.infer(small.image(0)).decision == SENDING
+
+
 def test_a_client_leaves_no_thread_behind(small: Small) -> None:
     before = set(threading.enumerate())
     with Client(free_address(), small.folder, policy=Noting(), modem=lambda: (10.0, 1e6)) as device:
