@@ -35,6 +35,10 @@ class Timeline(simpy.Environment):
         """Call `act` at `due_s`, which must not have passed."""
         heappush(self._calls, (due_s, NORMAL, next(self._eid), act, subject))
 
+    def clear(self) -> None:
+        """Forget what is still to come: `run` ends."""
+        self._calls.clear()
+
     def schedule(self, event: simpy.Event, priority: Any = NORMAL, delay: float = 0) -> None:
         heappush(self._calls, (self._now + delay, priority, next(self._eid), _fire, event))
 

@@ -81,13 +81,23 @@ class VirtualRun:
         self._probe_s = probe_s
         self._progress = progress
         self._ledger = Ledger()
+        self._working = 0
 
     def run(self) -> dict[str, np.ndarray]:
         for device in self._devices:
             if device.arrivals:
+                self._working += 1
                 self._after(device.arrivals[0], self._serve, device)
-        self.timeline.run()
+        if self._working:
+            self.timeline.run()
         return self._ledger.columns()
+
+    def _finished(self) -> None:
+        """A device has answered its last request. After the last device's nothing that may still come counts."""
+        self._working -= 1
+        if not self._working:
+            # Probes of a link that stays down would go on for as long as it does.
+            self.timeline.clear()
 
     def _serve(self, now_s: float, device: VirtualDevice) -> None:
         """Answer request after request, until one must wait for the others or none is left."""
@@ -109,6 +119,7 @@ class VirtualRun:
             device.generator = session.begin(start_s, arrival_s, behind)
             if not self._advance(device, now_s, start_s, None):
                 return
+        self._finished()
 
     def _advance(self, device: VirtualDevice, now_s: float, at_s: float, result: Any) -> bool:
         """Execute effects from `at_s` on; True when the request is answered, False when it is sent.

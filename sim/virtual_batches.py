@@ -75,6 +75,7 @@ class BatchRun(VirtualRun):
             advance = self._advance if session.batch == 1 else self._advance_batch
             if not advance(device, now_s, start_s, None):
                 return
+        self._finished()
 
     def _advance_batch(self, device: VirtualDevice, now_s: float, at_s: float, result: Any) -> bool:
         """As `_advance`, for a batch whose first request is the newest; the others are passed at its end."""

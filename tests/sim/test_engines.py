@@ -21,6 +21,7 @@ from splitpoint.sim.run import policies_named
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.sections import BudgetsConfig
 from splitpoint.sim.setup import Setup
+from splitpoint.sim.virtual import VirtualDevice, VirtualRun
 
 from .conftest import changed
 
@@ -195,6 +196,35 @@ def test_requests_survive_the_parquet_file(quickstart: Scenario, tmp_path: Path)
     tables, about = read_requests(tmp_path / "requests.parquet")
     assert about == {"seed": 0}
     assert all(np.array_equal(columns[name], tables["split"][name], equal_nan=True) for name in columns)
+
+
+@pytest.mark.parametrize("ends", ["link", "server", "bursts"])
+def test_a_run_ends_with_its_last_answer(
+    quickstart: Scenario, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    whole, changes = quickstart.model_dump(), {"requests": 12}
+    if ends == "server":
+        changes |= {"faults": [{"kind": "kill", "at_s": 0.1, "for_s": 2000.0}]}
+    else:
+        outages = {"windows": [(0.0, 2000.0)]}
+        changes |= {"channel": whole["channel"] | {"link": whole["channel"]["link"] | {"outages": outages}}}
+    if ends == "bursts":
+        bursts = {"kind": "bursts", "rate_hz": 1.0, "size": 3}
+        changes |= {"devices": [whole["devices"][0] | {"arrivals": bursts}]}
+    probes: list[float] = []
+    probe = VirtualRun._probe
+
+    def counted(run: VirtualRun, now_s: float, device: VirtualDevice) -> None:
+        probes.append(now_s)
+        probe(run, now_s, device)
+
+    monkeypatch.setattr(VirtualRun, "_probe", counted)
+    found = VirtualEngine(Setup(Scenario.model_validate(whole | changes)), "profile").run(
+        _static("send", split=0)
+    )
+    assert len(found["done_s"]) == 12
+    assert found["degraded"].any()
+    assert max(probes) <= found["done_s"].max() + 1e-9
 
 
 def test_progress_counts_what_is_asked_for(quickstart: Scenario) -> None:
