@@ -7,6 +7,7 @@ both sides hold. The folder holds checkpoint.safetensors, metrics.json, and head
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import time
@@ -32,6 +33,8 @@ from ..protos.client import LinkDown, Refused, ServiceClient, TimedOut
 from .split_trainer import DeviceTrainer, Exchange
 
 __all__ = ["Patient", "SplitRunConfig", "split_run"]
+
+logger = logging.getLogger(__name__)
 
 _MOST_LOSSES = 5  # sessions lost between two checkpoints before giving up
 
@@ -74,7 +77,7 @@ class SplitRunConfig(BaseModel):
 
 
 class Patient:
-    """Steps over gRPC; tried again while the link is down, which the server sees from their number.
+    """Steps over gRPC; tried again while the link is down, which the server sees from their number, and the log once.
 
     timeout_s, patience_s  one try, and the longest time that the link may be down
     repeated_bytes         of requests that were sent again
@@ -92,13 +95,16 @@ class Patient:
         )
 
     async def __call__(self, request: pb.TrainStepRequest) -> pb.TrainStepReply:
-        end = time.monotonic() + self._patience_s
+        end, told = time.monotonic() + self._patience_s, False
         while True:
             try:
                 return await self._client.train_step(request, self._timeout_s)
-            except (LinkDown, TimedOut):
+            except (LinkDown, TimedOut) as error:
                 if time.monotonic() > end:
                     raise
+                if not told:
+                    logger.warning("%s; trying again for %g s", error, self._patience_s)
+                    told = True
                 await asyncio.sleep(self._pause_s)
                 self.repeated_bytes += request.ByteSize()
 

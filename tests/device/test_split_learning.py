@@ -263,6 +263,20 @@ def test_a_reply_that_was_lost_is_asked_for_again(small: Small, tmp_path: Path) 
     assert result["history"][-1]["repeated_bytes"] > 0
 
 
+def test_a_server_that_is_not_there_is_told_once_and_waited_for(caplog: pytest.LogCaptureFixture) -> None:
+    calls = iter(range(1000))
+
+    class Away:
+        async def train_step(self, request: pb.TrainStepRequest, timeout: float) -> pb.TrainStepReply:
+            if next(calls) < 3:
+                raise LinkDown("cannot reach it")
+            return pb.TrainStepReply()
+
+    exchange = Patient(Away(), 1.0, 10.0, pause_s=0.0)  # type: ignore[arg-type]
+    asyncio.run(exchange(pb.TrainStepRequest()))
+    assert [record.message for record in caplog.records] == ["cannot reach it; trying again for 10 s"]
+
+
 def test_the_command_trains_and_prints_where_the_head_is(
     small: Small, training: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
