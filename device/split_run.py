@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import secrets
 import time
 from collections.abc import Callable
@@ -30,6 +29,7 @@ from ..models.store import load_network
 from ..models.training_data import TrainingData
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import LinkDown, Refused, ServiceClient, TimedOut
+from ..whole_file import whole_file
 from .split_trainer import DeviceTrainer, Exchange
 
 __all__ = ["Patient", "SplitRunConfig", "split_run"]
@@ -167,7 +167,8 @@ class _Run:
         history = [*self.history, entry]
         await trainer.checkpoint(self.folder / "checkpoint.safetensors", history=history)
         self.history = history
-        _write(self.folder / "metrics.json", json_text(history, 1) + "\n")
+        with whole_file(self.folder / "metrics.json", "history") as partial:
+            partial.write_text(json_text(history, 1) + "\n", "utf-8")
 
     async def _accuracy(self, trainer: DeviceTrainer) -> float | None:
         held = self.data.held_out
@@ -217,9 +218,3 @@ async def split_run(
             losses += 1
             if refusal.code is not grpc.StatusCode.NOT_FOUND or losses > _MOST_LOSSES:
                 raise
-
-
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import DataError, UsageError
+from ..whole_file import whole_file
 
 __all__ = ["read_checkpoint", "write_checkpoint"]
 
@@ -20,13 +20,11 @@ def write_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
 
     identity  text that is equal for trainings that lead to the same weights
     """
-    partial = path.with_suffix(".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save({_IDENTITY: identity, **state}, partial)
-        os.replace(partial, path)
-    except (OSError, RuntimeError) as error:  # torch says the latter of a file that it cannot open or fill
-        raise DataError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
+    with whole_file(path, "checkpoint") as partial:
+        try:
+            torch.save({_IDENTITY: identity, **state}, partial)
+        except RuntimeError as error:  # what torch says of a file that it cannot open or fill
+            raise OSError(str(error)) from error
 
 
 def read_checkpoint(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 
 from PIL import Image
 
-from ..errors import DataError, MissingExtra
+from ..errors import MissingExtra
+from ..whole_file import whole_file
 from .data import Dataset
 
 __all__ = ["write_parquet"]
@@ -31,10 +31,6 @@ def write_parquet(data: Dataset, path: Path) -> Path:
     features = {"image": {"_type": "Image"}, "label": label}
     table = arrow.table({"image": cells, "label": data.labels})
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    partial = path.with_name(path.name + ".part")
-    try:
+    with whole_file(path, "data", make_folder=False) as partial:
         parquet.write_table(table, partial)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
     return path

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from ..errors import DataError, MissingExtra, UsageError, did_you_mean
+from ..whole_file import whole_file
 
 __all__ = ["HUB", "fetch"]
 
@@ -35,9 +35,8 @@ def _written(source: Path, image: str, label: str, path: Path) -> None:
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(source, columns=[image, label])
-    partial = path.with_name(path.name + ".part")
-    parquet.write_table(table.rename_columns(["image", "label"]), partial)
-    os.replace(partial, path)
+    with whole_file(path, "data") as partial:
+        parquet.write_table(table.rename_columns(["image", "label"]), partial)
 
 
 def fetch(name: str, data_dir: Path) -> Path:

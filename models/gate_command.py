@@ -10,12 +10,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import DataError
+from ..whole_file import check_writable
 from .data import Dataset
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
 from .jscc_command import training_views
-from .store import check_writable, codec_arrays, load_network, resolve, save_network
+from .store import codec_arrays, load_network, resolve, save_network
 
 __all__ = ["train_gates"]
 
@@ -45,10 +45,6 @@ def train_gates(
     Raises DataError where nothing can be written, UsageError for the checkpoint of another run.
     """
     torch.set_num_threads(threads)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {out.parent}: {error.strerror}") from error
     check_writable(out, "model file")
     network, card = load_network(model)
     path = resolve(model)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError
+from ..whole_file import whole_file
 
 __all__ = ["JOINT", "joint_path", "read_joint", "save_joint"]
 
@@ -59,10 +59,5 @@ def save_joint(
     from safetensors.numpy import save_file
 
     metadata = {"network_id": network_id, "training": json.dumps(training, sort_keys=True)}
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "joint codes") as partial:
         save_file({name: array.astype(np.float16) for name, array in arrays.items()}, partial, metadata)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write the joint codes {path}: {error.strerror or error}") from error

@@ -12,13 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import DataError
+from ..whole_file import check_writable
 from .accelerator import training_device
 from .card import ModelCard
 from .data import NAMED, load_data
 from .joint_file import joint_path
 from .jscc_train import JsccConfig, train_code
 from .own import own_data
-from .store import check_writable, load_network, resolve, save_codes
+from .store import load_network, resolve, save_codes
 from .training_data import ClutterData, StoredData, TrainingData
 
 __all__ = ["train_codes", "training_views"]

@@ -18,6 +18,7 @@ from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
 from ..protos import splitpoint_pb2 as pb
+from ..whole_file import check_writable
 from .card import ModelCard
 from .data import Dataset, load_data
 from .grid import Grid
@@ -25,7 +26,7 @@ from .measure_heads import Heads, measure_heads
 from .measure_tails import Tail
 from .profile import Profile, SplitName
 from .recursion import prediction
-from .store import check_writable, codec_arrays, load_network, resolve
+from .store import codec_arrays, load_network, resolve
 
 __all__ = ["images_id", "measure", "measure_file"]
 
@@ -202,7 +203,7 @@ def measure_file(
     grid = Grid.chosen(card, keeps, dims, bits)
     name = f"{path.stem}.{split_name}.npz"
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
-    check_writable(out, "profile")
+    check_writable(out, "profile", make_folder=False)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     loaded = loaded.first(samples or len(loaded))
     measure(path, loaded, split_name, grid=grid, coder=coder).save(out)

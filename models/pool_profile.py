@@ -7,7 +7,6 @@ calibration profile is what thresholds and QUEST may read, an evaluation profile
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError, did_you_mean
+from ..whole_file import whole_file
 
 __all__ = ["PoolProfile", "pool_path"]
 
@@ -80,23 +80,16 @@ class PoolProfile:
 
     def save(self, path: Path | str) -> None:
         """Write one compressed npz file, whole or not at all. DataError if it cannot be written."""
-        path = Path(path)
         meta = {"format": _FORMAT, "names": self.names, "ids": self.ids, "split": self.split}
-        partial = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                np.savez_compressed(
-                    file,
-                    meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
-                    labels=self.labels.astype(np.uint16),
-                    probabilities=self.probabilities,
-                    gate_macs=self.gate_macs,
-                    gate_s=self.gate_s,
-                )
-            os.replace(partial, path)
-        except OSError as error:
-            raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
+        with whole_file(Path(path), "profile") as partial, partial.open("wb") as file:
+            np.savez_compressed(
+                file,
+                meta=np.frombuffer(json.dumps(meta).encode(), np.uint8),
+                labels=self.labels.astype(np.uint16),
+                probabilities=self.probabilities,
+                gate_macs=self.gate_macs,
+                gate_s=self.gate_s,
+            )
 
     @classmethod
     def load(cls, path: Path | str) -> PoolProfile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
 from ..errors import DataError
+from ..whole_file import whole_file
 from .card import ModelCard
 from .grid import Grid
 from .profile import Profile
@@ -34,8 +34,6 @@ def write_profile(profile: Profile, path: Path | str) -> None:
         "images_id": profile.images_id,
         "reply_bytes": profile.reply_bytes,
     }
-    path = Path(path)
-    partial = path.with_name(path.name + ".part")
     repeated = _repeated(profile.card, profile.grid)
     # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
     small = np.uint8 if profile.card.class_count <= 256 else np.uint16
@@ -45,25 +43,21 @@ def write_profile(profile: Profile, path: Path | str) -> None:
             "gated_prediction": profile.gated_prediction.astype(small),
             "gated_margin": profile.gated_margin,
         }
-    try:
-        with partial.open("wb") as file:
-            np.savez_compressed(
-                file,
-                meta=np.frombuffer(to_json(meta), dtype=np.uint8),
-                labels=profile.labels.astype(np.uint16),
-                head_prediction=profile.head_prediction.astype(small),
-                head_margin=profile.head_margin,
-                tail_prediction=np.where(repeated, 0, profile.tail_prediction).astype(small),
-                tail_margin=profile.tail_margin[np.broadcast_to(~repeated, profile.tail_margin.shape)],
-                request_bytes=profile.request_bytes,
-                tokens=profile.tokens,
-                block_time_s=profile.block_time_s,
-                exit_time_s=profile.exit_time_s,
-                **gated,
-            )
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write the profile {path}: {error.strerror or error}") from error
+    with whole_file(Path(path), "profile", make_folder=False) as partial, partial.open("wb") as file:
+        np.savez_compressed(
+            file,
+            meta=np.frombuffer(to_json(meta), dtype=np.uint8),
+            labels=profile.labels.astype(np.uint16),
+            head_prediction=profile.head_prediction.astype(small),
+            head_margin=profile.head_margin,
+            tail_prediction=np.where(repeated, 0, profile.tail_prediction).astype(small),
+            tail_margin=profile.tail_margin[np.broadcast_to(~repeated, profile.tail_margin.shape)],
+            request_bytes=profile.request_bytes,
+            tokens=profile.tokens,
+            block_time_s=profile.block_time_s,
+            exit_time_s=profile.exit_time_s,
+            **gated,
+        )
 
 
 def read_profile(path: Path | str) -> Profile:

@@ -7,7 +7,6 @@ arrays, which a fine-tuning on the joined network brings back in line.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -16,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DataError, UsageError
+from ..whole_file import whole_file
 from .card import ModelCard
 from .store import load_network, resolve, save_network
 from .vit import SplitViT
@@ -63,14 +63,9 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     """A safetensors file, whole or not at all. DataError where it cannot be written."""
     from safetensors.torch import save_file
 
-    partial = path.with_name(path.name + ".part")
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "tensors") as partial:
         save_file(whole, partial, dict(metadata))
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

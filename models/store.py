@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..codec.entropy import is_table, tables_crc
 from ..errors import DataError, UsageError, did_you_mean
+from ..whole_file import whole_file
 from .card import ModelCard, has_card, read_card, read_metadata
 from .joint_file import JOINT, joint_path, read_joint, save_joint
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "built_in_models",
-    "check_writable",
     "codec_arrays",
     "fill",
     "float16_weights",
@@ -185,23 +184,8 @@ def write_tensors(
     known = {name: text for name, text in metadata.items() if name != _TABLES_CRC}
     if any(map(is_table, tensors)):
         known[_TABLES_CRC] = _crc_text(tensors)
-    partial = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "model file") as partial:
         save_file(dict(tensors), partial, metadata=known)
-        os.replace(partial, path)
-    except OSError as error:
-        raise DataError(f"cannot write the model file {path}: {error.strerror or error}") from error
-
-
-def check_writable(path: Path, what: str) -> None:
-    """Before long work: DataError where `path`, a `what`, could not be written at its end."""
-    probe = path.with_name(path.name + ".part")
-    try:
-        probe.open("ab").close()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(f"cannot write the {what} {path}: {error.strerror or error}") from error
 
 
 def _crc_text(tensors: Mapping[str, NDArray[np.generic]]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from stable_baselines3.common.base_class import BaseAlgorithm
 
 from ..errors import DataError
+from ..whole_file import check_writable
 
 __all__ = ["PolicyCheckpoint"]
 
@@ -24,15 +25,9 @@ class PolicyCheckpoint:
         self.path = out.with_suffix(".checkpoint.zip")
         self._said = out.with_suffix(".checkpoint.json")
         self._about = json.loads(json.dumps(about))
-        try:
-            if out.is_dir():
-                raise DataError(f"cannot write the policy {out}: it is a folder; name a file in it")
-            out.parent.mkdir(parents=True, exist_ok=True)
-            probe = out.with_suffix(".part")
-            probe.open("ab").close()
-            probe.unlink()
-        except OSError as error:
-            raise DataError(f"cannot write the policy {out}: {error.strerror or error}") from None
+        if out.is_dir():
+            raise DataError(f"cannot write the policy {out}: it is a folder; name a file in it")
+        check_writable(out, "policy")
 
     def resume(self, model: BaseAlgorithm) -> bool:
         """Let `model` go on from what was written last; False where there is nothing.

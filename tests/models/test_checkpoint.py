@@ -25,7 +25,7 @@ def test_what_was_written_is_read_by_its_own_training_only(tmp_path: Path) -> No
 
 
 def test_what_cannot_be_written_or_is_no_checkpoint_is_told(tmp_path: Path) -> None:
-    (tmp_path / "run.part").mkdir()
+    (tmp_path / "run.pt.part").mkdir()
     with pytest.raises(DataError, match="cannot write"):
         write_checkpoint(tmp_path / "run.pt", "mine", {})
     with pytest.raises(DataError, match="cannot write"):

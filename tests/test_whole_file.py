@@ -1,0 +1,40 @@
+"""Files are written whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from splitpoint.errors import DataError
+from splitpoint.whole_file import check_writable, whole_file
+
+
+def _broken_off(path: Path) -> None:
+    with whole_file(path, "note") as partial:
+        partial.write_text("sec")
+        raise KeyboardInterrupt
+
+
+def test_what_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "note.txt"
+    with whole_file(path, "note") as partial:
+        partial.write_text("first")
+        assert not path.exists()
+    with pytest.raises(KeyboardInterrupt):
+        _broken_off(path)
+    assert path.read_text() == "first"
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    path = tmp_path / "file" / "note.txt"
+    with pytest.raises(DataError, match=r"^cannot write the note .*note\.txt: "), whole_file(path, "note"):
+        pass
+    with pytest.raises(DataError, match="cannot write the note"):
+        check_writable(path, "note")
+
+
+def test_a_check_leaves_nothing(tmp_path: Path) -> None:
+    check_writable(tmp_path / "new" / "note.txt", "note")
+    assert list((tmp_path / "new").iterdir()) == []
