@@ -45,6 +45,7 @@ begun = time.monotonic()
 threads = [threading.Thread(target=watch, args=(cpu,)) for cpu in os.sched_getaffinity(0)]
 for thread in threads:
     thread.start()
+print("watching", flush=True)
 sys.stdin.read()
 over.set()
 for thread in threads:
@@ -63,6 +64,8 @@ class Bystander:
     def __enter__(self) -> Bystander:
         command = [sys.executable, "-c", _BYSTANDER]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "watching\n"
         return self
 
     def __exit__(
@@ -70,6 +73,10 @@ class Bystander:
     ) -> None:
         seen = json.loads(self._process.communicate(timeout=10.0)[0])
         self.worst_s, self.share = seen["worst_s"], seen["share"]
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     @property
     def stalled(self) -> bool:
