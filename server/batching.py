@@ -88,8 +88,7 @@ class Batcher:
 
     def submit(self, job: Job, decode: Callable[[], np.ndarray] | None = None) -> None:
         """Queue a job; `decode`, if given, makes its values first. Raises Rejected when the queue is full."""
-        if self.load >= self._max_pending:
-            raise queue_full(self.load)
+        self.check_room(1)
         self.load += 1
         if decode is not None:
             self._decoder.submit(self._decode, job, decode)
@@ -97,6 +96,11 @@ class Batcher:
             self._run([job], self._deliver)
         else:
             self._inbox.put(job)
+
+    def check_room(self, jobs: int) -> None:
+        """Raise Rejected where so many more jobs would not fit in the queue."""
+        if self.load + jobs > self._max_pending:
+            raise queue_full(self.load)
 
     def close(self) -> None:
         """Stop the threads; what is queued is finished first."""

@@ -70,17 +70,15 @@ def submit_groups(
     done: _Done,
 ) -> Job:
     """Queue the samples of one merged request; the job that stands for all. Raises Rejected for a full queue."""
+    # For all before any: the parts of a refused request would take others' room until they are thrown away.
+    batcher.check_room(len(samples))
     gathering = _Gathering(len(samples), done)
     for sample in samples:
         job = Job(sample, group, request_id, received, expires, gathering.done)
         gathering.jobs.append(job)
         if len(gathering.jobs) == 1:
             job.complete, job.on_cancel = gathering.complete, gathering.give_up
-        try:
-            batcher.submit(job)
-        except Rejected:
-            gathering.give_up()
-            raise
+        batcher.submit(job)
         if gathering.over:  # a tail that runs at once has failed on it
             break
     return gathering.jobs[0]
