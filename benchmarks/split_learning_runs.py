@@ -146,7 +146,7 @@ class Runs:
 
     def bytes_per_step(self, method: str, rate: float, seed: int, rho_batch: float = 0.0) -> float:
         """Both directions, by a few real steps whose training is thrown away."""
-        result = self.run(method, rate, seed, steps=3, rho_batch=rho_batch, evaluated="")
+        result = self.run(method, rate, seed, steps=3, rho_batch=rho_batch, test=False)
         return float(result["bytes"]) / 3
 
     def run(
@@ -158,10 +158,11 @@ class Runs:
         steps: int,
         budget: float | None = None,
         rho_batch: float = 0.0,
-        evaluated: str = "test",
+        test: bool = True,
+        calibration: bool = False,
     ) -> dict[str, Any]:
-        """Train for `steps`, or until `budget` bytes are spent; accuracies on the `evaluated` images ("": none)."""
-        return asyncio.run(self._run(method, rate, seed, steps, budget, rho_batch, evaluated))
+        """Train for `steps`, or until `budget` bytes are spent; accuracies on test and on calibration images."""
+        return asyncio.run(self._run(method, rate, seed, steps, budget, rho_batch, test, calibration))
 
     async def _run(
         self,
@@ -171,7 +172,8 @@ class Runs:
         steps: int,
         budget: float | None,
         rho_batch: float,
-        evaluated: str,
+        test: bool,
+        calibration: bool,
     ) -> dict[str, Any]:
         began = time.process_time()
         setting, device = self.setting, self.start.device
@@ -207,11 +209,13 @@ class Runs:
             "epochs": trainer.step_count / self.steps_per_epoch(), "bytes": spent(),
             "loss": float(np.mean(losses[-self.steps_per_epoch() :])),
         }  # fmt: skip
-        if evaluated:
-            result["accuracy"] = await self._accuracy(trainer.logits, card, evaluated)
+        if test:
+            result["accuracy"] = await self._accuracy(trainer.logits, card, "test")
             if method == "bottlenet++":
                 coded = _coded(trainer, network, service.session(trainer.session))
-                result["accuracy_through_codec"] = await self._accuracy(coded, card, evaluated)
+                result["accuracy_through_codec"] = await self._accuracy(coded, card, "test")
+        if calibration:
+            result["calibration_accuracy"] = await self._accuracy(trainer.logits, card, "calibration")
         service.close()
         shutil.rmtree(folder, ignore_errors=True)
         result["cpu_s"] = round(time.process_time() - began, 1)
