@@ -112,6 +112,7 @@ class Patient:
 class _Run:
     def __init__(self, config: SplitRunConfig, data: TrainingData, exchange: Exchange, folder: Path) -> None:
         self.config, self.data, self.folder = config, data, folder
+        self._checkpoint = folder / "checkpoint.safetensors"
         self._exchange = exchange
         self.history: list[dict[str, Any]] = []
         self._views = self._seen(0)
@@ -125,11 +126,12 @@ class _Run:
         """A trainer at the last checkpoint, or at the start; its session is open."""
         network, card = load_network(self.config.model)
         plan = self.config.plan(card, len(self._views[2]))
-        path = self.folder / "checkpoint.safetensors"
+        path = self._checkpoint
         self.history, session = [], secrets.token_hex(16)
         if path.exists():
             metadata = read_checkpoint(path)[2]
-            if metadata["plan"] != plan.model_dump_json() or metadata["model_id"] != card.id:
+            named = metadata["plan"], metadata["model_id"], metadata.get("data")
+            if named != (plan.model_dump_json(), card.id, self.data.identity):
                 raise UsageError(f"{path} is of another configuration: give another --out or remove it")
             session = str(metadata["session"])
         trainer = DeviceTrainer(network, card, plan, self._exchange, session)
@@ -139,7 +141,7 @@ class _Run:
             self.history = history
         await trainer.open()
         if not path.exists():  # a device that dies before its first epoch ends finds its session again
-            await trainer.checkpoint(path, history=[])
+            await self._save(trainer, [])
         return trainer
 
     async def epoch(self, trainer: DeviceTrainer, tick: Callable[[], None]) -> None:
@@ -165,10 +167,13 @@ class _Run:
             "seconds": round(time.monotonic() - began, 3),
         }
         history = [*self.history, entry]
-        await trainer.checkpoint(self.folder / "checkpoint.safetensors", history=history)
+        await self._save(trainer, history)
         self.history = history
         with whole_file(self.folder / "metrics.json", "history") as partial:
             partial.write_text(json_text(history, 1) + "\n", "utf-8")
+
+    async def _save(self, trainer: DeviceTrainer, history: list[dict[str, Any]]) -> None:
+        await trainer.checkpoint(self._checkpoint, history=history, data=self.data.identity)
 
     async def _accuracy(self, trainer: DeviceTrainer) -> float | None:
         held = self.data.held_out

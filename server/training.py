@@ -22,6 +22,7 @@ from ..models.card import ModelCard
 from ..models.split_plan import SplitPlan
 from ..models.vit import SplitViT
 from ..protos import splitpoint_pb2 as pb
+from ..whole_file import check_writable
 from . import train_validation as validation
 from .config import TrainingConfig
 from .refusals import Rejected, bad_payload, failed, unmet
@@ -40,11 +41,14 @@ class TrainService:
 
     card, make  the network's card, and what makes a fresh copy of the network
     threads     torch's threads in the training thread
+
+    DataError where nothing can be written to the folder of `config`.
     """
 
     def __init__(
         self, card: ModelCard, make: Callable[[], SplitViT], config: TrainingConfig, threads: int = 1
     ) -> None:
+        check_writable(config.folder / "tail.safetensors", "trained tail")
         self._card, self._make, self._config = card, make, config
         self._sessions: dict[str, tuple[TailSession, float]] = {}
         self._waiting = 0

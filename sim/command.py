@@ -89,6 +89,8 @@ def run_command(options: RunOptions) -> None:
     if options.compare:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
         (out / "comparison.json").write_text(json_text(comparison, 2) + "\n", encoding="utf-8")
+    else:
+        (out / "comparison.json").unlink(missing_ok=True)  # of an earlier run into this folder
     write_run(out, run)
     _report(out, setup, run, inputs, comparison, console)
     console.print(summary_table(run.summaries))

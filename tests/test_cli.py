@@ -56,6 +56,12 @@ def test_a_run_writes_its_files_and_prints_the_summary(
     assert "<html" in (tmp_path / "report.html").read_text()
 
 
+def test_a_run_leaves_no_comparison_of_an_earlier_one(tmp_path: Path) -> None:
+    (tmp_path / "comparison.json").write_text("{}")
+    _runs([*QUICK, "--policy", "split", "--out", str(tmp_path)])
+    assert not (tmp_path / "comparison.json").exists()
+
+
 def test_equal_seeds_write_equal_files(tmp_path: Path) -> None:
     files = []
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
@@ -113,6 +119,7 @@ def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str]
     (tmp_path / "text.yaml").write_text("a: [")
     _fails(capsys, ["run", str(tmp_path / "text.yaml")], 3)
     _fails(capsys, [*QUICK, "--out", str(tmp_path / "text.yaml" / "below")], 4)
+    _fails(capsys, ["serve", "--train", "--train-dir", str(tmp_path / "text.yaml" / "below")], 4)
     _fails(capsys, ["evaluate", str(tmp_path / "none.safetensors")], 4)
     _fails(capsys, ["evaluate", "clutter", "--data", str(tmp_path / "none.parquet")], 4)
     for nowhere in ("nowhere", "127.0.0.1:99999", "127.0.0.1:²"):

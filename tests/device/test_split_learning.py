@@ -41,7 +41,8 @@ LINK = {"kind": "constant", "rate_bps": 20e6, "round_trip_s": 0.01, "snr_db": 20
 class Data:
     """48 images of 5 classes that differ in brightness; the same in every epoch, in another order."""
 
-    def __init__(self) -> None:
+    def __init__(self, identity: str = "") -> None:
+        self.identity = identity
         random = np.random.default_rng(0)
         self.labels = random.integers(0, 5, 48)
         noise = random.integers(0, 60, (48, 16, 16, 1))
@@ -82,10 +83,12 @@ def _in_process(small: Small, config: SplitRunConfig, folder: Path) -> dict[str,
         service.close()
 
 
-def _over_grpc(config: SplitRunConfig, folder: Path, address: str, **options: Any) -> dict[str, Any]:
+def _over_grpc(
+    config: SplitRunConfig, folder: Path, address: str, identity: str = "", **options: Any
+) -> dict[str, Any]:
     async def main() -> dict[str, Any]:
         async with ServiceClient(address) as client:
-            return await split_run(config, Data(), Patient(client, 20.0, 30.0), folder, **options)
+            return await split_run(config, Data(identity), Patient(client, 20.0, 30.0), folder, **options)
 
     return asyncio.run(main())
 
@@ -214,6 +217,8 @@ def test_a_killed_device_goes_on_to_the_same_weights(
     assert all((ours[name] == theirs[name]).all() for name in ours)
     with pytest.raises(UsageError, match="of another configuration"):
         _over_grpc(_config(small, rate=0.5), tmp_path / "killed", training[0])
+    with pytest.raises(UsageError, match="of another configuration"):  # the same, on other images
+        _over_grpc(config, tmp_path / "killed", training[0], identity="mine")
 
 
 def test_a_server_that_lost_the_session_is_taken_up_where_both_sides_stand(
