@@ -78,14 +78,14 @@ async def serve(
         for number in _SIGNALS:
             loop.add_signal_handler(number, stop.set)
         await server.start()
-        await health.set(desks.able)
+        health.set(desks.able)
         following = asyncio.create_task(health.follow(lambda: desks.able))
         try:
             (ready or _announce)(address)
             await stop.wait()
         finally:
             following.cancel()
-        await health.set(False)
+        health.set(False)
         deciding.drain()
         await service.drain(config.grace_s)
     finally:
