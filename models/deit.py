@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ..errors import DataError
 from .card import ModelCard, card_problem
-from .store import model_id
+from .identity import model_id
 from .vit import SplitViT
 from .vit_config import read_vit_config
 

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 
 from .data import Dataset
-from .gates import begin_gated, run_gated
+from .gated import begin_gated, run_gated
 from .preprocess import normalise
 from .recursion import prediction, running_logits
 from .vit import SplitViT

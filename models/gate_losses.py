@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .compression import Bottleneck, quantise
-from .gates import Gated, begin_gated, run_gated
+from .gated import Gated, begin_gated, run_gated
 from .losses import exit_loss
 from .recursion import A
 from .vit import SplitViT

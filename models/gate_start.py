@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .gates import begin_gated, through_block, through_gate
+from .gated import begin_gated, through_block, through_gate
 from .vit import SplitViT
 
 __all__ = ["fit_thresholds", "start_gates"]

@@ -27,7 +27,7 @@ from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import Bottleneck
 from .gate_losses import gated_loss
 from .gate_start import fit_thresholds, start_gates
-from .gates import with_gates
+from .gated import with_gates
 from .losses import mixed_loss
 from .optimizers import rate_factor
 from .preprocess import normalise

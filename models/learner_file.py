@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from ..errors import DataError, UsageError, did_you_mean
 from .card import ModelCard, card_problem, has_card, read_card, read_metadata
 from .conv_card import ConvCard
+from .identity import model_id
 from .store import (
     built_in_models,
     fill,
     float16_weights,
     load_network,
-    model_id,
     read_tensors,
     resolve,
     save_network,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from ..codec.entropy import is_table, tables_crc
 from ..errors import DataError, UsageError, did_you_mean
 from ..whole_file import whole_file
 from .card import ModelCard, has_card, read_card, read_metadata
+from .identity import CODEC, model_id, network_id
 from .joint_file import JOINT, joint_path, read_joint, save_joint
 
 if TYPE_CHECKING:
@@ -27,8 +27,6 @@ __all__ = [
     "fill",
     "float16_weights",
     "load_network",
-    "model_id",
-    "network_id",
     "read_tensors",
     "resolve",
     "save_codes",
@@ -38,7 +36,6 @@ __all__ = [
 ]
 
 _WEIGHTS = Path(__file__).parent / "weights"
-_CODEC = "codec."
 _TABLES_CRC = "tables_crc"
 
 
@@ -61,25 +58,6 @@ def resolve(name_or_path: str | Path) -> Path:
     raise UsageError(f"unknown model '{name_or_path}'; {did_you_mean(str(name_or_path), built_in_models())}")
 
 
-def model_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """First 16 hex digits of SHA-256 over name, dtype, shape and bytes of all tensors, sorted by name.
-
-    The entropy coder's tables are left out: they change bytes, never an answer, and have a CRC of their own.
-    """
-    digest = hashlib.sha256()
-    for name in sorted(name for name in tensors if not is_table(name)):
-        value = np.ascontiguousarray(tensors[name])
-        little = value.astype(value.dtype.newbyteorder("<"), copy=False)
-        digest.update(f"{name} {little.dtype.name} {little.shape} ".encode())
-        digest.update(little.tobytes())
-    return digest.hexdigest()[:16]
-
-
-def network_id(tensors: Mapping[str, NDArray[np.generic]]) -> str:
-    """As `model_id`, over what blocks and exits compute with: neither codec nor gates."""
-    return model_id({k: v for k, v in tensors.items() if not k.startswith((_CODEC, JOINT, "gates."))})
-
-
 def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:
     """All arrays of a safetensors file, as they are stored. DataError if it cannot be read."""
     from safetensors import SafetensorError
@@ -97,7 +75,7 @@ def codec_arrays(path: Path | str) -> dict[str, NDArray[np.generic]]:
     Floats are widened to float32. DataError where code tables do not have the CRC that the file names.
     """
     tensors = read_tensors(Path(path))
-    arrays = {k: v for k, v in tensors.items() if k.startswith((_CODEC, JOINT))}
+    arrays = {k: v for k, v in tensors.items() if k.startswith((CODEC, JOINT))}
     beside = joint_path(Path(path))
     if beside.is_file():
         arrays |= read_joint(beside, network_id(tensors))
@@ -116,8 +94,8 @@ def save_network(
     """
     tensors = float16_weights(network)
     for name, array in codec.items():
-        if not name.startswith(_CODEC):
-            raise UsageError(f"codec array '{name}' must be named {_CODEC}*")
+        if not name.startswith(CODEC):
+            raise UsageError(f"codec array '{name}' must be named {CODEC}*")
         tensors[name] = array.astype(np.float16) if np.issubdtype(array.dtype, np.floating) else array
     card = card.model_copy(update={"id": model_id(tensors)})
     write_tensors(Path(path), tensors, {"card": card.model_dump_json()})
@@ -159,7 +137,7 @@ def save_tables(
     out  another file; by default the model's own. Weights, card and the model's id stay as they are.
     """
     if wrong := [name for name in tables if not is_table(name)]:
-        raise UsageError(f"'{wrong[0]}' is no code table: they are named {_CODEC}CUT.tables")
+        raise UsageError(f"'{wrong[0]}' is no code table: they are named {CODEC}CUT.tables")
     kept = {name: value for name, value in read_tensors(Path(path)).items() if not is_table(name)}
     out = Path(out or path)
     write_tensors(out, {**kept, **tables}, read_metadata(path))
@@ -214,5 +192,5 @@ def load_network(name_or_path: str | Path, *, without_classifier: bool = False) 
     if last not in arrays or arrays[last].shape != (card.dim,):
         raise DataError(f"{path}: tensor '{last}' does not fit the card")
     network = SplitViT(card)
-    fill(network, {k: v for k, v in arrays.items() if not k.startswith(_CODEC)}, path)
+    fill(network, {k: v for k, v in arrays.items() if not k.startswith(CODEC)}, path)
     return network.eval(), card

@@ -14,7 +14,7 @@ from splitpoint.models.gate_command import train_gates
 from splitpoint.models.gate_eval import gate_report, kept_and_right
 from splitpoint.models.gate_start import fit_thresholds, start_gates
 from splitpoint.models.gate_train import GateConfig, GateRun
-from splitpoint.models.gates import with_gates
+from splitpoint.models.gated import with_gates
 from splitpoint.models.jscc_command import train_codes
 from splitpoint.models.jscc_train import JsccConfig
 from splitpoint.models.preprocess import normalise

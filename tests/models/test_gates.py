@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from splitpoint.models.compression import Bottleneck
 from splitpoint.models.gate_losses import budget_loss, gated_loss
-from splitpoint.models.gates import Gated, begin_gated, run_gated, with_gates
+from splitpoint.models.gated import Gated, begin_gated, run_gated, with_gates
 from splitpoint.models.macs import block_macs, embed_macs, exit_macs, gate_macs, head_macs
 from splitpoint.models.pruning import KEPT, Pruned, run_pruned
 from splitpoint.models.vit import SplitViT

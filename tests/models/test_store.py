@@ -7,11 +7,11 @@ from safetensors.numpy import load_file, save_file
 
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.card import read_card, read_metadata
+from splitpoint.models.identity import model_id
 from splitpoint.models.store import (
     built_in_models,
     codec_arrays,
     load_network,
-    model_id,
     resolve,
     save_network,
     save_tables,

@@ -10,7 +10,7 @@ from PIL import Image
 from splitpoint.errors import GridError
 from splitpoint.models.data import load_data
 from splitpoint.models.gate_start import start_gates
-from splitpoint.models.gates import with_gates
+from splitpoint.models.gated import with_gates
 from splitpoint.models.grid import Grid
 from splitpoint.models.measure import measure
 from splitpoint.models.preprocess import normalise
