@@ -132,7 +132,7 @@ class SnrTraceConfig(_ShannonConfig):
     trace       the recording's name; None gives each device another one of the file, in order of names
     start_s     where in the recording time 0 lies; None: drawn by seed and device
     offset_db   added to every value
-    period_s    of the rows, where the file has no `time_column`
+    period_s    of the rows, where the file has no `time_column`; None: 1, unless a column looks like times
     """
 
     kind: Literal["snr_trace"] = "snr_trace"
@@ -141,7 +141,7 @@ class SnrTraceConfig(_ShannonConfig):
     column: str = "snr_db"
     time_column: str = TIME_COLUMN
     name_column: str = NAME_COLUMN
-    period_s: PositiveFloat = 1.0
+    period_s: PositiveFloat | None = None
     start_s: NonNegativeFloat | None = 0.0
     offset_db: Decibel = 0.0
     interpolate: bool = True

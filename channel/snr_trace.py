@@ -62,12 +62,13 @@ class SnrTracePath:
 
 @lru_cache(maxsize=8)
 def read_traces(
-    path: str, column: str, time_column: str, name_column: str, period_s: float
+    path: str, column: str, time_column: str, name_column: str, period_s: float | None
 ) -> dict[str, SnrTrace]:
     """All recordings in a file, by name; the name is '' where the file has no `name_column`.
 
     Rows without a value are left out, rows of one time averaged. Without a column `time_s` a row is a
-    `period_s`. Raises DataError that names the file, and the row, MissingExtra for parquet without pyarrow.
+    `period_s`, 1 by itself; not where another column's name says times: those may be milliseconds. Raises DataError
+    that names the file, and the row, MissingExtra for parquet without pyarrow.
     """
     file = FilePath(path)
     if not file.is_file():
@@ -83,11 +84,18 @@ def read_traces(
     values = columns[column]
     names = columns.get(name_column, [""] * len(values))
     times = columns.get(time_column)
+    meant = [name for name in columns if name.lower().startswith("time")]
+    if times is None and period_s is None and meant:
+        raise DataError(
+            f"{path} has no column '{time_column}': if '{meant[0]}' is in seconds, say so by time_column, "
+            "or say how long a row is by period_s"
+        )
+    row_s = 1.0 if period_s is None else period_s
     points: dict[str, dict[float, list[float]]] = defaultdict(lambda: defaultdict(list))
     counts: dict[str, int] = defaultdict(int)
     try:
         for row, (name, value) in enumerate(zip(names, values, strict=True)):
-            time_s = float(times[row]) if times is not None else counts[name] * period_s
+            time_s = float(times[row]) if times is not None else counts[name] * row_s
             counts[name] += 1
             if value in (None, ""):
                 continue
@@ -127,7 +135,9 @@ def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
     with file.open(newline="", encoding="utf-8-sig") as lines:
         reader = csv.DictReader(lines, skipinitialspace=True)
         rows = list(reader)
-    header = list(reader.fieldnames or ())
+        header = list(reader.fieldnames or ())
+    if not header:
+        raise ValueError("it is empty")
     if len({name.strip() for name in header}) < len(header):
         raise ValueError("two columns have one name")
     for number, row in enumerate(rows, 1):

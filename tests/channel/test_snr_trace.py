@@ -78,6 +78,16 @@ def test_columns_that_are_asked_for_must_be_there(tmp_path):
     assert snr(path, (0.5, 60.5), time_column="when", name_column="drive", interpolate=False) == [5.0, 9.0]
 
 
+@pytest.mark.parametrize("name", ["time_ms", "Timestamp"])
+def test_times_in_a_column_of_another_name_are_not_passed_over(tmp_path, name):
+    path = tmp_path / "trace.csv"
+    path.write_text(f"{name},snr_db\n0,5\n200,9\n")
+    with pytest.raises(DataError, match=f"no column 'time_s': if '{name}' is in seconds"):
+        snr(path, (0.0,))
+    assert snr(path, (0.05, 0.25), period_s=0.2, interpolate=False) == [5.0, 9.0]
+    assert snr(path, (0.05, 199.0), time_column=name, interpolate=False) == [5.0, 5.0]
+
+
 def test_errors_name_file_and_column(tmp_path, drives):
     with pytest.raises(DataError, match="nowhere"):
         snr(tmp_path / "nowhere.csv", (0.0,))
@@ -105,6 +115,9 @@ def test_errors_name_file_and_column(tmp_path, drives):
             snr(bad, (0.0,))
     bad.write_text("snr_db\n")
     with pytest.raises(DataError, match="no values in column 'snr_db'"):
+        snr(bad, (0.0,))
+    bad.write_text("")
+    with pytest.raises(DataError, match=r"cannot read the SNR trace .*bad\.csv: it is empty"):
         snr(bad, (0.0,))
     junk = tmp_path / "junk.parquet"
     junk.write_bytes(b"PAR1 but no more")
