@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,18 +162,20 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
 def _inputs_beside(data: dict[str, Any], folder: Path) -> dict[str, Any]:
     """An own model, data or pool is meant from the file's folder too; what is a plain name is a built-in one."""
 
-    def meant(value: Any) -> Any:
+    def meant(value: Any, elsewhere: Callable[[Path], bool] = lambda path: False) -> Any:
         if not isinstance(value, str) or value in NAMED:
             return value
-        own = len(Path(value).parts) > 1 or Path(value).suffix or (folder / value).exists()
-        return str(folder / value) if own else value
+        path = Path(value)
+        own = len(path.parts) > 1 or path.suffix or (folder / path).exists() or elsewhere(path)
+        return str(folder / path) if own else value
 
     found = dict(data)
     if "model" in found:
         found["model"] = meant(found["model"])
     for section, name in (("data", "name"), ("quorum", "pool")):
         if isinstance(fields := found.get(section), dict) and name in fields:
-            found[section] = fields | {name: meant(fields[name])}
+            # What lies under that name in the working folder only is not taken for it.
+            found[section] = fields | {name: meant(fields[name], lambda path: path.exists())}
     if isinstance(training := found.get("training"), dict):
         found["training"] = _inputs_beside(training, folder)
     return found

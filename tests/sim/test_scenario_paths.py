@@ -85,6 +85,14 @@ def test_an_own_pool_is_found_from_there_too(elsewhere: Path) -> None:
     assert load_scenario(_write(elsewhere, quorum=quorum)).quorum.pool == "cifar10"
 
 
+def test_own_data_and_an_own_pool_in_the_working_folder_do_not_count(elsewhere: Path) -> None:
+    Path("photos").mkdir()
+    scenario = load_scenario(_write(elsewhere, data={"name": "photos"}))
+    assert scenario.data.name == str(elsewhere / "photos")
+    quorum = {"pool": "photos", "learners": [{"name": "a", "place": "b"}]}
+    assert load_scenario(_write(elsewhere, quorum=quorum)).quorum.pool == str(elsewhere / "photos")
+
+
 def test_what_differs_in_training_is_found_as_the_rest_is(elsewhere: Path) -> None:
     training = {
         "profiles": {"calibration": "mine.npz"}, "model": "mine.safetensors", "data": {"name": "photos/mine"},
