@@ -35,8 +35,11 @@ def read_yaml(path: Path, what: str = "") -> dict[str, Any]:
     except (yaml.YAMLError, ValueError, LookupError, AttributeError, RecursionError) as error:
         # The last three are what PyYAML makes of tags whose values do not fit, and of too deep nesting.
         raise ConfigError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if data is None:
+        raise ConfigError(f"{path} is empty: it must hold a mapping of fields")
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} must hold a mapping of fields, not {type(data).__name__}")
+        what = "a list" if isinstance(data, list) else "a single value"
+        raise ConfigError(f"{path} must hold a mapping of fields, not {what}")
     return data
 
 

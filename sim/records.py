@@ -169,6 +169,9 @@ def write_requests(path: Path, tables: Mapping[str, Table], about: Mapping[str, 
 def read_requests(path: Path) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Any]]:
     """The tables by policy, and what was said about the run. Raises DataError."""
     arrow, parquet = _pyarrow()
+    # A folder would be read as all of its files.
+    if not path.is_file():
+        raise DataError(f"there is no file {path}: name a run's requests.parquet")
     try:
         merged = parquet.read_table(path)
     except (OSError, arrow.ArrowException) as error:

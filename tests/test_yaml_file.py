@@ -38,8 +38,10 @@ def _file(folder: Path, text: str) -> Path:
         ("[" * 3000, "is not YAML"),
         ("a: 2026-13-41\n", "is not YAML"),
         ("a: 1\n---\nb: 1\n", "is not YAML"),
-        ("", "must hold a mapping of fields, not NoneType"),
-        ("- a\n", "must hold a mapping of fields, not list"),
+        ("", "is empty: it must hold a mapping of fields"),
+        ("# all of it\n", "is empty"),
+        ("- a\n", "must hold a mapping of fields, not a list"),
+        ("time_s,snr_db\n0,5\n", "must hold a mapping of fields, not a single value"),
     ],
 )
 def test_what_is_wrong_is_one_line(tmp_path: Path, text: str, said: str) -> None:

@@ -65,6 +65,16 @@ def test_a_missing_profile_is_measured_by_the_command_that_is_told(tmp_path: Pat
         setup.evaluation  # noqa: B018 - read to be measured
 
 
+@pytest.mark.parametrize("name", ["", "old/requests.parquet"])
+def test_a_run_to_replay_that_is_none_is_named(tmp_path: Path, name: str) -> None:
+    from splitpoint.sim.records import read_requests
+
+    (tmp_path / "requests.parquet").write_bytes(b"a folder is not read as all that lies in it")
+    path = tmp_path / name
+    with pytest.raises(DataError, match=f"^there is no file {path}: name a run's requests.parquet$"):
+        read_requests(path)
+
+
 def test_dates_for_names_are_told_too(tmp_path: Path) -> None:
     path = _scenario(tmp_path)
     path.write_text(path.read_text()[:-1] + ', "coherence_s": {2026-11-22: 1}}')
