@@ -6,8 +6,8 @@ import asyncio
 import gc
 import signal
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
@@ -31,6 +31,7 @@ __all__ = ["main", "serve"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 1e-4
+_LAST_S = 0.5
 
 
 async def serve(
@@ -107,10 +108,18 @@ def main(
     parts = parts or load_parts(config)
     gc.collect()
     gc.freeze()
-    asyncio.run(serve(config, parts, policies=policies))
+    asyncio.run(_to_the_end(serve(config, parts, policies=policies)))
     # A second signal while the interpreter ends must not turn a clean exit into a killed process.
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+
+
+async def _to_the_end(serving: Coroutine[Any, Any, None]) -> None:
+    await serving
+    # gRPC's tasks of calls that were cut off, a health watcher's say, are told so a moment later. Whom the end of the
+    # loop cancels before that leaves a traceback.
+    if left := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(left, timeout=_LAST_S)
 
 
 def _training(config: ServerConfig, card: ModelCard) -> TrainService:

@@ -76,3 +76,20 @@ def test_a_watcher_that_never_reads_does_not_keep_the_server_from_ending(small, 
         server.popen.send_signal(signal.SIGTERM)
         assert server.popen.wait(10.0) == 0
     assert server.log() == ""
+
+
+def test_who_watches_when_the_server_ends_leaves_nothing_in_its_log(small, start):
+    server = start(grace_s=0.2)
+
+    async def main():
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            calls = [
+                health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest()) for _ in range(5)
+            ]
+            for call in calls:
+                await call.read()
+            server.popen.send_signal(signal.SIGTERM)
+            return await asyncio.to_thread(server.popen.wait, 10.0)
+
+    assert asyncio.run(main()) == 0
+    assert server.log() == ""
