@@ -6,6 +6,7 @@ import asyncio
 import gc
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,8 @@ def main(
     config: ServerConfig, parts: Engine | Parts | None = None, policies: PolicySource | None = None
 ) -> None:
     """`serve` in a process of its own; returns after a drained shutdown."""
+    # Pillow warns of every damaged tag of an image, and each text is remembered: 1 MB of log for one request.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
     # The compute thread and the event loop share the interpreter: hand it over quickly.
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     keep_freed_memory()

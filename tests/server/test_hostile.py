@@ -4,12 +4,15 @@ import asyncio
 import math
 import os
 import random
+import struct
 from collections import Counter
 from pathlib import Path
 
 import grpc
+import numpy as np
 import pytest
 
+from splitpoint.codec.image import encode_image
 from splitpoint.codec.requests import payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import ServiceClient
@@ -208,3 +211,24 @@ def test_clients_that_vanish_in_mid_request_leave_nothing_behind(small, start):
 
     assert asyncio.run(main()) == 0
     assert "Traceback" not in server.log()
+
+
+def test_an_image_with_damaged_metadata_is_served_and_not_written_about(small, start):
+    server = start()
+    plain = encode_image(np.zeros((16, 16, 1), np.uint8), "jpeg")
+    # Tags whose values lie behind the end of the file.
+    tags = b"".join(struct.pack("<HHII", tag, 2, 1_000_000, 4096) for tag in range(5000))
+    exif = b"Exif\0\0II*\0" + struct.pack("<IH", 8, 5000) + tags + bytes(4)
+    request = small.request(1, cut=0)
+    start_of_image, jfif, rest = plain.data[:2], plain.data[2:20], plain.data[20:]
+    assert jfif.startswith(b"\xff\xe0\0\x10JFIF")
+    data = start_of_image + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + rest
+    request.image.CopyFrom(pb.Image(format=plain.format, data=data))
+    request.payload_crc = payload_crc(request)
+
+    async def main():
+        async with grpc.aio.insecure_channel(server.address) as channel:
+            return await send(channel.unary_unary(METHOD + "Infer"), request.SerializeToString())
+
+    code, found = asyncio.run(main())
+    assert (code, server.log()) == (CODE.OK, ""), found
