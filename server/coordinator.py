@@ -34,6 +34,8 @@ __all__ = ["Coordinator", "Poll"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_S = 5.0
+_MOST_S = 3600.0
+"""Longest time for any request: gRPC counts deadlines in nanoseconds since 1970, and one beyond 2262 has passed."""
 _RESERVE_S, _RESERVE_PART = 0.01, 0.1
 
 
@@ -114,12 +116,14 @@ class Coordinator:
         """The verdict on a checked request within `limit_s` seconds. Raises Rejected (UNAVAILABLE) where nobody
         has an opinion; cancelling it cancels what was asked."""
         loop = asyncio.get_running_loop()
-        limit_s = _LONGEST_S if limit_s is None else limit_s
+        limit_s = _LONGEST_S if limit_s is None else min(limit_s, _MOST_S)
         until_s = loop.time() + limit_s - min(_RESERVE_S, _RESERVE_PART * limit_s)
         question = pb.InferRequest()
         question.CopyFrom(request)
         for field in ("exit_state", "refine", "refine_margin"):
             question.ClearField(field)
+        # What nobody knows would make a message of just the permitted size too large for the learners.
+        question.DiscardUnknownFields()  # type: ignore[attr-defined,unused-ignore]
 
         def ask(learner: int, first: int, last: int) -> AsyncGenerator[Opinion, None]:
             return self._ask(question, learner, first, last, until_s - loop.time())

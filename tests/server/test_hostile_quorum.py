@@ -7,10 +7,12 @@ from collections import Counter
 
 import grpc
 import numpy as np
+import pytest
 
 from splitpoint.codec.requests import exit_state_message, payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import ServiceClient
+from splitpoint.protos.options import MAX_MESSAGE_BYTES
 from splitpoint.server.engine import Parts
 from splitpoint.server.quorum_config import QuorumConfig
 
@@ -146,4 +148,30 @@ def test_mutated_images_with_opinions_leave_the_coordinator_as_it_was(small, scr
     assert reply.quorum.alive == 2
     assert codes[CODE.INVALID_ARGUMENT] > 120
     assert codes[CODE.OK] > 20
+    assert not [record for record in caplog.records if record.name.startswith("splitpoint")]
+
+
+@pytest.mark.parametrize("what", ["padded to the limit", "in ten thousand years"])
+def test_a_request_that_no_learner_could_be_sent_is_answered_and_makes_none_suspect(
+    small, quorum, what, caplog
+):
+    request = small.request(1, cut=0)
+    if what == "in ten thousand years":
+        request.deadline_s = 3e11
+    data = request.SerializeToString()
+    if what == "padded to the limit":
+        # Field 15, which an InferRequest does not know: a byte of tag, four of length.
+        data += pb.TrainStepRequest(classes=bytes(MAX_MESSAGE_BYTES - len(data) - 5)).SerializeToString()
+        assert len(data) == MAX_MESSAGE_BYTES
+
+    async def main():
+        async with quorum() as client:
+            # A stream carries no deadline of its own.
+            stream = client.channel.stream_stream(METHOD + "InferStream")()
+            await stream.write(data)
+            return pb.InferReply.FromString(await asyncio.wait_for(stream.read(), 20.0))
+
+    reply = asyncio.run(main())
+    assert not reply.HasField("error"), reply
+    assert reply.quorum.alive == 3
     assert not [record for record in caplog.records if record.name.startswith("splitpoint")]
