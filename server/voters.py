@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -25,6 +26,8 @@ logger = logging.getLogger(__name__)
 
 _NOMINAL_MACS_PER_S = 1e9
 _WEIGHT = 0.2
+_MOST_MACS = 1 << 48
+"""Of one opinion: a reply has 64 bits for the sum of all."""
 _THE_REQUESTS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 
 
@@ -181,6 +184,8 @@ class RemoteVoter:
         probabilities = np.frombuffer(result.probabilities, "<f2").astype(np.float32)
         if not ((probabilities >= 0.0) & (probabilities <= 1.0)).all():
             raise RemoteError(f"{self._host.address}: {self.name} sent no probabilities")
+        if result.macs > _MOST_MACS or not 0.0 <= result.server_s < math.inf:
+            raise RemoteError(f"{self._host.address}: {self.name} sent no account of its work")
         return Opinion(self._index, gate, probabilities, result.macs)
 
 

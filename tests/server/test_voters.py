@@ -1,0 +1,79 @@
+"""What a learner's server says is looked at before it counts: as an opinion, and as what asking it costs."""
+
+import asyncio
+import math
+
+import numpy as np
+import pytest
+
+from splitpoint.errors import RemoteError
+from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.server.voters import RemoteVoter
+
+from ..small_card import SMALL
+
+DEVICE = SMALL.to_message()
+CLASSES = len(DEVICE.classes)
+
+
+class Host:
+    """A server that says these things, whatever it is asked."""
+
+    address, serving, doubtful = "test:1", True, False
+    learners = {  # noqa: RUF012 - nobody changes it
+        "a": pb.Learner(
+            name="a",
+            gate_macs=[100] * len(DEVICE.exits),
+            classes=CLASSES,
+            image_height=DEVICE.image_height,
+            image_width=DEVICE.image_width,
+            channels=DEVICE.channels,
+        )
+    }
+
+    def __init__(self, results):
+        self.client, self._results = self, results
+
+    async def run_gates(self, message, timeout):
+        for result in self._results:
+            yield result
+
+
+def said(**changes):
+    even = np.full(CLASSES, 1.0 / CLASSES, "<f2").tobytes()
+    return pb.GateResult(**({"gate": 0, "probabilities": even, "macs": 100, "server_s": 0.01} | changes))
+
+
+async def opinions(voter):
+    return [found async for found in voter.ask(pb.InferRequest(request_id=1), 0, 0, 1.0)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"gate": 1},
+        {"probabilities": b""},
+        {"probabilities": np.full(CLASSES, np.nan, "<f2").tobytes()},
+        {"probabilities": np.full(CLASSES, -0.5, "<f2").tobytes()},
+        {"macs": 2**64 - 1},
+        {"server_s": math.inf},
+        {"server_s": -math.inf},
+        {"server_s": -1.0},
+        {"server_s": math.nan},
+    ],
+)
+def test_what_is_no_opinion_is_refused_and_not_reckoned_with(changes):
+    voter = RemoteVoter(0, "a", Host([said(**changes)]), DEVICE)
+    before_s = voter.expected_s
+    with pytest.raises(RemoteError, match="test:1: a sent"):
+        asyncio.run(opinions(voter))
+    assert voter.expected_s == before_s
+
+
+def test_what_an_opinion_cost_is_expected_of_the_next():
+    voter = RemoteVoter(0, "a", Host([said(macs=300, server_s=0.5)]), DEVICE)
+    [found] = asyncio.run(opinions(voter))
+    assert (found.learner, found.gate, found.macs) == (0, 0, 300)
+    assert voter.available
+    # 300 MACs took half a second; the way there and back took none.
+    assert voter.expected_s == pytest.approx(0.5, rel=1e-3)
