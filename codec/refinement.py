@@ -17,7 +17,7 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 from .planes import plane_bytes
-from .requests import check_crc, planes_crc
+from .requests import check_crc, check_plane_count, planes_crc
 
 __all__ = [
     "ASK_BYTES",
@@ -83,4 +83,6 @@ def check_refinement(request: pb.RefineRequest) -> None:
     tokens = request.tokens if request.HasField("tokens") else None
     if not request.planes and tokens is None:
         raise PayloadError("planes", "are missing, and tokens too")
+    check_plane_count(request.planes, "planes")
+    check_plane_count(request.tokens.planes)
     check_crc(request, planes_crc(request.planes, tokens))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ __all__ = [
     "build_request",
     "check_crc",
     "check_payload_crc",
+    "check_plane_count",
     "exit_state_message",
     "payload_crc",
     "planes_crc",
@@ -136,8 +137,16 @@ def check_crc(message: pb.InferRequest | pb.RefineRequest | pb.TrainStepRequest,
         )
 
 
+def check_plane_count(planes: Sequence[bytes], field: str = "tokens.planes") -> None:
+    """Raise PayloadError where there are more than 8. Before anything is done with them: a message of 8 MB has room
+    for four million that are empty."""
+    if len(planes) > 8:
+        raise PayloadError(field, f"must be at most 8, not {len(planes)}")
+
+
 def check_payload_crc(request: pb.InferRequest) -> None:
     """Raise PayloadError (field `payload_crc`) unless the CRC is there and right."""
+    check_plane_count(request.tokens.planes)
     check_crc(request, payload_crc(request))
 
 

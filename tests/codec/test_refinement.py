@@ -53,6 +53,14 @@ def test_further_tokens_are_in_the_crc_too() -> None:
         check_refinement(request)
 
 
+def test_more_planes_than_bits_can_be_are_refused_before_their_crc() -> None:
+    further = refinement(planes=[], tokens=pb.Tokens(count=1, dims=8, bits=1, planes=[b""] * 9))
+    for request, field in ((refinement(planes=[b""] * 9), "planes"), (further, "tokens.planes")):
+        with pytest.raises(PayloadError, match="must be at most 8, not 9") as caught:
+            check_refinement(request)
+        assert caught.value.field == field
+
+
 @pytest.mark.parametrize("field", ["request_id", "session", "payload_crc", "planes"])
 def test_what_is_missing_is_named(field: str) -> None:
     request = refinement()

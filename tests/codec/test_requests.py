@@ -107,6 +107,13 @@ def test_the_crc_of_further_planes_is_over_planes_then_tokens():
     assert planes_crc([b"pq"]) == zlib.crc32(b"pq")
 
 
+def test_more_planes_than_bits_can_be_are_refused_before_their_crc():
+    sent = request()
+    sent.tokens.planes.extend([b""] * 7)
+    with pytest.raises(PayloadError, match=r"tokens\.planes must be at most 8, not 9"):
+        check_payload_crc(sent)
+
+
 @pytest.mark.parametrize("field", ["offset", "scale"])
 def test_a_flipped_bit_is_found(field):
     sent = request()
