@@ -220,6 +220,7 @@ def channel_command(
     from .channel.emulator_process import main as channel_main
 
     host, port = host_port(listen)
+    host_port(upstream)
     channel_main(config, upstream, host=host, port=port, seed=seed)
 
 
@@ -247,6 +248,7 @@ def device(
     from .device.command import run_images
     from .protos.client import Tls
 
+    host_port(server)  # without a port it would be sought at 443
     given = (root, certificate, key, server_name)
     tls = Tls(*given) if any(value is not None for value in given) else None
     run_images(

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import MissingExtra, UsageError
 from ..json_text import json_text
-from ..options import Json, checked
+from ..options import Json, checked, host_port
 
 if TYPE_CHECKING:
     from ..models.training_data import TrainingData
@@ -88,6 +88,7 @@ def split_learning(
     )
     from ..protos.client import Tls
 
+    host_port(server)
     given = (root, certificate, key, server_name)
     tls = Tls(*given) if any(value is not None for value in given) else None
     folder = out or Path("runs") / f"split-{Path(model).stem}"

@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ..errors import DataError, UsageError
 from ..json_text import json_text
 from ..models.data import NAMED, Dataset
+from ..options import host_port
 from .broken_off import sigterm_unwinds
 from .compare import compare
 from .inputs import load_inputs
@@ -54,8 +55,10 @@ def run_command(options: RunOptions) -> None:
         raise UsageError(
             "--compare holds a live run against a virtual one: --engine live --compare profile|tensor"
         )
-    if options.server and options.engine != "live":
-        raise UsageError("--server is for the live engine")
+    if options.server:
+        host_port(options.server)
+        if options.engine != "live":
+            raise UsageError("--server is for the live engine")
     changes = {
         name: getattr(options, name) for name in ("requests", "seed") if getattr(options, name) is not None
     }

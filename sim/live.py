@@ -14,7 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from ..codec.entropy import tables_crc
+from ..device.connection import agreement
 from ..errors import RemoteError
+from ..models.store import codec_arrays
+from ..protos.client import ServiceClient
 from .broken_off import run_whole
 from .inputs import load_inputs
 from .live_servers import LiveServers
@@ -87,7 +91,9 @@ class LiveEngine:
         scenario = self.setup.scenario
         folder = self._folder
         (folder / "scenario.json").write_text(scenario.model_dump_json(), encoding="utf-8")
-        if self._servers is not None:
+        if self._servers is None:
+            await self._admit()
+        else:
             await self._servers.start()
         (folder / "channel.json").write_text(scenario.channel_config().model_dump_json(), encoding="utf-8")
         self._emulator = Process(
@@ -121,6 +127,14 @@ class LiveEngine:
             await device.message(_PATIENCE_S)
         inputs.unlink()
         self._write_processes()
+
+    async def _admit(self) -> None:
+        """Whether the given server is there and fits: its devices would only know of the emulator before it."""
+        path = self.setup.model_path
+        async with ServiceClient(self._server_address) as client:
+            await agreement(
+                client, self.setup.card, self.setup.scenario.coder, tables_crc(codec_arrays(path))
+            )
 
     def _write_processes(self) -> None:
         servers = [] if self._servers is None else self._servers.processes

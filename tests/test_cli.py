@@ -78,6 +78,19 @@ def test_scenarios_and_their_schema_are_listed(capsys: pytest.CaptureFixture[str
     assert "deadline_s" in json.loads(capsys.readouterr().out)["properties"]
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["run", "quickstart", "--server"],
+        ["device", "--images", ".", "--server"],
+        ["channel", "--config", "none.yaml", "--upstream"],
+        ["train", "clutter", "--split-learning", "--server"],
+    ],
+)
+def test_an_address_without_a_port_is_none(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    assert "'127.0.0.1' is not HOST:PORT" in _fails(capsys, [*arguments, "127.0.0.1"], 2)
+
+
 def test_unknown_names_are_met_with_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "did you mean 'quickstart'?" in _fails(capsys, ["run", "quickstrat"], 2)
     out = ["--out", str(tmp_path)]

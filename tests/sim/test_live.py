@@ -121,6 +121,14 @@ def test_a_device_that_cannot_start_is_one_clear_error(tmp_path: Path) -> None:
         LiveEngine(Setup(changed(requests=4)), folder=tmp_path, head="onnx")
 
 
+def test_a_given_server_that_is_not_there_is_named_before_anything_starts(tmp_path: Path) -> None:
+    from splitpoint.errors import RemoteError
+
+    with pytest.raises(RemoteError, match=r"^127\.0\.0\.1:1: not reachable"):
+        LiveEngine(Setup(changed(requests=4)), folder=tmp_path, server="127.0.0.1:1")
+    assert not list(tmp_path.glob("*.log"))
+
+
 def test_compare_counts_what_differs() -> None:
     setup = Setup(changed(requests=60))
     engine = VirtualEngine(setup, "profile")
