@@ -57,6 +57,8 @@ HOSTILE = [
         CODE.INVALID_ARGUMENT,
         "outcomes: must be at most 256",
     ),
+    # Field 6, empty, as often as a message has room for.
+    (b"\x32\x00" * 4_000_000, CODE.INVALID_ARGUMENT, "must have at most 262144 bytes, not 8000000"),
     (b"\xff\xff\xff", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
     (b"\x12\x02\xff\xfe", CODE.INVALID_ARGUMENT, "not a DecideRequest message"),
 ]
