@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from .quorum import QuorumRule, Reason, Standing, Verdict, accepts, outcome, standing
 
-__all__ = ["Ask", "Effect", "Event", "Gone", "Opinion", "Wait", "coordinate"]
+__all__ = ["Ask", "Effect", "Event", "Gone", "Opinion", "Wait", "answer_within", "coordinate"]
+
+_RESERVE_S, _RESERVE_PART = 0.01, 0.1
 
 
 class Ask(NamedTuple):
@@ -48,6 +50,11 @@ class Gone(NamedTuple):
 
 Effect = Ask | Wait
 Event = Opinion | Gone | None
+
+
+def answer_within(limit_s: float) -> float:
+    """Seconds after which a coordinator whose caller waits `limit_s` answers with what it has: the rest is the way's."""
+    return limit_s - min(_RESERVE_S, _RESERVE_PART * limit_s)
 
 
 class _Tally(NamedTuple):

@@ -18,7 +18,7 @@ import grpc
 
 from ..errors import RemoteError
 from ..models.recursion import opinion
-from ..policies.coordination import Opinion, coordinate
+from ..policies.coordination import Opinion, answer_within, coordinate
 from ..policies.quorum import Verdict
 from ..policies.quorum_driver import Silent, drive
 from ..protos import splitpoint_pb2 as pb
@@ -36,7 +36,6 @@ logger = logging.getLogger(__name__)
 _LONGEST_S = 5.0
 _MOST_S = 3600.0
 """Longest time for any request: gRPC counts deadlines in nanoseconds since 1970, and one beyond 2262 has passed."""
-_RESERVE_S, _RESERVE_PART = 0.01, 0.1
 
 
 class Poll(NamedTuple):
@@ -117,7 +116,7 @@ class Coordinator:
         has an opinion; cancelling it cancels what was asked."""
         loop = asyncio.get_running_loop()
         limit_s = _LONGEST_S if limit_s is None else min(limit_s, _MOST_S)
-        until_s = loop.time() + limit_s - min(_RESERVE_S, _RESERVE_PART * limit_s)
+        until_s = loop.time() + answer_within(limit_s)
         question = pb.InferRequest()
         question.CopyFrom(request)
         for field in ("exit_state", "refine", "refine_margin"):

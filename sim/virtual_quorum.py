@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from ..device.effects import Reply
-from ..policies.coordination import Ask, Gone, Opinion, Verdict, coordinate
+from ..policies.coordination import Ask, Gone, Opinion, Verdict, answer_within, coordinate
 from ..policies.service_time import Pace, segment_time
 from .call import Call
 from .opinions import Opinions
@@ -30,15 +30,16 @@ __all__ = ["VirtualQuorum"]
 class _Question:
     """One request before the coordinator: its generator, what is asked, and what came that it has not taken yet.
 
+    until_s     when it is answered with what is there
     patience_s  longest silence of one learner before each opinion; infinite once all of them were late
     """
 
-    __slots__ = ("call", "generator", "inbox", "over", "patience_s", "tasks", "waits")
+    __slots__ = ("call", "generator", "inbox", "over", "patience_s", "tasks", "until_s", "waits")
 
     generator: Generator[Any, Any, Verdict | None]
 
-    def __init__(self, call: Call, patience_s: float) -> None:
-        self.call, self.patience_s = call, patience_s
+    def __init__(self, call: Call, until_s: float, patience_s: float) -> None:
+        self.call, self.until_s, self.patience_s = call, until_s, patience_s
         self.inbox: deque[Opinion | Gone | None] = deque()
         self.tasks: dict[int, GateTask] = {}
         self.waits = self.over = False
@@ -107,9 +108,10 @@ class VirtualQuorum:
             self._begin(now_s, call)
 
     def _begin(self, now_s: float, call: Call) -> None:
-        question = _Question(call, self._config.patience_s)
+        limit_s = answer_within(call.answer_by_s - now_s)
+        question = _Question(call, now_s + limit_s, self._config.patience_s)
         self._open.add(question)
-        self._timeline.after(call.answer_by_s - now_s, self._late, question)
+        self._timeline.after(limit_s, self._late, question)
         self._poll(now_s, question)
 
     def _poll(self, now_s: float, question: _Question) -> None:
@@ -219,7 +221,7 @@ class VirtualQuorum:
 
     def _decided(self, now_s: float, question: _Question, verdict: Verdict | None) -> None:
         call = question.call
-        if verdict is None and question.patience_s < math.inf and now_s < call.answer_by_s:
+        if verdict is None and question.patience_s < math.inf and now_s < question.until_s:
             # All that could be asked were late: there is no answer to hold up.
             question.patience_s = math.inf
             question.inbox.clear()

@@ -21,9 +21,13 @@ def scenario(noisy_quorum: Scenario) -> Scenario:
     return noisy_quorum
 
 
-def _run(scenario: Scenario, engine: str, policy: str, **quorum: Any) -> Table:
+def _run(
+    scenario: Scenario, engine: str, policy: str, deadline_s: float | None = None, **quorum: Any
+) -> Table:
     assert scenario.quorum is not None
-    changes = {"quorum": scenario.quorum.model_dump() | quorum}
+    changes: dict[str, Any] = {"quorum": scenario.quorum.model_dump() | quorum}
+    if deadline_s is not None:
+        changes["deadline_s"] = deadline_s
     scenario = Scenario.model_validate(scenario.model_dump() | changes)
     virtual = VirtualEngine(Setup(scenario), engine)
     return virtual.run(scenario.policy(policy))
@@ -39,8 +43,9 @@ def test_profile_and_tensor_agree_on_every_request(scenario: Scenario, policy: s
 
 @pytest.mark.parametrize("policy", ["server", "split"])
 def test_asking_all_at_once_gives_the_same_answers_sooner(scenario: Scenario, policy: str) -> None:
-    one_by_one = _run(scenario, "profile", policy, patience_s=10.0)
-    at_once = _run(scenario, "profile", policy, patience_s=10.0, parallel=True)
+    # No answer is cut short by a deadline, at which the one has heard less than the other.
+    one_by_one = _run(scenario, "profile", policy, 10.0, patience_s=10.0)
+    at_once = _run(scenario, "profile", policy, 10.0, patience_s=10.0, parallel=True)
     same = ~(one_by_one["degraded"] | at_once["degraded"]) & (one_by_one["cut"] == at_once["cut"])
     assert same.sum() > 60
     for name in ("prediction", "exit", "votes"):
@@ -86,6 +91,19 @@ def test_learners_that_are_all_late_have_till_the_deadline(scenario: Scenario) -
     np.testing.assert_array_equal(hasty["degraded"], patient["degraded"])
     np.testing.assert_array_equal(hasty["prediction"], patient["prediction"])
     np.testing.assert_array_equal(hasty["votes"], patient["votes"])
+
+
+def test_at_the_deadline_the_answer_of_those_that_spoke_still_reaches_the_device(scenario: Scenario) -> None:
+    fault = {"kind": "freeze", "process": "a", "at_s": 2.0, "for_s": 4.0}
+    # A short way back, and requests with the whole deadline before them: the coordinator's reserve is enough.
+    channel = scenario.channel.model_dump() | {"link": {"kind": "constant", "rate_bps": 1e7}}
+    changes = {"faults": [fault], "channel": channel}
+    hurt = Scenario.model_validate(scenario.model_dump() | changes)
+    found = _run(hurt, "profile", "server", patience_s=10.0, parallel=True)
+    inside = (found["start_s"] > 2.1) & (found["done_s"] < 5.9) & (found["start_s"] == found["arrival_s"])
+    assert inside.sum() > 10
+    assert not found["degraded"][inside].any()
+    assert (found["votes"][inside] == 1).all()
 
 
 def test_losing_the_coordinator_leaves_the_device_to_itself(scenario: Scenario) -> None:
