@@ -12,9 +12,13 @@ DEVICE_KEY = "splitpoint-device"
 """Metadata key that names the device to the emulator."""
 
 
+_LONGEST = 64
+
+
 def device_name(context: grpc.aio.ServicerContext[Any, Any]) -> str:
-    """What the caller calls itself, which may be anything; "" where it does not."""
+    """What the caller calls itself, which may be anything, its first 64 characters; "" where it does not."""
     for key, value in context.invocation_metadata() or ():
         if key == DEVICE_KEY and isinstance(value, str):
-            return value
+            # Python reads no number of more than 4 300 digits.
+            return value[:_LONGEST]
     return ""

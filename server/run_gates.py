@@ -141,7 +141,7 @@ class GateService:
         """The gRPC method, bytes to bytes. Raises Rejected."""
         since_s = time.monotonic()
         request = parse(pb.RunGatesRequest, data)
-        question = self.check(request, device_name(context)[:64])
+        question = self.check(request, device_name(context))
         opinions = self.ask(question, context.time_remaining())
         try:
             async for opinion in opinions:
