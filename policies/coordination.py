@@ -53,7 +53,7 @@ Event = Opinion | Gone | None
 
 
 def answer_within(limit_s: float) -> float:
-    """Seconds after which a coordinator whose caller waits `limit_s` answers with what it has: the rest is the way's."""
+    """When to answer with what there is, in seconds, for a caller who waits `limit_s`: the rest is the way back's."""
     return limit_s - min(_RESERVE_S, _RESERVE_PART * limit_s)
 
 
