@@ -20,7 +20,11 @@ def whole_file(path: Path, what: str, *, make_folder: bool = True) -> Iterator[P
     """
     with _refusals(path, what):
         partial = _partial(path, make_folder)
+        partial.touch()
+        mode = partial.stat().st_mode
         yield partial
+        # safetensors lets the owner alone read what it writes, whatever the umask says.
+        partial.chmod(mode)
         os.replace(partial, path)
 
 

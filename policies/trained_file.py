@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import DataError
+from ..whole_file import whole_file
 from .decision import Decision
 from .features import FEATURES
 from .memory import MEMORY
@@ -100,15 +101,12 @@ def save_trained(path: Path, card: TrainedCard, arrays: dict[str, NDArray[np.flo
     """Write weight.0, bias.0, ... and the card. DataError where the file cannot be written."""
     from safetensors.numpy import save_file
 
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path, "policy") as partial:
         save_file(
             {k: np.ascontiguousarray(v, np.float32) for k, v in arrays.items()},
-            path,
+            partial,
             {"card": card.model_dump_json()},
         )
-    except OSError as error:
-        raise DataError(f"cannot write the policy {path}: {error.strerror or error}") from None
 
 
 def load_trained(path: Path) -> TrainedNetwork:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from splitpoint.errors import DataError
 from splitpoint.whole_file import check_writable, whole_file
@@ -24,6 +26,14 @@ def test_what_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _broken_off(path)
     assert path.read_text() == "first"
+
+
+def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path: Path) -> None:
+    plain, path = tmp_path / "plain", tmp_path / "weights.safetensors"
+    plain.touch()
+    with whole_file(path, "model file") as partial:
+        save_file({"weight": np.zeros(3)}, partial)
+    assert path.stat().st_mode == plain.stat().st_mode
 
 
 def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
