@@ -34,17 +34,26 @@ _Told = list[tuple[GateJob, GateOpinion | Rejected]]
 
 class GateLog:
     """JSON lines of what was executed or cancelled, with times of time.monotonic(): one clock for a machine's
-    processes, so that the work after a cancellation can be counted."""
+    processes, so that the work after a cancellation can be counted. Where one cannot be written none follows, and the
+    server's own log says so: a measurement must not end what it measures."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("a", buffering=1, encoding="utf-8")
+        # Nothing is held back, so that nothing is left to fail when it is closed.
+        self._file = path.open("ab", buffering=0)
         self._lock = threading.Lock()
+        self._full = False
 
     def write(self, **entry: object) -> None:
         """One line; from any thread."""
         line = json.dumps(entry) + "\n"
         with self._lock:
-            self._file.write(line)
+            if self._full:
+                return
+            try:
+                self._file.write(line.encode())
+            except OSError as error:
+                self._full = True
+                logger.error("the gate log %s ends here: %s", self._file.name, error.strerror)
 
     def close(self) -> None:
         self._file.close()

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -166,3 +167,19 @@ def test_the_log_says_what_ran_and_when(scripted, tmp_path):
     assert (
         before <= entries[0]["begun_s"] <= entries[0]["ended_s"] <= entries[1]["begun_s"] <= time.monotonic()
     )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no file that is always full")
+def test_a_full_disk_ends_the_log_and_not_the_work(scripted, caplog):
+    async def main():
+        log = GateLog(Path("/dev/full"))
+        asked = Asked(scripted("a"), log=log)
+        for number in (1, 2):
+            asked.job(number)
+        await asked.settled()
+        asked.worker.close()
+        log.close()
+        return [[opinion.gate for opinion in asked.told[number]] for number in (1, 2)]
+
+    assert asyncio.run(main()) == [[0, 1, 2]] * 2
+    assert caplog.messages == ["the gate log /dev/full ends here: No space left on device"]
