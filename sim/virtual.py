@@ -220,6 +220,10 @@ class VirtualRun:
     def _close(self, now_s: float, call: Call, reply: Reply | None = None, link_lost: bool = False) -> None:
         device = call.device
         call.open = False
+        if reply is None:
+            # On a board they come with the reply.
+            trip = call.trip
+            trip.server_s, trip.votes, trip.asked, trip.quorum_macs = math.nan, 0, 0, 0
         if link_lost and device.session.link_up:
             device.session.lost(now_s)
             self._probe(now_s, device)

@@ -100,6 +100,10 @@ def test_at_the_deadline_the_answer_of_those_that_spoke_still_reaches_the_device
     changes = {"faults": [fault], "channel": channel}
     hurt = Scenario.model_validate(scenario.model_dump() | changes)
     found = _run(hurt, "profile", "server", patience_s=10.0, parallel=True)
+    lost = found["degraded"]  # an answer that did not reach the device is none of a quorum
+    assert lost.any()
+    assert np.isnan(found["server_s"][lost]).all()
+    assert not (found["votes"][lost] | found["asked"][lost] | found["quorum_macs"][lost]).any()
     inside = (found["start_s"] > 2.1) & (found["done_s"] < 5.9) & (found["start_s"] == found["arrival_s"])
     assert inside.sum() > 10
     assert not found["degraded"][inside].any()
