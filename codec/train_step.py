@@ -40,10 +40,14 @@ def gradient_bytes(values: np.ndarray) -> tuple[bytes, float]:
 
 
 def read_gradient(field: str, data: bytes, shape: tuple[int, ...], scale: float) -> np.ndarray:
-    """The gradient that `gradient_bytes` sent, float32 of `shape`."""
+    """The gradient that `gradient_bytes` sent, float32 of `shape`, finite."""
     if not (math.isfinite(scale) and 0.0 < scale <= _MOST_SCALE):
         raise PayloadError("gradient_scale", f"must be in (0, 2**60], not {scale:g}")
-    return read_halves(field, data, shape) / np.float32(scale)
+    with np.errstate(over="ignore"):
+        values: np.ndarray = read_halves(field, data, shape) / np.float32(scale)
+    if not np.isfinite(values).all():
+        raise PayloadError("gradient_scale", f"gives values that are not finite: {scale:g}")
+    return values
 
 
 def read_classes(data: bytes, rows: int, classes: int) -> np.ndarray:

@@ -134,6 +134,8 @@ class TailSession:
         assert values.grad is not None
         if not all(bool(torch.isfinite(g).all()) for g in (of.detach(), values.grad)):
             self._optimizer.forget()
+            # Nothing of this step stands any more: the same batch, sent again, must run again.
+            self.last = None
             raise PayloadError("activations", "give a loss or a gradient that is not finite")
         returned, scale = gradient_bytes(values.grad.cpu().numpy())
         self._optimizer.take(self.step)

@@ -30,6 +30,7 @@ __all__ = [
 ]
 
 _SESSION = re.compile(r"[0-9a-f]{32}")
+_LONGEST_NAME = 64
 _SUM_TOLERANCE = 0.01  # of a float16 soft label, whose entries are rounded each
 
 
@@ -74,6 +75,9 @@ def kind_of(request: pb.TrainStepRequest) -> str:
 
 def check_plan(request: pb.TrainStepRequest, card: ModelCard, most_rows: int) -> SplitPlan:
     """The plan, within the network and the server's limits."""
+    # It is looked for among the methods' names, and named in the refusal, which must fit a call's trailers.
+    if len(request.plan.method) > _LONGEST_NAME:
+        raise invalid(f"plan.method: must have at most {_LONGEST_NAME} characters")
     try:
         plan = SplitPlan.from_message(request.split, request.plan)
     except ValidationError as error:

@@ -250,6 +250,7 @@ def test_hostile_batches_are_refused_and_the_session_goes_on(small, service, wha
     ("fields", "text"),
     [
         ({"method": "zip"}, "unknown method"),
+        ({"method": "a" * 1_000_000}, "plan.method: must have at most 64 characters"),
         ({"rate": 0.0}, "plan.rate"),
         ({"rate": float("nan")}, "plan.rate"),
         ({"steps": 0}, "plan.steps"),
@@ -277,6 +278,19 @@ def test_huge_activations_and_gradients_are_refused_or_learned_but_never_nan(sma
     reply = device.ask(device.request(logits_gradient=gradient, gradient_scale=1.0))
     assert np.isfinite(np.frombuffer(reply.activations_gradient, "<f2").astype(float)).all()
     assert np.isfinite(np.frombuffer(device.ask(device.batch()).logits, "<f2").astype(float)).all()
+
+
+def test_a_gradient_that_overflows_is_refused_and_the_step_can_be_taken_again(small, service):
+    device = Device(small, service, send_labels=False).open()
+    batch, gradient = device.batch(), np.full((B, 5), 65504, "<f2").tobytes()
+    logits = device.ask(batch).logits
+    beyond_float32 = device.request(logits_gradient=gradient, gradient_scale=1e-38)
+    refused(device, beyond_float32, "INVALID_ARGUMENT", "gradient_scale: gives values that are not finite")
+    within = device.request(logits_gradient=gradient, gradient_scale=2e-34)
+    refused(device, within, "INVALID_ARGUMENT", "gradient that is not finite")
+    # Its logits were thrown away with it: the same batch is run again, and not answered from memory.
+    assert device.ask(batch).logits == logits
+    assert device.ask(device.request(logits_gradient=gradient, gradient_scale=65504.0)).step == 1
 
 
 def test_what_waits_for_the_training_thread_is_bounded(small, service):
