@@ -26,7 +26,7 @@ from .options import MAX_MESSAGE_BYTES
 __all__ = ["InferStream"]
 
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
-_BROKEN = (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError)
+_BROKEN = (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
 """What a write raises on a stream that is over; the reader learns why."""
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]

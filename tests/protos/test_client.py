@@ -1,6 +1,7 @@
 """The client against small servers written for each test."""
 
 import asyncio
+import gc
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from splitpoint.errors import DataError, RemoteError, UsageError
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import (
     CertificateError,
+    InferStream,
     LinkDown,
     Refused,
     ServiceClient,
@@ -356,3 +358,45 @@ def test_tls_files_are_checked_before_anything_is_sent(tmp_path):
         Tls(root=CERTS / "server.key").credentials()
     with pytest.raises(DataError, match=r"client\.pem and .*server\.key are no PEM certificate"):
         Tls(certificate=CERTS / "client.pem", key=CERTS / "server.key").credentials()
+
+
+class Dying:
+    """A call that answers one request, says that its server drains, and dies while it is half-closed."""
+
+    def __init__(self):
+        self.left = [reply(1), pb.InferReply(error=pb.Error(code=14)).SerializeToString(), grpc.aio.EOF]
+
+    async def write(self, data):
+        pass
+
+    async def read(self):
+        return self.left.pop(0)
+
+    async def done_writing(self):
+        raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    async def code(self):
+        return grpc.StatusCode.OK
+
+    async def details(self):
+        return ""
+
+    def cancel(self):
+        return True
+
+
+def test_a_call_that_dies_while_it_is_half_closed_is_told_to_nobody():
+    """Whoever was on it has heard of it; without that, asyncio would write about a task that failed."""
+    told = []
+
+    async def main():
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        stream = InferStream(lambda life_s: Dying(), "test:1", 60.0)
+        for _ in range(3):
+            await stream.infer(request(1), 5.0)
+            await asyncio.sleep(0.01)
+        await stream.close()
+        gc.collect()
+
+    asyncio.run(main())
+    assert told == []
