@@ -48,6 +48,7 @@ def need_torch(what: str) -> None:
 def host_port(text: str) -> tuple[str, int]:
     """HOST:PORT; UsageError for what is none."""
     host, _, port = text.rpartition(":")
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+    # Longer ones are no ports, and beyond 4 300 digits no numbers for Python.
+    if not host or not (port.isascii() and port.isdecimal()) or len(port) > 5 or int(port) > 65535:
         raise UsageError(f"'{text}' is not HOST:PORT")
     return host, int(port)

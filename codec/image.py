@@ -10,7 +10,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
@@ -72,7 +72,9 @@ def decode_image(message: pb.Image, shape: tuple[int, int, int]) -> np.ndarray:
     except PayloadError:
         raise
     except Exception as error:  # Pillow's decoders raise half a dozen kinds on bad data
-        raise PayloadError("image.data", f"is not a readable {name} image: {error}") from error
+        # Of what it cannot identify it tells where in this process' memory it lies.
+        why = "" if isinstance(error, UnidentifiedImageError) else f": {error}"
+        raise PayloadError("image.data", f"is not a readable {name} image{why}") from error
     return pixels.reshape(shape)
 
 
