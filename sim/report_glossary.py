@@ -6,6 +6,10 @@ __all__ = ["GLOSSARY"]
 
 GLOSSARY = (
     ("policy", "Decides for every request where to cut the network and how much to send."),
+    (
+        "clairvoyant",
+        "Knows the path of the channel and what the network will answer: something to compare with, no rival.",
+    ),
     ("accuracy", "Share of the answered requests whose answer is the true class."),
     (
         "utility",

@@ -35,46 +35,49 @@ def by_utility(summaries: Sequence[Summary]) -> list[Summary]:
     return sorted(summaries, key=rank)
 
 
+def _rivals(summaries: Sequence[Summary]) -> list[Summary]:
+    """Those with a utility, the best first, without the clairvoyant ones, unless there are no others."""
+    ranked = [s for s in by_utility(summaries) if math.isfinite(s["utility"])]
+    return [s for s in ranked if not s.get("clairvoyant")] or ranked
+
+
 def headline_rows(summaries: Sequence[Summary]) -> list[dict[str, Any]]:
     """Rows of the headline table as text, best utility first."""
-    rows = []
-    for place, s in enumerate(by_utility(summaries)):
-        rows.append(
-            {
-                "policy": str(s["policy"]),
-                "best": place == 0
-                and len(summaries) > 1
-                and math.isfinite(s["utility"])
-                and bool(s.get("feasible", True)),
-                "utility": number(s["utility"], 3),
-                "utility_ci": plus_minus(s.get("utility_ci95"), 3),
-                "accuracy": number(s["accuracy"], 1, 100),
-                "accuracy_ci": plus_minus(s.get("accuracy_ci95"), 1, 100),
-                "p50": number(s["latency_p50_s"], 1, 1e3),
-                "p95": number(s["latency_p95_s"], 1, 1e3),
-                "p99": number(s["latency_p99_s"], 1, 1e3),
-                "uplink": number(s["uplink_bytes_mean"], 2, 1e-3),
-                "energy": number(s["device_energy_mean_j"], 1, 1e3),
-                "local": number(s["local_fraction"], 0, 100),
-                "requests": f"{s['requests']:,}",
-                "degraded": s["degraded"],
-                "late": s["late"],
-                "lost": s["lost"],
-                "feasible": bool(s.get("feasible", True)),
-            }
-        )
-    return rows
+    best = next((s for s in _rivals(summaries) if s.get("feasible", True)), None)
+    return [
+        {
+            "policy": str(s["policy"]),
+            "best": s is best and len(summaries) > 1,
+            "clairvoyant": bool(s.get("clairvoyant")),
+            "utility": number(s["utility"], 3),
+            "utility_ci": plus_minus(s.get("utility_ci95"), 3),
+            "accuracy": number(s["accuracy"], 1, 100),
+            "accuracy_ci": plus_minus(s.get("accuracy_ci95"), 1, 100),
+            "p50": number(s["latency_p50_s"], 1, 1e3),
+            "p95": number(s["latency_p95_s"], 1, 1e3),
+            "p99": number(s["latency_p99_s"], 1, 1e3),
+            "uplink": number(s["uplink_bytes_mean"], 2, 1e-3),
+            "energy": number(s["device_energy_mean_j"], 1, 1e3),
+            "local": number(s["local_fraction"], 0, 100),
+            "requests": f"{s['requests']:,}",
+            "degraded": s["degraded"],
+            "late": s["late"],
+            "lost": s["lost"],
+            "feasible": bool(s.get("feasible", True)),
+        }
+        for s in by_utility(summaries)
+    ]
 
 
 def headline(summaries: Sequence[Summary]) -> list[str]:
     """The outcome in a few sentences."""
-    ranked = [s for s in by_utility(summaries) if math.isfinite(s["utility"])]
+    ranked = _rivals(summaries)
     if not ranked:
         return ["No request was answered, so there is nothing to compare."]
     best = ranked[0]
     said = []
     if len(ranked) > 1:
-        second, within = ranked[1], [s.get("feasible", True) for s in summaries]
+        second, within = ranked[1], [s.get("feasible", True) for s in ranked]
         whose = (
             "" if all(within) else " of those within their budgets" if any(within) else ", all over budget"
         )
@@ -87,6 +90,10 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
         f"{number(best['accuracy'], 1, 100)} % correctly, 95 % of its requests within "
         f"{number(best['latency_p95_s'], 0, 1e3)} ms, and sent {_sent(best['uplink_bytes_mean'])}."
     )
+    seeing = [s for s in by_utility(summaries) if s.get("clairvoyant") and s not in ranked]
+    if seeing:
+        bounds = ", ".join(f"“{s['policy']}” {number(s['utility'], 3)}" for s in seeing)
+        said.append(f"Clairvoyant, and so no rivals: {bounds}.")
     lost = sum(s["lost"] for s in summaries)
     twice = sum(s.get("answered_twice", 0) for s in summaries)
     said.append(f"{lost:,} requests were lost." if lost else "No request was lost.")

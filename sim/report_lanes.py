@@ -155,7 +155,9 @@ def lane_legend(
         )
     if FALLBACK in seen:
         handles.append(Patch(facecolor=INK, label="strip at the foot: share of fallbacks"))
-    if scenario.faults:
+    # A run may be over before a fault comes.
+    end_s = max((float(part["arrival_s"].max()) for part in tables if len(part["arrival_s"])), default=0.0)
+    if any(fault.at_s < end_s for fault in scenario.faults):
         handles.append(
             Patch(
                 facecolor="#f7d9d3",

@@ -106,6 +106,7 @@ def run_policies(setup: Setup, engine_name: str, engine: Engine, policies: Seque
         run.tables[policy.name] = columns
         run.summaries.append(
             summarise(policy.name, engine_name, setup.scenario.requests, columns, weights, budgets)
+            | {"clairvoyant": isinstance(policy, OraclePolicy)}
             | {"changes": transients(columns, request_utility(columns, weights), changes_s, budgets)}
         )
     return run

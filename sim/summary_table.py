@@ -51,6 +51,8 @@ def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = No
         if narrow:
             cells[3:] = map(_rounded, cells[3:])
         texts = [Text(cell.strip()) for cell in cells]
+        if row["clairvoyant"]:
+            texts[0].append("\nclairvoyant")
         if not row["feasible"]:
             texts[0].append("\nover budget", style="bold red")
         if row["lost"]:

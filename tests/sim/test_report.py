@@ -142,6 +142,28 @@ def test_who_is_over_budget_is_marked_and_never_the_best(tmp_path: Path, over: t
     assert "energy 150 mJ, airtime 20 ms; means over each device" in text
 
 
+def test_who_sees_the_future_is_marked_and_no_rival(tmp_path: Path) -> None:
+    arguments = run("greedy", "local", "oracle")
+    for summary in arguments["summaries"]:
+        if summary["policy"] == "oracle":
+            summary |= {"clairvoyant": True, "utility": 0.95}
+    text = page(tmp_path, arguments)
+    assert re.findall(r'<th scope="row">(\w+)[^<]*<span class="badge">(\w+)', text)[0] == (
+        "oracle",
+        "clairvoyant",
+    )
+    best = max(arguments["summaries"][:2], key=lambda s: s["utility"])["policy"]
+    assert re.search(rf'<th scope="row">{best} <span class="badge">best<', text)
+    assert f"“{best}” has the highest utility" in text
+    assert "Clairvoyant, and so no rivals: “oracle” 0.950." in text
+
+
+def test_a_fault_behind_the_end_of_a_run_is_not_in_the_legend(tmp_path: Path) -> None:
+    for at_s, drawn in ((3.0, True), (300.0, False)):
+        faults = [{"kind": "kill", "at_s": at_s, "for_s": 2.0}]
+        assert ("fault of the server" in page(tmp_path, run("greedy", faults=faults))) == drawn
+
+
 @pytest.mark.parametrize("most", [3e5, 9.99e5, 9.999e5, 4.2e8])
 def test_rates_are_written_without_powers_of_ten(most: float) -> None:
     tables = run("greedy", count=200)["tables"]

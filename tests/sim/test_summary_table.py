@@ -49,6 +49,19 @@ def test_one_line_a_policy_where_there_is_room() -> None:
     assert len(lines) == 2 + 1 + 3
 
 
+def test_who_sees_the_future_is_marked() -> None:
+    summaries = run("greedy", "oracle", "local")["summaries"]
+    summaries[1] |= {"clairvoyant": True, "utility": 0.99}
+    console = Console(width=110, file=io.StringIO(), force_terminal=True, color_system="standard")
+    console.print(summary_table(summaries, 110))
+    assert isinstance(console.file, io.StringIO)
+    lines = console.file.getvalue().splitlines()
+    best = [line for line in lines if "\x1b[1;32m" in line]
+    assert [any(name in line for line in best) for name in ("oracle", "greedy", "local")].count(True) == 1
+    assert not any("oracle" in line for line in best)
+    assert any("clairvoyant" in line for line in lines)
+
+
 def test_names_are_not_markup() -> None:
     assert any("[red]x" in line for line in shown(("[red]x", "local"), 110))
 
