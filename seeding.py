@@ -10,7 +10,7 @@ import zlib
 
 import numpy as np
 
-__all__ = ["Normals", "Uniforms", "generator"]
+__all__ = ["Uniforms", "generator"]
 
 _CHUNK = 1024
 
@@ -32,35 +32,18 @@ def generator(seed: int, component: str, *indices: int) -> np.random.Generator:
 class Uniforms:
     """Uniform draws on [0, 1), addressed by index: `Uniforms(seed, "arrivals", device)[i]`.
 
-    Random access; chunks are drawn from a Philox counter and cached as Python floats.
+    Random access; a chunk at a time is drawn from a Philox counter, and the last one stays in memory.
     """
 
     def __init__(self, seed: int, component: str, *indices: int) -> None:
         self._sequence = _entropy(seed, component, *indices)
-        self._chunks: dict[int, list[float]] = {}
-
-    def _bits(self, chunk: int, per_value: int) -> np.random.Generator:
-        # One Philox step yields four 64-bit words.
-        bits = np.random.Philox(self._sequence)
-        bits.advance(chunk * _CHUNK * per_value // 4)
-        return np.random.Generator(bits)
-
-    def _draw(self, chunk: int) -> list[float]:
-        drawn: list[float] = self._bits(chunk, 1).random(_CHUNK).tolist()
-        return drawn
+        self._chunk = -1
+        self._values: list[float] = []
 
     def __getitem__(self, index: int) -> float:
         chunk, place = divmod(index, _CHUNK)
-        values = self._chunks.get(chunk)
-        if values is None:
-            values = self._chunks[chunk] = self._draw(chunk)
-        return values[place]
-
-
-class Normals(Uniforms):
-    """Standard normal draws addressed by index (Box-Muller on two uniforms each)."""
-
-    def _draw(self, chunk: int) -> list[float]:
-        first, second = self._bits(chunk, 2).random((_CHUNK, 2)).T
-        drawn: list[float] = (np.sqrt(-2.0 * np.log1p(-first)) * np.cos(2.0 * np.pi * second)).tolist()
-        return drawn
+        if chunk != self._chunk:
+            bits = np.random.Philox(self._sequence)
+            bits.advance(chunk * _CHUNK // 4)  # one step yields four 64-bit words
+            self._chunk, self._values = chunk, np.random.Generator(bits).random(_CHUNK).tolist()
+        return self._values[place]
