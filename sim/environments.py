@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium
+from pydantic import ValidationError
 
 from ..errors import UsageError, did_you_mean
 from ..models.profile import Profile
@@ -23,6 +24,7 @@ from ..policies.environments.shared import SharedOffloadEnv
 from ..policies.environments.vector import OffloadVectorEnv
 from ..policies.service_time import Pace
 from .scenario import Scenario, load_scenario
+from .scenario_errors import first_problem
 from .setup import Setup
 
 __all__ = [
@@ -38,7 +40,7 @@ __all__ = [
 def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> EnvironmentConfig:
     """The surroundings of one device of a scenario; `options` are further fields of EnvironmentConfig.
 
-    UsageError for a device that the scenario has not.
+    UsageError for a device that the scenario has not, and for options that are none.
     """
     groups, server = scenario.device_groups(), scenario.server
     if not 0 <= device < len(groups):
@@ -47,24 +49,27 @@ def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> E
         )
     group = groups[device]
     channel = scenario.channel_config()
-    return EnvironmentConfig(
-        macs_per_s=group.macs_per_s,
-        overhead_s=group.overhead_s,
-        slack_s=group.slack_s,
-        battery_j=float("inf") if group.battery_j is None else group.battery_j,
-        power=group.power.power(),
-        arrivals=group.arrivals,
-        link=channel.link_of(device),
-        uplink=channel.uplink,
-        downlink=channel.downlink,
-        report=channel.report,
-        coherence_s=scenario.coherence_s,
-        probe_s=scenario.probe_s,
-        server=Pace(server.base_s, server.macs_per_s),
-        max_batch=server.max_batch,
-        weights=scenario.weights(),
-        **options,
-    )
+    try:
+        return EnvironmentConfig(
+            macs_per_s=group.macs_per_s,
+            overhead_s=group.overhead_s,
+            slack_s=group.slack_s,
+            battery_j=float("inf") if group.battery_j is None else group.battery_j,
+            power=group.power.power(),
+            arrivals=group.arrivals,
+            link=channel.link_of(device),
+            uplink=channel.uplink,
+            downlink=channel.downlink,
+            report=channel.report,
+            coherence_s=scenario.coherence_s,
+            probe_s=scenario.probe_s,
+            server=Pace(server.base_s, server.macs_per_s),
+            max_batch=server.max_batch,
+            weights=scenario.weights(),
+            **options,
+        )
+    except ValidationError as error:
+        raise UsageError(first_problem(error, EnvironmentConfig.model_json_schema())) from None
 
 
 def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[Scenario, dict[str, Any]]:
@@ -73,7 +78,7 @@ def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[S
     fields = {name: value for name, value in changes.items() if name not in _OPTIONS}
     for name in fields:
         if name not in Scenario.model_fields:
-            known = {*Scenario.model_fields, *_OPTIONS}
+            known = {*Scenario.model_fields, *_OPTIONS, "scenario", "device", "decisions"}
             raise UsageError(f"unknown argument '{name}': {did_you_mean(name, known)}")
     if isinstance(scenario, Scenario):
         return Scenario.model_validate(scenario.model_dump() | fields), options

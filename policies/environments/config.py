@@ -44,11 +44,11 @@ class EnvironmentConfig(BaseModel):
     start_spread_s: float = Field(
         0.0, ge=0, description="an episode begins at a random time up to this: traces are then met anywhere"
     )
-    keeps: tuple[float, ...] | None = None
-    dims: tuple[int, ...] | None = None
-    bits: tuple[int, ...] | None = None
-    exit_margins: tuple[float, ...] | None = None
-    offload_slopes: tuple[float, ...] = (-NEVER, 0.0)
+    keeps: tuple[float, ...] | None = Field(None, min_length=1)
+    dims: tuple[int, ...] | None = Field(None, min_length=1)
+    bits: tuple[int, ...] | None = Field(None, min_length=1)
+    exit_margins: tuple[float, ...] | None = Field(None, min_length=1)
+    offload_slopes: tuple[float, ...] = Field((-NEVER, 0.0), min_length=1)
 
     @property
     def deadline_s(self) -> float:

@@ -132,6 +132,10 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
     def step(
         self, actions: dict[str, Any]
     ) -> tuple[dict[str, Any], dict[str, float], dict[str, bool], dict[str, bool], dict[str, dict[str, Any]]]:
+        if not self.agents:
+            raise UsageError("reset this environment before its first step, and after an episode's last")
+        if missing := [agent for agent in self.agents if agent not in actions]:
+            raise UsageError(f"a step takes an action of every device; there is none of {missing[0]}")
         requests = [self._head(agent, self.actions.flat(actions[agent])) for agent in self.agents]
         sent = sorted((r for r in requests if r.send_s < r.answer_by_s), key=lambda r: r.send_s)
         self._carry(self._uplink, [(r, r.send_s, r.nbytes, 2 * r.solo.requests) for r in sent], "up")

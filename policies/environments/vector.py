@@ -10,6 +10,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
+from ...errors import UsageError
 from ...models.profile import Profile
 from ..decision import Decision
 from .actions import Actions
@@ -45,6 +46,8 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
         decisions: Sequence[Decision] | None = None,
         link_paths: int = 32,
     ) -> None:
+        if num_envs < 1:
+            raise UsageError("a vector environment needs at least one copy")
         self.config, self.profile, self.num_envs = config, profile, num_envs
         self.actions = Actions(config, profile, decisions)
         self.single_action_space = self.actions.space

@@ -155,3 +155,32 @@ def test_arguments_are_checked(profile: Profile) -> None:
     with pytest.raises(UsageError, match="evaluation profile"):
         OffloadEnv(config(), Setup(load_scenario("quickstart")).evaluation)
     assert environments.make_offload(deadline_s=0.2).config.deadline_s == 0.2
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"scenari": "fading"}, "unknown argument 'scenari': did you mean 'scenario'"),
+        ({"episode_requests": 0}, "episode_requests: .* greater than or equal to 1 .given: 0"),
+        ({"start_spread_s": -1}, "start_spread_s: .* greater than or equal to 0"),
+        ({"keeps": 0.5}, "keeps: .* list"),
+        ({"bits": []}, "bits: List should have at least 1 item"),
+        ({"offload_slopes": []}, "offload_slopes: List should have at least 1 item"),
+    ],
+)
+def test_what_is_wrong_with_an_argument_is_one_line(wrong: dict[str, Any], said: str) -> None:
+    for make in (environments.make_offload, environments.parallel_env):
+        with pytest.raises(UsageError, match=said) as caught:
+            make(**wrong)
+        assert "\n" not in str(caught.value)
+
+
+def test_environments_of_nobody_and_steps_of_nobody_are_refused(profile: Profile) -> None:
+    with pytest.raises(UsageError, match="at least one copy"):
+        environments.make_offload_vector(0)
+    env = SharedOffloadEnv(config(), profile, 2)
+    with pytest.raises(UsageError, match="reset this environment before its first step"):
+        env.step({})
+    env.reset(seed=0)
+    with pytest.raises(UsageError, match="there is none of device_1"):
+        env.step({"device_0": env.action_space("device_0").sample()})
