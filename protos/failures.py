@@ -30,7 +30,9 @@ class Refused(RemoteError):  # noqa: N818 - reads as what happened
 
 
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
-_TLS_SIGNS = ("certificate", "handshake", "hostname verification", "ssl", "tls")
+_TLS_SIGNS = ("handshake failed", "verification check failed")
+"""What gRPC says of a handshake that was held and came to nothing; where it broke off ("handshake read failed") only
+the link is down. Whole phrases, since its texts name the host too."""
 
 
 def from_status(code: grpc.StatusCode | int, details: str, address: str) -> RemoteError:

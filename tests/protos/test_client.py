@@ -22,6 +22,7 @@ from splitpoint.protos.client import (
     connect,
 )
 from splitpoint.protos.device_name import DEVICE_KEY
+from splitpoint.protos.failures import from_status
 from splitpoint.protos.options import MAX_MESSAGE_BYTES, SERVICE, server_options
 
 CERTS = Path(__file__).parent / "certs"
@@ -347,6 +348,40 @@ def test_a_wrong_certificate_is_said_to_be_one_at_once(tls):
     with pytest.raises(CertificateError, match="no trusted TLS connection"):
         infer_over(tls)
     assert time.monotonic() - start < 3.0
+
+
+@pytest.mark.parametrize("hangs", [False, True], ids=["hangs up", "says nothing"])
+def test_a_tls_server_that_breaks_off_the_handshake_is_a_link_that_is_down(hangs):
+    """One that is frozen, or that a proxy stands before while it is started again: it may be back soon."""
+    held = []
+
+    async def accept(reader, writer):
+        held.append(writer)
+        if not hangs:
+            writer.close()
+
+    async def main():
+        listener = await asyncio.start_server(accept, "127.0.0.1", 0)
+        port = listener.sockets[0].getsockname()[1]
+        timeouts = Timeouts(attempt=0.3)
+        try:
+            async with ServiceClient(
+                f"127.0.0.1:{port}", tls=Tls(CERTS / "ca.pem"), timeouts=timeouts
+            ) as client:
+                with pytest.raises(LinkDown, match="not reachable"):
+                    await client.describe(5.0)
+        finally:
+            for writer in held:
+                writer.close()
+            listener.close()
+
+    asyncio.run(main())
+
+
+def test_a_host_s_name_says_nothing_of_certificates():
+    details = "errors resolving tls-handshake.test:50051: Domain name not found"
+    found = from_status(grpc.StatusCode.UNAVAILABLE, details, "tls-handshake.test:50051")
+    assert type(found) is LinkDown
 
 
 def test_tls_files_are_checked_before_anything_is_sent(tmp_path):
