@@ -5,6 +5,7 @@ bytes ─► Desk.admit: validate, queue ─► Job ─► done(job, answer | wh
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -19,13 +20,16 @@ from ..protos import splitpoint_pb2 as pb
 from .batching import Batcher, Job
 from .groups import submit_groups
 from .refinement import Refinement
-from .refusals import Rejected
+from .refusals import Rejected, failed
 from .validation import Validator, parse, soonest
 from .work import Answer, Tail
 
-__all__ = ["Desk", "Done", "TailDesk", "described", "reply_to"]
+__all__ = ["Admit", "Desk", "Done", "TailDesk", "described", "reply_to", "taken_in"]
+
+logger = logging.getLogger(__name__)
 
 Done = Callable[[Job, Answer | Rejected], None]
+Admit = Callable[[bytes, Done, float | None], Job]
 
 
 class Desk(Protocol):
@@ -123,6 +127,18 @@ class TailDesk:
 
     async def close(self) -> None:
         self.batcher.close()
+
+
+def taken_in(admit: Admit, data: bytes, done: Done, remaining_s: float | None) -> Job:
+    """What a desk's `admit` or `admit_more` gives. Where it fails itself, that is Rejected too (INTERNAL), and logged:
+    one such request must not end the stream of many."""
+    try:
+        return admit(data, done, remaining_s)
+    except Rejected:
+        raise
+    except Exception:
+        logger.exception("taking a request in failed")
+        raise failed() from None
 
 
 def described(

@@ -17,7 +17,7 @@ from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
 from ..protos.options import MAX_MESSAGE_BYTES, SERVICE
 from .batching import Job
-from .desk import Desk, Done
+from .desk import Admit, Desk, taken_in
 from .refusals import Rejected, abort, absent, shutting_down
 from .run_gates import GateService
 from .sessions import Session
@@ -109,14 +109,12 @@ class InferenceService:
             await abort(context, _no_desk("Refine"))
         return await self._answer(self._desk, self._desk.admit_more, data, context)
 
-    async def _answer(
-        self, desk: Desk, admit: Callable[[bytes, Done, float | None], Job], data: bytes, context: Context
-    ) -> bytes:
+    async def _answer(self, desk: Desk, admit: Admit, data: bytes, context: Context) -> bytes:
         future: asyncio.Future[pb.InferReply] = asyncio.get_running_loop().create_future()
         job = None
         self._calls += 1
         try:
-            job = admit(data, partial(_resolve, future, desk), context.time_remaining())
+            job = taken_in(admit, data, partial(_resolve, future, desk), context.time_remaining())
             return (await future).SerializeToString()
         except Rejected as refusal:
             await abort(context, refusal)

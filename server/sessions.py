@@ -13,7 +13,7 @@ import grpc
 
 from ..protos import splitpoint_pb2 as pb
 from .batching import Job
-from .desk import Desk
+from .desk import Desk, taken_in
 from .refusals import Rejected, abort, shutting_down
 from .validation import parse
 from .work import Answer
@@ -77,7 +77,7 @@ class Session:
             # What is answered within `admit` leaves below: the writer need not wake for it.
             self._admitting = True
             try:
-                job = admit(data, finish, None)
+                job = taken_in(admit, data, finish, None)
                 if not job.finished:
                     self._jobs.add(job)
             except Rejected as refusal:
