@@ -154,6 +154,6 @@ class Coordinator:
             raise
 
     def _lost(self, learner: int, error: Exception) -> None:
-        if not isinstance(error, RemoteError | Silent | StopAsyncIteration):
+        if not isinstance(error, RemoteError | Silent):
             logger.error("asking learner %s failed", self._voters[learner].name, exc_info=error)
         self._voters[learner].lost(error)

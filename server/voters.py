@@ -168,6 +168,8 @@ class RemoteVoter:
                 self._estimate.seen(result.macs, result.server_s, now_s - since_s)
                 since_s, gate = now_s, gate + 1
                 yield found
+            if gate <= last:
+                raise RemoteError(f"{self._host.address}: {self.name} said nothing of gate {gate} and ended")
 
     def lost(self, error: Exception) -> None:
         # A deadline that passed in its queue is the request's, and so is a refusal; silence is noticed before.

@@ -70,6 +70,12 @@ def test_what_is_no_opinion_is_refused_and_not_reckoned_with(changes):
     assert voter.expected_s == before_s
 
 
+def test_one_that_ends_too_early_says_so():
+    voter = RemoteVoter(0, "a", Host([]), DEVICE)
+    with pytest.raises(RemoteError, match="test:1: a said nothing of gate 0"):
+        asyncio.run(opinions(voter))
+
+
 def test_what_an_opinion_cost_is_expected_of_the_next():
     voter = RemoteVoter(0, "a", Host([said(macs=300, server_s=0.5)]), DEVICE)
     [found] = asyncio.run(opinions(voter))
