@@ -97,6 +97,7 @@ class PolicyDesk:
         self._safe = Decision(source.card.depth)
         self._most, self._limit_s, self._max_pending = most, limit_s, max_pending
         self._pending = 0
+        self._crowded = False
         self._policies: dict[tuple[str, str], _Kept] = {}
         self._loop = asyncio.get_running_loop()
         self._inbox: SimpleQueue[_Job | None] = SimpleQueue()
@@ -152,12 +153,14 @@ class PolicyDesk:
         kept = self._policies.pop(key, None) or self._fresh(job.device)
         self._policies[key] = kept
         if len(self._policies) > self._most:
-            device, session = next(iter(self._policies))
-            del self._policies[device, session]
-            logger.warning(
-                "policy %s: more than %d sessions; that of device %.64r is forgotten",
-                self.source.name, self._most, device,
-            )  # fmt: skip
+            del self._policies[next(iter(self._policies))]
+            # Once: a crowd would write a line a question.
+            if not self._crowded:
+                self._crowded = True
+                logger.warning(
+                    "policy %s: more than %d sessions; the one that was not asked for longest is forgotten each time",
+                    self.source.name, self._most,
+                )  # fmt: skip
         # Who no longer waits is told by its silence; what it told is learned all the same.
         before = kept.policy.last_error
         kept.learn(job.outcomes, job.first)

@@ -106,7 +106,7 @@ def test_the_policy_that_was_not_asked_for_longest_is_forgotten(in_loop):
     assert made == ["a", "b", "c", "b"]
 
 
-def test_a_crowd_of_sessions_is_bounded(in_loop):
+def test_a_crowd_of_sessions_is_bounded_and_complained_of_once(caplog):
     async def main():
         desk = PolicyDesk(source())
         for number in range(2 * MOST_POLICIES):
@@ -115,6 +115,9 @@ def test_a_crowd_of_sessions_is_bounded(in_loop):
         return len(desk._policies)
 
     assert asyncio.run(main()) == MOST_POLICIES
+    assert [message for message in caplog.messages if "forgotten" in message] == [
+        "policy sensitive: more than 256 sessions; the one that was not asked for longest is forgotten each time"
+    ]
 
 
 class Bad:
