@@ -181,6 +181,8 @@ def serve(
     from .server.serve import main as serve_main
 
     host, port = host_port(listen)
+    if pace_macs_per_s is None and pace_base_s:
+        raise UsageError("--pace-base-s adds to what --pace-macs-per-s says: give both")
     pace = None if pace_macs_per_s is None else {"base_s": pace_base_s, "macs_per_s": pace_macs_per_s}
     config: ServerConfig = checked(
         ServerConfig,

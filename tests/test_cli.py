@@ -139,6 +139,9 @@ def test_files_that_cannot_be_read_or_written(capsys: pytest.CaptureFixture[str]
         assert "is not HOST:PORT" in _fails(capsys, ["serve", "--listen", nowhere], 2)
     # A pair of options has no one option to be named.
     assert "error: certificate and key" in _fails(capsys, ["serve", "--certificate", "a.pem"], 2)
+    # What would be without effect is not passed over.
+    assert "--pace-macs-per-s" in _fails(capsys, ["serve", "--pace-base-s", "0.1"], 2)
+    assert "--policy reckons" in _fails(capsys, ["serve", "--policy-scenario", "fading"], 2)
 
 
 def test_what_the_system_refuses_is_one_line(
