@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, UsageError, did_you_mean
+from ..options import host_port
 from ..policies.quorum import QuorumRule
 from ..protos.client import Tls
 from ..yaml_file import read_yaml
@@ -33,6 +34,11 @@ class LearnerPlace(BaseModel):
     def _one_place(self) -> Self:
         if self.on_device and self.address:
             raise ValueError("a learner on the devices has no address")
+        if self.address:
+            try:
+                host_port(self.address)  # without a port it would be sought at 443
+            except UsageError as error:
+                raise ValueError(f"address: {error}") from None
         return self
 
 

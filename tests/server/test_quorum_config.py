@@ -42,6 +42,7 @@ def test_yaml_and_json_say_the_same(tmp_path):
         ("learners: [{model: a, on_device: true}]", "at least one must run on a server"),
         ("learners: [{model: a, on_device: true, address: 'h:1'}]", "has no address"),
         ("learners: [{model: a, on_device: true}, {model: b}]\nmodel: c", "model: "),
+        ("learners: [{model: a, address: 192.0.2.1}]", "learners.0: address: '192.0.2.1' is not HOST:PORT"),
         ("learners: [{model: a}]\ntls: {rot: a.pem}", "did you mean 'root'?"),
         ("learners: [{model: a}]\npatience_s: .inf", "patience_s: "),
         ("learners: [{model: a}]\nstatistic: median", "statistic: "),
