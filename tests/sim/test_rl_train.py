@@ -163,3 +163,24 @@ def test_the_interval_is_students() -> None:
     mean, half = interval([1.0, 2.0, 3.0])
     assert mean == 2.0
     assert half == pytest.approx(4.303 / 3**0.5)
+
+
+def test_the_command_trains_on_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several wait for each other on a busy machine, and round otherwise than one."""
+    import torch
+
+    from splitpoint.cli import main
+
+    threads: list[int] = []
+    monkeypatch.setattr(
+        "splitpoint.sim.rl_train.train_policy",
+        lambda *args, **kwargs: threads.append(torch.get_num_threads()),
+    )
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(SystemExit):
+            main(["policy", "train", "--scenario", "fading", "--out", str(tmp_path / "p.safetensors")])
+    finally:
+        torch.set_num_threads(before)
+    assert threads == [1]
