@@ -31,3 +31,13 @@ def test_the_example_is_a_scenario() -> None:
     assert example is not None
     scenario = Scenario.model_validate({"name": "example", **yaml.safe_load(example[1])})
     assert [policy.name for policy in scenario.policies] == ["local", "greedy", "lyapunov"]
+
+
+def test_the_scenarios_that_come_with_a_trained_policy_are_named() -> None:
+    text = (ROOT / "docs" / "policies.md").read_text()
+    named = re.search(
+        r"In a scenario, live as in simulation: [^.]*\.safetensors}`\. (.*?) come with a policy", text, re.S
+    )
+    assert named is not None
+    files = {path.stem for path in (ROOT / "scenarios" / "policies").glob("*.safetensors")}
+    assert set(re.findall(r"`(\w+)`", named[1])) == files
