@@ -6,6 +6,7 @@ Needs the base install only when `model` is a folder made by `splitpoint export`
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from collections.abc import Sequence
@@ -45,6 +46,8 @@ from .session import Session
 from .warm_up import measured_block_s
 
 __all__ = ["Client"]
+
+logger = logging.getLogger(__name__)
 
 _COHERENCE_S = 0.5
 _PATIENCE = 0.5
@@ -120,7 +123,15 @@ class Client:
         self._session = Session(
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
             GuardedPolicy(
-                chosen, card.depth, card.dim, Decision(card.depth), _PATIENCE * deadline_s, watched=watched
+                chosen,
+                card.depth,
+                card.dim,
+                Decision(card.depth),
+                _PATIENCE * deadline_s,
+                watched=watched,
+                told=partial(logger.warning, "the policy failed, all local stands in: %s")
+                if watched
+                else None,
             ),
             POWER,
             deadline_s=deadline_s,

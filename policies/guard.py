@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Callable
 
 from .decision import Decision
 from .observation import Observation
@@ -22,6 +23,7 @@ class GuardedPolicy:
     watched      decide on a thread of its own, so that even a policy that never returns costs `limit_s` once and then
                  nothing; it costs tens of microseconds a request
     learns       False for a policy that says (`learns = False`) that outcomes do not interest it
+    told         is told once after each reset, in one line, what the policy failed at first, and why
     `replaced` counts the replacements, `replaced_last` tells of the newest request, `last_error` says why.
     """
 
@@ -34,6 +36,7 @@ class GuardedPolicy:
         limit_s: float = math.inf,
         *,
         watched: bool = False,
+        told: Callable[[str], None] | None = None,
     ) -> None:
         self._policy: Policy = Watched(policy, limit_s) if watched else policy
         self.learns: bool = getattr(policy, "learns", True)
@@ -44,6 +47,7 @@ class GuardedPolicy:
         self._timed = limit_s < math.inf
         self._checked: object = safe
         self._broken: BaseException | None = None
+        self._told = told
         self.replaced = 0
         self.replaced_last = False
         self.last_error = ""
@@ -71,26 +75,29 @@ class GuardedPolicy:
         try:
             self._policy.learn(outcome)
         except (Exception, SystemExit) as error:
-            self.last_error = _said(error)
+            self._failed("learn", error)
 
     def reset(self, seed: int) -> None:
         self._checked = self._safe
         self._broken = None
         self.replaced = 0
         self.replaced_last = False
+        self.last_error = ""
         try:
             self._policy.reset(seed)
         except (Exception, SystemExit) as error:
             # In what state it is, nobody knows: it does not decide.
             self._broken = error
-            self.last_error = _said(error)
+            self._failed("reset", error)
 
     def _replace(self, error: BaseException) -> Decision:
         self.replaced += 1
         self.replaced_last = True
-        self.last_error = _said(error)
+        self._failed("decide", error)
         return self._safe
 
-
-def _said(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"
+    def _failed(self, at: str, error: BaseException) -> None:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        if self._told is not None and not self.last_error:
+            self._told(f"{at}: {said}")
+        self.last_error = said

@@ -20,6 +20,7 @@ from .broken_off import sigterm_unwinds
 from .compare import compare
 from .inputs import load_inputs
 from .policy_config import PolicyConfig, ReplayPolicy
+from .report_headline import failed_policies
 from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
 from .scenario import built_in_scenarios, load_scenario
 from .setup import Setup
@@ -97,6 +98,8 @@ def run_command(options: RunOptions) -> None:
     write_run(out, run)
     _report(out, setup, run, inputs, comparison, console)
     console.print(summary_table(run.summaries))
+    for sentence in failed_policies(run.summaries):
+        console.print(sentence, markup=False, soft_wrap=True)
     for name, result in comparison.items():
         console.print(_compared(name, result), soft_wrap=True)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)

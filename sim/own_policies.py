@@ -18,8 +18,10 @@ __all__ = ["own_factory", "own_policy"]
 def own_factory(config: CustomPolicy) -> Callable[..., Policy]:
     """The maker in the user's file. Raises ConfigError that names policy and file."""
     path = Path(config.path)
+    if not path.is_file():
+        raise ConfigError(f"policy '{config.name}': there is no file {path}")
     spec = importlib.util.spec_from_file_location(f"splitpoint_custom_{path.stem}", path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None:
         raise ConfigError(f"policy '{config.name}': {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
     try:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["by_utility", "headline", "headline_rows", "number", "plus_minus"]
+__all__ = ["by_utility", "failed_policies", "headline", "headline_rows", "number", "plus_minus"]
 
 Summary = Mapping[str, Any]
 
@@ -99,13 +99,18 @@ def headline(summaries: Sequence[Summary]) -> list[str]:
     said.append(f"{lost:,} requests were lost." if lost else "No request was lost.")
     if twice:
         said.append(f"{twice:,} answers were given a second time, which must not happen.")
-    said += [
+    said += failed_policies(summaries)
+    said += [_over(s) for s in summaries if not s.get("feasible", True)]
+    return said
+
+
+def failed_policies(summaries: Sequence[Summary]) -> list[str]:
+    """A sentence for each policy whose Decisions were replaced."""
+    return [
         f"“{s['policy']}” failed to decide on {s['policy_replaced']:,} requests; a fixed Decision stood in."
         for s in summaries
         if s.get("policy_replaced")
     ]
-    said += [_over(s) for s in summaries if not s.get("feasible", True)]
-    return said
 
 
 def _over(summary: Summary) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from functools import cached_property, partial
 from pathlib import Path
@@ -34,6 +35,8 @@ from .symbol_links import check_symbols
 
 __all__ = ["Setup"]
 
+logger = logging.getLogger(__name__)
+
 
 class Setup:
     """Everything about one scenario that policies and engines share.
@@ -49,6 +52,7 @@ class Setup:
         self._policies = PolicyMaker(self)
         self._agents: dict[tuple[float, float], Agent] = {}
         self._all_local = Decision(self.card.depth)
+        self._failing: set[str] = set()
         for policy in scenario.policies:
             if isinstance(policy, StaticPolicy):
                 try:
@@ -200,6 +204,7 @@ class Setup:
             # In virtual time our own policies are not looked at: equal runs must not depend on the machine's load.
             0.5 * scenario.deadline_s if own or sight is None else math.inf,
             watched=own,
+            told=partial(self._failed, config.name),
         )
         guarded.reset(scenario.seed)
         return Session(
@@ -211,6 +216,12 @@ class Setup:
             battery_j=float("inf") if group.battery_j is None else group.battery_j,
             modem=modem,
         )
+
+    def _failed(self, policy: str, what: str) -> None:
+        """Of many devices that one policy fails on, the first is enough."""
+        if policy not in self._failing:
+            self._failing.add(policy)
+            logger.warning("policy '%s' failed, a fixed Decision stands in: %s", policy, what)
 
     def deployment(self, device: int) -> Deployment:
         """What the policies of this device know beforehand."""

@@ -64,7 +64,11 @@ class Bad:
     ids=["raises", "nothing", "nan", "illegal", "slow", "endless"],
 )
 def test_a_bad_policy_is_replaced_and_costs_no_answer(
-    server: Server, small: Small, decide: Callable[[Observation], Any], comes_back: bool
+    server: Server,
+    small: Small,
+    decide: Callable[[Observation], Any],
+    comes_back: bool,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Client(server.address, small.folder, policy=Bad(decide), deadline_s=DEADLINE_S) as client:
         first, second = (client.infer(small.image(seed)) for seed in range(2))
@@ -73,6 +77,9 @@ def test_a_bad_policy_is_replaced_and_costs_no_answer(
             time.sleep(0.2 * DEADLINE_S)
             second = client.infer(small.image(1))
     assert first.policy_replaced
+    assert [
+        r.message for r in caplog.records if r.message.startswith("the policy failed, all local stands in: ")
+    ]
     assert first.decision == Decision(small.card.depth)
     assert not first.late
     assert second.policy_replaced is not comes_back

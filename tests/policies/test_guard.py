@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from splitpoint.device.agent import Agent
 from splitpoint.device.session import Session
@@ -18,11 +19,12 @@ from splitpoint.policies.guard import GuardedPolicy
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
 from splitpoint.policies.rules import Power
+from splitpoint.sim.command import RunOptions, run_command
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.metrics import summarise
 from splitpoint.sim.policy_config import CustomPolicy
 from splitpoint.sim.report_headline import headline
-from splitpoint.sim.scenario import load_scenario
+from splitpoint.sim.scenario import BUILT_IN, load_scenario
 from splitpoint.sim.setup import Setup
 
 GOOD = Observation(15.0, 5e6, 1.0, 0.01, 0, 0.0, math.inf, 0.3, True)
@@ -188,3 +190,38 @@ def test_a_policy_that_stays_broken_costs_no_memory() -> None:
 
     assert blocks() + 500 > blocks()
     assert "not today" in guarded.last_error
+
+
+def test_what_a_policy_fails_at_is_told_once_a_reset_in_one_line() -> None:
+    class Fails(Bad):
+        def decide(self, observation: Observation) -> Any:
+            raise ValueError("first\nsecond")
+
+    told: list[str] = []
+    guarded = GuardedPolicy(Fails("raises"), 6, 96, SAFE, told=told.append)
+    for _ in range(2):
+        guarded.reset(0)
+        for _ in range(3):
+            guarded.decide(GOOD)
+            guarded.learn(LOCAL)
+    assert told == 2 * ["decide: ValueError: first second"]
+
+
+def test_a_run_says_why_a_policy_of_ones_own_failed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once for its four devices; a class that forgot `reset` is told too."""
+    path = tmp_path / "forgot.py"
+    path.write_text("class Policy:\n    def __init__(self, deployment, profile):\n        pass\n")
+    own = {"kind": "custom", "name": "own", "path": str(path), "factory": "Policy"}
+    scenario = tmp_path / "scenario.yaml"
+    scenario.write_text(
+        yaml.safe_dump(yaml.safe_load((BUILT_IN / "quickstart.yaml").read_text()) | {"policies": [own]})
+    )
+    run_command(
+        RunOptions(str(scenario), "profile", (), 8, None, tmp_path / "out", None, None, "auto", False)
+    )
+    said = [record.getMessage() for record in caplog.records]
+    why = "reset: AttributeError: 'Policy' object has no attribute 'reset'"
+    assert said == [f"policy 'own' failed, a fixed Decision stands in: {why}"]
+    assert "“own” failed to decide on 8 requests" in capsys.readouterr().err

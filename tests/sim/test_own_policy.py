@@ -34,7 +34,7 @@ def test_factories_that_are_not_there_are_named(tmp_path: Path) -> None:
         {"kind": "custom", "name": "b", "path": str(EXAMPLE), "factory": "Nothing"},
     ]})  # fmt: skip
     setup = Setup(scenario)
-    with pytest.raises(ConfigError, match=r"'a'.*no\.py is not a Python file"):
+    with pytest.raises(ConfigError, match=r"'a': there is no file .*no\.py"):
         setup.session(scenario.policies[0], 0)
     with pytest.raises(ConfigError, match=r"'b'.*Nothing"):
         setup.session(scenario.policies[1], 0)
