@@ -9,8 +9,9 @@ All policies meet equal sample paths, seed by seed; ± are 95 % intervals over t
 (U - U_random) / (U_oracle - U_random); the oracle is a bound only where requests do not load each other, which they do
 in `cellular` and `overload`. Policies over a budget (worst device, worst seed, by more than 1 %) are marked and ranked
 last. `beats` says over which feasible rivals that are not clairvoyant the trained policy's mean advantage exceeds the
-paired interval. Results go to benchmarks/results/policies-SCENARIO.json; what is there of the same scenario and seeds
-is not run again, so that a long benchmark can be done in parts.
+paired interval. Results go to benchmarks/results/policies-SCENARIO.json; what is there of the same scenario, seeds and
+policies is not run again, so that a long benchmark can be done in parts: remove what was measured before a change of the
+scenario. Trained policies of --policies are always run.
 """
 
 from __future__ import annotations
@@ -76,6 +77,10 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     if out.exists():
         before = json.loads(out.read_text("utf-8"))
         known = before["runs"] if before["about"] == about else {}
+        known = {policy.name: known[policy.name] for policy in policies if policy.name in known}
+    if options.policies is not None:
+        # What is known is of the policy that comes with the scenario.
+        known.pop("trained", None)
     found = evaluate_policies(scenario, policies, range(options.seeds), known=known)
     result = {"about": about, "rows": found.rows, "beats": beats(found.runs), "runs": found.runs}
     out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
