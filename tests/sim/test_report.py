@@ -310,7 +310,8 @@ def test_overview_shows_the_best_and_a_sending_policy(tmp_path: Path) -> None:
 
 def test_overview_of_one_policy() -> None:
     arguments = run("local", count=3)
-    overview_figure(arguments["summaries"], arguments["tables"], arguments["scenario"])
+    figure = overview_figure(arguments["summaries"], arguments["tables"], arguments["scenario"])
+    assert [title for ax in figure.axes if (title := ax.get_title(loc="left"))] == ["local"]
 
 
 def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
