@@ -10,8 +10,8 @@ All policies meet equal sample paths, seed by seed; ± are 95 % intervals over t
 in `cellular` and `overload`. Policies over a budget (worst device, worst seed, by more than 1 %) are marked and ranked
 last. `beats` says over which feasible rivals that are not clairvoyant the trained policy's mean advantage exceeds the
 paired interval. Results go to benchmarks/results/policies-SCENARIO.json; what is there of the same scenario, seeds and
-policies is not run again, so that a long benchmark can be done in parts: remove what was measured before a change of the
-scenario. Trained policies of --policies are always run.
+policies is not run again, so that a long benchmark can be done in parts: remove what was measured before a scenario
+changed. Trained policies of --policies are always run.
 """
 
 from __future__ import annotations
