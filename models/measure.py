@@ -196,7 +196,8 @@ def measure_file(
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
     samples            the first so many of the split; default all
 
-    What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured.
+    What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured, and so are
+    images that the other split's profile was measured on: what is chosen by one is judged by the other (DataError).
     """
     path = resolve(model)
     _, card = load_network(path)
@@ -206,5 +207,10 @@ def measure_file(
     check_writable(out, "profile", make_folder=False)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     loaded = loaded.first(samples or len(loaded))
+    other = out.with_name(f"{path.stem}.{'evaluation' if split_name == 'calibration' else 'calibration'}.npz")
+    if other.is_file() and Profile.load(other).images_id == images_id(loaded):
+        raise DataError(
+            f"{other} was measured on the same images: give the {split_name} profile others, or remove that one"
+        )
     measure(path, loaded, split_name, grid=grid, coder=coder).save(out)
     return out

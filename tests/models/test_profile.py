@@ -217,3 +217,12 @@ def test_a_profile_of_ones_own_images_lands_beside_the_model(
     assert (loaded.cuts, loaded.keeps, loaded.dims, loaded.bits) == ((0, 1, 2, 3), (0.5,), (4,), (2,))
     assert sorted(loaded.labels) == sorted(data.labels)
     assert len(images_id(data)) == 16
+    with pytest.raises(
+        DataError, match=r"tiny\.evaluation\.npz was measured on the same images: give the calibration"
+    ):
+        measure_file(tiny_file, "calibration", tmp_path, keeps=[0.5], dims=[4], bits=[2])
+    assert not tiny_file.with_name("tiny.calibration.npz").exists()
+    half = measure_file(
+        tiny_file, "calibration", tmp_path, keeps=[0.5], dims=[4], bits=[2], samples=len(data) // 2
+    )
+    assert half.is_file()
