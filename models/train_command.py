@@ -15,7 +15,9 @@ __all__ = ["train", "train_gates", "train_jscc"]
 
 
 def train(
-    name: Annotated[str, typer.Argument(help="Which network: clutter or cifar10.")] = "clutter",
+    name: Annotated[
+        str, typer.Argument(help="Which network: clutter, which it is by itself, or cifar10.")
+    ] = "",
     model: Annotated[
         str, typer.Option(help="An own model to start from instead: a timm, Hugging Face or splitpoint file.")
     ] = "",
@@ -57,7 +59,10 @@ def train(
     }
     if data and not model:
         raise UsageError("--data is what an own model is trained on: give --model too")
+    if model and name:
+        raise UsageError(f"both a network, '{name}', and --model {model}: give one of them")
     if not model:
+        name = name or "clutter"
         config = checked(network_config, name=name, **options)
         print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
         return

@@ -91,6 +91,11 @@ def test_an_address_without_a_port_is_none(capsys: pytest.CaptureFixture[str], a
     assert "'127.0.0.1' is not HOST:PORT" in _fails(capsys, [*arguments, "127.0.0.1"], 2)
 
 
+def test_a_network_and_an_own_model_are_not_trained_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _fails(capsys, ["train", "cifar10", "--model", "mine.safetensors", "--data-dir", "photos"], 2)
+    assert "both a network, 'cifar10', and --model mine.safetensors" in said
+
+
 def test_unknown_names_are_met_with_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "did you mean 'quickstart'?" in _fails(capsys, ["run", "quickstrat"], 2)
     out = ["--out", str(tmp_path)]
