@@ -77,7 +77,7 @@ def run_images(
     the server decides.
 
     Where an image's folder is named like one of the network's classes, its answer is checked. Images that cannot
-    be read are named on stderr and left out. Raises DataError where there is no image at all.
+    be read are named on stderr and left out. Raises DataError where there is none, or none that can be read.
     """
     files = list(_image_files(images))
     tally = _Tally()
@@ -111,9 +111,11 @@ def run_images(
     summary = tally.summary()
     if as_json:
         print(json_text({"summary": summary}))
-    else:
+    elif summary["images"]:
         print(_sentence(summary))
     sys.stdout.flush()
+    if not summary["images"]:
+        raise DataError(f"no image was answered: none in {images} can be read")
 
 
 def _image_files(images: Path) -> Iterator[Path]:
@@ -145,8 +147,6 @@ def _row(name: str, answer: str, margin: str, where: str, ms: str, nbytes: str) 
 
 
 def _sentence(summary: dict[str, Any]) -> str:
-    if not summary["images"]:
-        return "no image was answered"
     accuracy = "" if summary["accuracy"] is None else f", {summary['accuracy']:.1%} right"
     unreadable = f", {summary['unreadable']} unreadable" if summary["unreadable"] else ""
     replaced = f", {summary['policy_replaced']} Decisions replaced" if summary["policy_replaced"] else ""

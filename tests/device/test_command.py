@@ -75,6 +75,18 @@ def test_no_images_are_one_clear_line(small: Small, tmp_path: Path) -> None:
         run_images(str(small.folder), free_address(), tmp_path / "nowhere", deadline_s=0.5)
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_images_of_which_none_can_be_read_are_an_error(
+    small: Small, images: Path, capsys: pytest.CaptureFixture[str], as_json: bool
+) -> None:
+    broken = images / "broken.png"
+    with pytest.raises(DataError, match=r"no image was answered: none in .*broken\.png can be read"):
+        run_images(str(small.folder), free_address(), broken, deadline_s=0.5, as_json=as_json)
+    out, err = capsys.readouterr()
+    assert "cannot read the image" in err
+    assert len(out.splitlines()) == 1
+
+
 def test_the_example_runs(server: Server, small: Small, images: Path) -> None:
     example = Path(__file__).resolve().parents[2] / "examples" / "client.py"
     done = subprocess.run(
