@@ -77,10 +77,6 @@ class GateWorker:
         log: GateLog | None = None,
     ) -> None:
         self.load = 0
-        self.executed = 0
-        """Gates run so far, counted once a job."""
-        self.dropped = 0
-        """Jobs that were given up before their last gate."""
         self.runners = tuple(runners)
         self._max_batch, self._max_pending, self._pace, self._log = max_batch, max_pending, pace, log
         self._loop = asyncio.get_running_loop()
@@ -133,7 +129,6 @@ class GateWorker:
     def _gone(self, job: GateJob, told: _Told) -> bool:
         if refusal := dropped(job.cancelled, job.expires):
             told.append((job, refusal))
-            self.dropped += 1
         return refusal is not None
 
     def _run(self, batch: list[GateJob], told: _Told) -> None:
@@ -154,7 +149,6 @@ class GateWorker:
         macs = runner.card.gate_macs[gate]
         if self._pace is not None:
             sleep_until(start + segment_time(self._pace, len(batch), macs))
-        self.executed += len(batch)
         for job, row, state in zip(batch, probabilities, states, strict=True):
             job.values, job.state, job.next = None, state, gate + 1
             job.untold_macs += macs

@@ -16,9 +16,9 @@ from .deciding import PolicyDesk
 from .refusals import Rejected, abort, absent, invalid, shutting_down
 from .validation import check_model, check_version, parse
 
-__all__ = ["MOST_OUTCOMES", "PolicyService"]
+__all__ = ["PolicyService"]
 
-MOST_OUTCOMES = 256
+_MOST_OUTCOMES = 256
 """In one message."""
 
 _MOST_BYTES = 1 << 18
@@ -99,8 +99,8 @@ class PolicyService:
             raise invalid(f"device: must have at most {_LONGEST_NAME} characters, not {len(device)}")
         if not 0 < len(request.session) <= _LONGEST_NAME:
             raise invalid(f"session: must have 1 to {_LONGEST_NAME} characters, not {len(request.session)}")
-        if len(request.outcomes) > MOST_OUTCOMES:
-            raise invalid(f"outcomes: must be at most {MOST_OUTCOMES}, not {len(request.outcomes)}")
+        if len(request.outcomes) > _MOST_OUTCOMES:
+            raise invalid(f"outcomes: must be at most {_MOST_OUTCOMES}, not {len(request.outcomes)}")
         if request.first_outcome > _MOST_REQUESTS:
             raise invalid(f"first_outcome: must be at most {_MOST_REQUESTS}, not {request.first_outcome}")
         outcomes = [
