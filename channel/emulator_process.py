@@ -10,6 +10,7 @@ from pathlib import Path
 import grpc
 from pydantic import ValidationError
 
+from ..config_errors import first_problem
 from ..errors import ConfigError, UsageError
 from ..protos.client import connect
 from ..protos.options import server_options
@@ -45,10 +46,9 @@ async def serve_emulator(
 def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:
     """`serve_emulator` with the ChannelConfig in a YAML or JSON file. Raises ConfigError."""
     try:
-        config = ChannelConfig.model_validate(read_yaml(path))
+        config = ChannelConfig.model_validate(read_yaml(path, "the channel's file"))
     except ValidationError as error:
-        problem = error.errors()[0]
-        raise ConfigError(f"{path}: {'.'.join(map(str, problem['loc']))}: {problem['msg']}") from None
+        raise ConfigError(f"{path}: {first_problem(error, ChannelConfig.model_json_schema())}") from None
     asyncio.run(serve_emulator(config, upstream, host=host, port=port, seed=seed))
 
 

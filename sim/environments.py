@@ -14,6 +14,7 @@ from typing import Any
 import gymnasium
 from pydantic import ValidationError
 
+from ..config_errors import first_problem
 from ..errors import UsageError, did_you_mean
 from ..models.profile import Profile
 from ..policies.decision import NEVER
@@ -24,7 +25,6 @@ from ..policies.environments.shared import SharedOffloadEnv
 from ..policies.environments.vector import OffloadVectorEnv
 from ..policies.service_time import Pace
 from .scenario import Scenario, load_scenario
-from .scenario_errors import first_problem
 from .setup import Setup
 
 __all__ = [

@@ -9,13 +9,13 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..channel.config import ChannelConfig
+from ..config_errors import first_problem
 from ..errors import ConfigError, UsageError, did_you_mean
 from ..models.data import NAMED
 from ..policies.rules import UtilityWeights
 from ..yaml_file import read_yaml
 from .policy_config import PolicyConfig
 from .quorum_config import QuorumConfig
-from .scenario_errors import first_problem
 from .sections import (
     BudgetsConfig,
     DataConfig,

@@ -20,9 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from splitpoint.channel.config import ChannelConfig, build_link
 from splitpoint.channel.emulator import Emulator
-from splitpoint.channel.emulator_process import reset_emulator
+from splitpoint.channel.emulator_process import main, reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
-from splitpoint.errors import DataError
+from splitpoint.errors import ConfigError, DataError
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
@@ -283,3 +283,23 @@ def test_a_trace_that_is_not_there_is_told_before_any_device_comes() -> None:
 
     with pytest.raises(DataError, match=r"nowhere\.csv"):
         asyncio.run(make())
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"links": [RAYLEIGH], "uplnk": {}}, "unknown key 'uplnk': did you mean 'uplink'"),
+        (
+            {"links": [{"kind": "awgn", "mean_snr": 3}]},
+            r"links\.0\.awgn\.mean_snr': did you mean 'mean_snr_db'",
+        ),
+        ({"links": [{"kind": "rayleih"}]}, r"links\.0: unknown kind 'rayleih': did you mean 'rayleigh'"),
+        ({"link": RAYLEIGH}, "unknown key 'link': did you mean 'links'"),
+    ],
+)
+def test_what_is_wrong_with_a_channels_file_names_the_nearest(tmp_path: Path, config: Any, said: str) -> None:
+    path = tmp_path / "channel.json"
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=said) as caught:
+        main(path, "127.0.0.1:9", host="127.0.0.1", port=0, seed=0)
+    assert "\n" not in str(caught.value)

@@ -1,4 +1,4 @@
-"""What is wrong with a scenario file, in one line that names the field and the nearest valid one."""
+"""What is wrong with a configuration, in one line that names the field and the nearest valid one."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import did_you_mean
+from .errors import did_you_mean
 
 __all__ = ["first_problem"]
 
