@@ -53,7 +53,6 @@ def train(
 ) -> None:
     """Train a policy on a scenario's calibration data; the file runs on boards without torch."""
     _needs_training()
-    import torch
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -62,8 +61,6 @@ def train(
 
     if env != ENVIRONMENT:
         raise UsageError(f"cannot train on '{env}': {did_you_mean(env, [ENVIRONMENT])}")
-    # Of so small a network several threads wait for each other: on a busy machine seven times as long.
-    torch.set_num_threads(1)
     training = PolicyTraining(
         algorithm=algo.value, steps=steps, seed=seed, choices=choices.value, warm=warm, copies=copies
     )

@@ -75,10 +75,12 @@ def train_policy(
 ) -> TrainedCard:
     """Train on the first device of the scenario, write the policy to `out`, and beside it a checkpoint to resume from.
 
-    progress(steps done) is called now and then; log: folder for TensorBoard. With `resume`, a checkpoint of the same
-    training goes on where it was, on new episodes. Raises UsageError for what the algorithm cannot do, DataError for a
-    checkpoint of another training or a broken one, and where nothing can be written.
+    On one thread of torch. progress(steps done) is called now and then; log: folder for TensorBoard. With `resume`, a
+    checkpoint of the same training goes on where it was, on new episodes. Raises UsageError for what the algorithm
+    cannot do, DataError for a checkpoint of another training or a broken one, and where nothing can be written.
     """
+    # Of so small a network several threads wait for each other: on a busy machine seven times as long.
+    torch.set_num_threads(1)
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
     checkpoint = PolicyCheckpoint(out, _about(scenario, setup, training))

@@ -165,22 +165,20 @@ def test_the_interval_is_students() -> None:
     assert half == pytest.approx(4.303 / 3**0.5)
 
 
-def test_the_command_trains_on_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_policies_are_trained_on_one_thread(scenario: Scenario, tmp_path: Path) -> None:
     """Several wait for each other on a busy machine, and round otherwise than one."""
     import torch
 
-    from splitpoint.cli import main
-
-    threads: list[int] = []
-    monkeypatch.setattr(
-        "splitpoint.sim.rl_train.train_policy",
-        lambda *args, **kwargs: threads.append(torch.get_num_threads()),
-    )
+    threads: set[int] = set()
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        with pytest.raises(SystemExit):
-            main(["policy", "train", "--scenario", "fading", "--out", str(tmp_path / "p.safetensors")])
+        train_policy(
+            scenario,
+            PolicyTraining(steps=256, **SMALL),
+            tmp_path / "p.safetensors",
+            progress=lambda _: threads.add(torch.get_num_threads()),
+        )
     finally:
         torch.set_num_threads(before)
-    assert threads == [1]
+    assert threads == {1}
