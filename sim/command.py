@@ -21,7 +21,7 @@ from .compare import compare
 from .inputs import load_inputs
 from .policy_config import PolicyConfig, ReplayPolicy
 from .report_headline import failed_policies
-from .run import Run, make_engine, output_folder, policies_named, run_policies, write_run
+from .run import Run, alone_in, make_engine, output_folder, policies_named, run_policies, write_run
 from .scenario import built_in_scenarios, load_scenario
 from .setup import Setup
 from .summary_table import summary_table
@@ -71,6 +71,11 @@ def run_command(options: RunOptions) -> None:
         policies = [setup.tuned(policy) for policy in policies]
         setup = Setup(scenario.model_copy(update={"policies": tuple(policies)}))
     out = output_folder(options.out or Path("runs") / f"{scenario.name}-{options.engine}")
+    with alone_in(out):
+        _run_into(out, options, setup, policies)
+
+
+def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[PolicyConfig]) -> None:
     console = Console(stderr=True)
     inputs = _inputs_to_draw(setup, options.engine, console)
     comparison: dict[str, dict[str, Any]] = {}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -22,6 +24,7 @@ __all__ = [
     "ENGINES",
     "Engine",
     "Run",
+    "alone_in",
     "make_engine",
     "output_folder",
     "policies_named",
@@ -122,6 +125,19 @@ def output_folder(path: Path) -> Path:
     except OSError as error:
         raise DataError(f"cannot write to the output folder {path}: {error.strerror}") from None
     return path
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Two runs into one folder would mix their processes' files. UsageError where another one is at it."""
+    path = folder / ".running"
+    with path.open("w") as lock:
+        try:
+            flock(lock, LOCK_EX | LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"another run writes to {folder}: give another --out") from None
+        # The file stays: who takes it away might take another run's.
+        yield
 
 
 def write_run(out: Path, run: Run) -> None:

@@ -13,6 +13,7 @@ from PIL import Image
 from splitpoint.errors import ConfigError, DataError, UsageError
 from splitpoint.sim.command import RunOptions, run_command
 from splitpoint.sim.inputs import load_inputs
+from splitpoint.sim.run import alone_in
 from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.setup import Setup
 
@@ -73,6 +74,19 @@ def test_a_run_to_replay_that_is_none_is_named(tmp_path: Path, name: str) -> Non
     path = tmp_path / name
     with pytest.raises(DataError, match=f"^there is no file {path}: name a run's requests.parquet$"):
         read_requests(path)
+
+
+def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    options = RunOptions(
+        str(_scenario(tmp_path)), *("profile", (), None, None, out, None, None, "auto", False)
+    )
+    with alone_in(out), pytest.raises(UsageError, match=f"another run writes to {out}: give another --out"):
+        run_command(options)
+    run_command(options)
+    run_command(options)
+    assert (out / "summary.json").exists()
 
 
 def test_dates_for_names_are_told_too(tmp_path: Path) -> None:
