@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .errors import DataError
@@ -22,10 +22,16 @@ def whole_file(path: Path, what: str, *, make_folder: bool = True) -> Iterator[P
         partial = _partial(path, make_folder)
         partial.touch()
         mode = partial.stat().st_mode
-        yield partial
-        # safetensors lets the owner alone read what it writes, whatever the umask says.
-        partial.chmod(mode)
-        os.replace(partial, path)
+        try:
+            yield partial
+            # safetensors lets the owner alone read what it writes, whatever the umask says.
+            partial.chmod(mode)
+            os.replace(partial, path)
+        except BaseException:
+            # Least of all on a full disk may half a file stay behind.
+            with suppress(OSError):
+                partial.unlink()
+            raise
 
 
 def check_writable(path: Path, what: str, *, make_folder: bool = True) -> None:

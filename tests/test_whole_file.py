@@ -26,6 +26,7 @@ def test_what_breaks_off_leaves_what_was_there(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _broken_off(path)
     assert path.read_text() == "first"
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_who_may_read_a_file_is_for_the_umask_to_say(tmp_path: Path) -> None:
