@@ -176,18 +176,25 @@ async def _relay(read: Any, carry: Any, write: Any) -> None:
         # Whoever it was for may have gone meanwhile; the call's own status says so.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
             async with lock:
+                task = asyncio.current_task()
+                assert task is not None
+                on_its_way.discard(task)
                 await write(carried)
 
+    # What is being written is waited for, and not cancelled: after a first message whose end it has not seen gRPC
+    # sends the beginning of a stream once more, which fails, and with it the status that would tell the caller.
+    on_its_way: set[asyncio.Task[None]] = set()
     under_way: set[asyncio.Task[None]] = set()
     try:
         # At the end of a stream stands a sentinel that is no bytes.
         while isinstance(data := await read(), bytes):
             task = asyncio.create_task(one(data))
-            under_way.add(task)
-            task.add_done_callback(under_way.discard)
+            for tasks in (on_its_way, under_way):
+                tasks.add(task)
+                task.add_done_callback(tasks.discard)
         await asyncio.gather(*under_way)
     finally:
-        for task in under_way:
+        for task in on_its_way:
             task.cancel()
         await asyncio.gather(*under_way, return_exceptions=True)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from ..config_errors import first_problem
 from ..errors import ConfigError, UsageError
 from ..protos.client import connect
+from ..protos.last_calls import last_calls
 from ..protos.options import server_options
 from ..yaml_file import read_yaml
 from .config import ChannelConfig
@@ -41,6 +42,7 @@ async def serve_emulator(
     await stop.wait()
     await server.stop(0.5)
     await emulator.close()
+    await last_calls()
 
 
 def main(path: Path, upstream: str, *, host: str, port: int, seed: int) -> None:

@@ -14,6 +14,7 @@ import grpc
 
 from ..errors import ConfigError, MissingExtra, UsageError
 from ..models.card import ModelCard
+from ..protos.last_calls import last_calls
 from ..protos.options import POLICY_SERVICE, SERVICE, server_options
 from ..protos.tls import server_credentials
 from .config import ServerConfig
@@ -32,7 +33,6 @@ __all__ = ["main", "serve"]
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _SWITCH_INTERVAL_S = 1e-4
-_LAST_S = 0.5
 
 
 async def serve(
@@ -119,10 +119,7 @@ def main(
 
 async def _to_the_end(serving: Coroutine[Any, Any, None]) -> None:
     await serving
-    # gRPC's tasks of calls that were cut off, a health watcher's say, are told so a moment later. Whom the end of the
-    # loop cancels before that leaves a traceback.
-    if left := asyncio.all_tasks() - {asyncio.current_task()}:
-        await asyncio.wait(left, timeout=_LAST_S)
+    await last_calls()
 
 
 def _training(config: ServerConfig, card: ModelCard) -> TrainService:
