@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shlex
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -166,7 +167,7 @@ def command(given: argparse.Namespace) -> str:
     changed = ""
     for name, value in vars(given).items():
         if value != parser().get_default(name) and name not in ("data_dir", "out", "work", "seconds"):
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            shown = shlex.join(map(str, value)) if isinstance(value, list) else value
             changed += f" --{name.replace('_', '-')} {shown}"
     return f"python benchmarks/adc_split_learning.py --data-dir DIR{changed}"
 
