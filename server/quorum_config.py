@@ -7,7 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import ConfigError, UsageError, did_you_mean
+from ..config_errors import first_problem
+from ..errors import ConfigError, UsageError
 from ..options import host_port
 from ..policies.quorum import QuorumRule
 from ..protos.client import Tls
@@ -123,7 +124,7 @@ def load_quorum(path: Path | str) -> QuorumConfig:
     try:
         config = QuorumConfig.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_first_problem(error)}") from None
+        raise ConfigError(f"{path}: {first_problem(error, QuorumConfig.model_json_schema())}") from None
     places = tuple(
         place if place.address else place.model_copy(update={"model": _beside(place.model, path.parent)})
         for place in config.learners
@@ -134,14 +135,3 @@ def load_quorum(path: Path | str) -> QuorumConfig:
 def _beside(model: str, folder: Path) -> str:
     file = folder / model
     return str(file) if model.endswith(".safetensors") and file.is_file() else model
-
-
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        kinds: dict[object, type[BaseModel]] = {"learners": LearnerPlace, "tls": LearnerTls}
-        kind = kinds[problem["loc"][0]] if len(problem["loc"]) > 1 else QuorumConfig
-        return f"unknown key '{where}': {did_you_mean(str(problem['loc'][-1]), kind.model_fields)}"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
