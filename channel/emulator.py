@@ -13,7 +13,6 @@ netem.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -27,6 +26,7 @@ from ..protos.device_name import device_name
 from ..protos.options import SERVICE
 from .config import ChannelConfig
 from .radio import Radio
+from .relay import relay
 from .ways import RefineWay, Way
 
 __all__ = ["RESET", "Emulator"]
@@ -114,8 +114,8 @@ class Emulator:
         open_call: Any = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
         way = Way(self.radio, _device(context))
-        upward = asyncio.create_task(_relay(context.read, way.up, call.write))
-        downward = asyncio.create_task(_relay(call.read, way.down, context.write))
+        upward = asyncio.create_task(relay(context.read, way.up, call.write))
+        downward = asyncio.create_task(relay(call.read, way.down, context.write))
         try:
             await asyncio.wait((upward, downward), return_when=asyncio.FIRST_COMPLETED)
             if not downward.done():
@@ -144,12 +144,12 @@ class Emulator:
             return data if await self.radio.propagate(device) else await _silence()
 
         async def upward() -> None:
-            await _relay(context.read, passes, call.write)
+            await relay(context.read, passes, call.write)
             await call.done_writing()
 
         sending = asyncio.create_task(upward())
         try:
-            await _relay(call.read, passes, context.write)
+            await relay(call.read, passes, context.write)
         except grpc.aio.AioRpcError:
             pass  # the status of the call says why
         finally:
@@ -163,40 +163,6 @@ class Emulator:
 async def _silence() -> bytes:
     """What was swallowed is not answered: gRPC cancels this when the caller gives up."""
     return await asyncio.get_running_loop().create_future()
-
-
-async def _relay(read: Any, carry: Any, write: Any) -> None:
-    """Carry each message by itself, and write it when it has arrived. Returns at the end of the stream, all done."""
-    lock = asyncio.Lock()
-
-    async def one(data: bytes) -> None:
-        carried = await carry(data)
-        if carried is None:
-            return
-        # Whoever it was for may have gone meanwhile; the call's own status says so.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
-            async with lock:
-                task = asyncio.current_task()
-                assert task is not None
-                on_its_way.discard(task)
-                await write(carried)
-
-    # What is being written is waited for, and not cancelled: after a first message whose end it has not seen gRPC
-    # sends the beginning of a stream once more, which fails, and with it the status that would tell the caller.
-    on_its_way: set[asyncio.Task[None]] = set()
-    under_way: set[asyncio.Task[None]] = set()
-    try:
-        # At the end of a stream stands a sentinel that is no bytes.
-        while isinstance(data := await read(), bytes):
-            task = asyncio.create_task(one(data))
-            for tasks in (on_its_way, under_way):
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-        await asyncio.gather(*under_way)
-    finally:
-        for task in on_its_way:
-            task.cancel()
-        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 class _Methods(grpc.GenericRpcHandler):

@@ -22,6 +22,7 @@ from splitpoint.channel.config import ChannelConfig, build_link
 from splitpoint.channel.emulator import Emulator
 from splitpoint.channel.emulator_process import main, reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
+from splitpoint.channel.relay import relay
 from splitpoint.errors import ConfigError, DataError
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
@@ -230,6 +231,34 @@ def test_a_dead_server_is_told_at_once_and_a_new_one_is_found(tmp_path: Path) ->
         await server.stop(None)
 
     asyncio.run(scenario())
+
+
+def test_a_reply_that_is_being_written_is_written_to_its_end() -> None:
+    """What is still on its way is given up with the stream; gRPC takes no status in the middle of a first message."""
+
+    async def scenario() -> list[bytes]:
+        messages = iter((b"written", b"on its way"))
+        begun, written = asyncio.Event(), []
+
+        async def read() -> bytes:
+            if (data := next(messages, None)) is not None:
+                return data
+            await begun.wait()
+            raise ConnectionResetError
+
+        async def carry(data: bytes) -> bytes:
+            return data if data == b"written" else await asyncio.Future()
+
+        async def write(data: bytes) -> None:
+            begun.set()
+            await asyncio.sleep(0.05)
+            written.append(data)
+
+        with pytest.raises(ConnectionResetError):
+            await relay(read, carry, write)
+        return written
+
+    assert asyncio.run(asyncio.wait_for(scenario(), 10.0)) == [b"written"]
 
 
 def test_symbols_get_the_links_noise_and_take_channel_uses(tmp_path: Path) -> None:
