@@ -33,7 +33,7 @@ class Session:
         self._outgoing: deque[bytes] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._room: asyncio.Future[None] | None = None
-        self._ended = self._hung_up = self._writing = self._admitting = False
+        self._ended = self._hung_up = self._writing = self._admitting = self._reader_writes = False
         self._reader = self._loop.create_task(self._read())
         self._writer = self._loop.create_task(self._write())
 
@@ -60,7 +60,9 @@ class Session:
     def hang_up(self) -> None:
         """Read no more, answer what was read, and end the stream as UNAVAILABLE."""
         self._hung_up = True
-        self._reader.cancel()
+        # What is being written is written to its end: cancelled, it would be written once more.
+        if not self._reader_writes:
+            self._reader.cancel()
 
     def finish(self, job: Job, outcome: Answer | Rejected) -> None:
         """The desk's `done`: an answer, or an error, leaves for the client."""
@@ -85,7 +87,11 @@ class Session:
             finally:
                 self._admitting = False
             if self._outgoing and not self._writing:
+                self._reader_writes = True
                 await self._flush()
+                self._reader_writes = False
+                if self._hung_up:
+                    return
             while len(self._jobs) + len(self._outgoing) >= self._max_open:
                 self._room = self._loop.create_future()
                 await self._room
