@@ -7,11 +7,9 @@ weights.
 
 from __future__ import annotations
 
-import fcntl
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -19,7 +17,8 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import DataError, UsageError, did_you_mean
+from ..alone import alone
+from ..errors import UsageError, did_you_mean
 from ..seeding import generator
 from .accelerator import Accelerator
 from .data import Dataset, load_data
@@ -44,23 +43,6 @@ def _accuracies(run: LearnerRun, data: Dataset) -> list[float]:
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-@contextmanager
-def _claimed(lock: Path) -> Iterator[bool]:
-    """Whether this process may train the learner; the claim ends with it, however it ends."""
-    try:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                yield False
-                return
-            yield True
-            lock.unlink(missing_ok=True)
-    except OSError as error:
-        raise DataError(f"cannot write to {lock.parent}: {error.strerror or error}") from error
 
 
 def learner_data(config: LearnerConfig, load: Callable[[str], Dataset]) -> StoredData:
@@ -188,11 +170,14 @@ def train_pool(
     for config in configs:
         if only and config.name not in only:
             continue
-        with _claimed(out / f"{config.name}.lock") as mine:
+        lock = out / f"{config.name}.lock"
+        with alone(lock) as mine:
             if mine:
                 found.append(
                     train_learner(config, learner_data(config, load), out, command, shared, accelerator)
                 )
+                # Who has it open already finds the learner done.
+                lock.unlink()
             else:
                 _say(f"{config.name}: another process trains it")
     return found

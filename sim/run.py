@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from ..alone import alone
 from ..errors import DataError, UsageError
 from ..json_text import json_text
 from .metrics import request_utility, summarise
@@ -130,13 +130,9 @@ def output_folder(path: Path) -> Path:
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
     """Two runs into one folder would mix their processes' files. UsageError where another one is at it."""
-    path = folder / ".running"
-    with path.open("w") as lock:
-        try:
-            flock(lock, LOCK_EX | LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"another run writes to {folder}: give another --out") from None
-        # The file stays: who takes it away might take another run's.
+    with alone(folder / ".running") as mine:
+        if not mine:
+            raise UsageError(f"another run writes to {folder}: give another --out")
         yield
 
 
