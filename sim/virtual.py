@@ -218,6 +218,12 @@ class VirtualRun:
             self._close(now_s, call, link_lost=True)
 
     def _close(self, now_s: float, call: Call, reply: Reply | None = None, link_lost: bool = False) -> None:
+        self._ended(now_s, call, reply, link_lost)
+        if self._advance(call.device, now_s, now_s, (now_s, reply)):
+            self._serve(now_s, call.device)
+
+    def _ended(self, now_s: float, call: Call, reply: Reply | None, link_lost: bool) -> None:
+        """Nobody waits for this call any more: what that means for its records and for the link."""
         device = call.device
         call.open = False
         if reply is None:
@@ -227,8 +233,6 @@ class VirtualRun:
         if link_lost and device.session.link_up:
             device.session.lost(now_s)
             self._probe(now_s, device)
-        if self._advance(device, now_s, now_s, (now_s, reply)):
-            self._serve(now_s, device)
 
     def _probe(self, now_s: float, device: VirtualDevice) -> None:
         """A health check now; the link counts as back once one of them has been answered."""

@@ -145,11 +145,7 @@ class BatchRun(VirtualRun):
         if not isinstance(call, _MergedCall):
             super()._close(now_s, call, reply, link_lost)
             return
-        device = call.device
-        call.open = False
-        if link_lost and device.session.link_up:
-            device.session.lost(now_s)
-            self._probe(now_s, device)
+        self._ended(now_s, call, reply, link_lost)
         replies = None if reply is None else unmerge(call.groups, [part.reply for part in call.parts])
-        if self._advance_batch(device, now_s, now_s, (now_s, replies)):
-            self._serve(now_s, device)
+        if self._advance_batch(call.device, now_s, now_s, (now_s, replies)):
+            self._serve(now_s, call.device)

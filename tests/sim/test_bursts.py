@@ -68,6 +68,7 @@ def test_who_is_sure_before_the_split_is_not_merged(engine: VirtualEngine) -> No
 def test_a_lost_server_costs_a_burst_no_answer() -> None:
     faults = [{"kind": kind, "at_s": at_s, "for_s": 1.0} for at_s, kind in ((0.5, "kill"), (3.0, "freeze"))]
     columns = _run(VirtualEngine(Setup(_bursts(faults=faults)), "tensor"), merge=0.5)
+    assert np.isnan(columns["server_s"][columns["degraded"]]).all()
     assert len(columns["device"]) == REQUESTS
     assert columns["degraded"].any()
     assert columns["local"][columns["degraded"]].all()
