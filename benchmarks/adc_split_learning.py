@@ -254,8 +254,7 @@ def main() -> None:
             about = {"setting_key": key, "kind": kind, "setting": shared, "device": given.accelerator}
             if kind == "bytes" and method in OURS and seed == 0:
                 # The training that was tried for the choice, and its accuracy on test images, which chose nothing.
-                about = result_of("choice", "adc", rate, 0, rho_batch) | about
-                result = about | {"method": method}
+                result = result_of("choice", "adc", rate, 0, rho_batch) | about | {"method": method}
             else:
                 result = about | one(runs, given, kind, method, rate, seed, rho_batch)
             path.write_text(json.dumps(result, indent=1) + "\n")

@@ -12,6 +12,7 @@ medians over the rounds. `vector` has 256 copies.
 from __future__ import annotations
 
 import argparse
+import inspect
 import json
 import os
 import subprocess
@@ -31,22 +32,16 @@ COPIES = 256
 ROUNDS = 5
 
 PEER_PROGRAM = """
+from __future__ import annotations
 import time, warnings
 warnings.simplefilter("ignore")
 import gymnasium, mobile_env
 env = gymnasium.make("mobile-small-central-v0", disable_env_checker=True)
 env.action_space.seed(0)
 actions = [env.action_space.sample() for _ in range({steps})]
-def walk(actions):
-    env.reset(seed=0)
-    start = time.process_time()
-    for action in actions:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()
-    return time.process_time() - start
-walk(actions[: {steps} // 10])
-print({steps} / walk(actions))
+{walk}
+single_rate(env, actions[: {steps} // 10])
+print(single_rate(env, actions))
 """
 
 
@@ -62,7 +57,7 @@ def peer_python() -> Path:
 
 
 def peer_rate(python: Path, steps: int) -> float:
-    program = PEER_PROGRAM.format(steps=steps)
+    program = PEER_PROGRAM.format(steps=steps, walk=inspect.getsource(single_rate))
     run = subprocess.run(
         [str(python), "-c", program], check=True, capture_output=True, text=True, timeout=600
     )
@@ -70,6 +65,7 @@ def peer_rate(python: Path, steps: int) -> float:
 
 
 def single_rate(env: Any, actions: list[Any]) -> float:
+    """Steps a second, here and in the peer's own Python, which is given these lines."""
     env.reset(seed=0)
     start = time.process_time()
     for action in actions:
