@@ -38,8 +38,8 @@ def read_yaml(path: Path, what: str = "") -> dict[str, Any]:
     if data is None:
         raise ConfigError(f"{path} is empty: it must hold a mapping of fields")
     if not isinstance(data, dict):
-        what = "a list" if isinstance(data, list) else "a single value"
-        raise ConfigError(f"{path} must hold a mapping of fields, not {what}")
+        found = "a list" if isinstance(data, list) else "a single value"
+        raise ConfigError(f"{path} must hold a mapping of fields, not {found}")
     return data
 
 
