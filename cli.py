@@ -20,7 +20,7 @@ from .device.split_command import join_halves, split_learning
 from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
-from .models.train_command import train, train_gates, train_jscc
+from .models.train_command import train, train_codec, train_gates, train_jscc
 from .options import Json, checked, host_port, need_torch
 from .sim.policy_command import policy_app
 
@@ -285,6 +285,7 @@ app.command()(profile)
 app.command("profile-pool")(profile_pool)
 app.command()(tables)
 app.command()(train)
+app.command("train-codec")(train_codec)
 app.command("train-gates")(train_gates)
 app.command("train-jscc")(train_jscc)
 app.command("train-pool")(train_pool)

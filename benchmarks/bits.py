@@ -27,7 +27,7 @@ import torch
 from command_line import command_line
 
 from splitpoint.codec.halves import round_to_wire
-from splitpoint.codec.selection import kept_tokens
+from splitpoint.codec.selection import sent_tokens
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
@@ -36,6 +36,7 @@ from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction, running_logits
 from splitpoint.models.refinement import Exchange, best_refinement, exchange, refined_exchange
+from splitpoint.models.rest import rest_keys
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.models.vit import SplitViT
 from splitpoint.seeding import generator
@@ -98,15 +99,16 @@ def float_accuracy(
             qbar = running_logits(qbar, q.numpy())
         if at < cut:
             x, scores = network.run(x, at, cut)
-        rows = [
-            basis.reconstruct(basis.project(t[np.concatenate(([0], kept_tokens(s, keep) + 1))], dims))
-            for t, s in zip(x.numpy(), scores.numpy(), strict=True)
-        ]
-        x, at = torch.from_numpy(np.stack(rows)), cut
+        rows, rests = [], []
+        for tokens, score in zip(x.numpy(), scores.numpy(), strict=True):
+            sent, kept = sent_tokens(tokens, score, keep, rest=codec.sends_rest(cut))
+            rows.append(basis.reconstruct(basis.project(sent, dims)))
+            rests.append(card.patch_tokens - kept.size if len(sent) > kept.size + 1 else 0)
+        x, at, keys = torch.from_numpy(np.stack(rows)), cut, rest_keys(rests, len(rows[0]))
         if qbar is not None and u is not None:
             qbar, u = round_to_wire(qbar), torch.from_numpy(round_to_wire(u.numpy()))
         for index in card.exits_within(cut, card.depth):
-            x, _ = network.run(x, at, card.exits[index])
+            x, _ = network.run(x, at, card.exits[index], keys)
             at = card.exits[index]
             q, u = network.exit(x, index, u)
             qbar = running_logits(qbar, q.numpy())

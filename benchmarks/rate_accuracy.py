@@ -5,11 +5,15 @@ are chosen on the calibration split (the cheapest within the allowed loss, the P
 evaluation split. Bytes are those of the whole serialised request, its exit state included, images in the same request;
 JPEG is not charged its constant tables.
 
-    splitpoint   the network's own token selection (gates, where it has them) with bottleneck dims and bits
-    top-k        the same network without gates: patches by attention from CLS, same dims and bits
+    splitpoint   the model as it is: gates or rest token, where it has them, with bottleneck dims and bits
+    top-k        the same network without gates and rest token: patches by attention from CLS, same dims and bits
     random       random patches, same dims and bits
     unselected   all tokens, same dims and bits
     webp, jpeg   the image, to the network as it is and to the network fine-tuned on such images
+
+Where the model's codec was trained with rest tokens (`splitpoint train-codec`), that of top-k, random and unselected
+goes on from there without them, by the same configuration otherwise, so that it has learned twice as long. "random,
+rest" is no rival but tells what selection adds to the rest token.
 
     python benchmarks/rate_accuracy.py --model clutter
     python benchmarks/rate_accuracy.py --model cifar10 --data-dir DIR
@@ -35,6 +39,8 @@ from rich.table import Table
 from splitpoint.codec.requests import build_request
 from splitpoint.models import macs
 from splitpoint.models.card import ModelCard
+from splitpoint.models.codec_command import train_codec
+from splitpoint.models.codec_train import CodecConfig
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
 from splitpoint.models.measure import measure
@@ -64,19 +70,26 @@ def grid_of(card: ModelCard) -> Grid:
     half = macs.total_macs(card) / 2
     cuts = tuple(cut for cut in range(1, card.depth) if macs.head_macs(card, cut, False) <= half)
     dims = tuple(max(1, card.dim // share) for share in (2, 3, 4, 6))
-    return Grid(cuts, (1.0, 0.5, 0.375, 0.3125, 0.25, 0.1875, 0.125, 0.0625), dims, (4, 3, 2))
+    keeps = (1.0, 0.5, 0.375, 0.3125, 0.25, 0.1875, 0.125, 0.09375, 0.0625, 0.03125)
+    return Grid(cuts, keeps, dims, (4, 3, 2))
 
 
-def without_gates(model: str, folder: Path) -> str:
-    """The model's file, or one of the same network without its gates."""
+def plain_model(model: str, named: str, data_dir: Path | None, folder: Path) -> str:
+    """The model's file, or one of the same network without its gates, and with a codec without rest tokens."""
     network, card = load_network(model)
-    if not card.gates:
-        return model
-    plain = SplitViT(card.model_copy(update={"gates": False, "name": f"{card.name}-ungated", "id": ""}))
-    plain.load_state_dict(network.state_dict(), strict=False)
-    path = folder / f"{card.name}-ungated.safetensors"
-    save_network(path, plain, plain.card, codec_arrays(resolve(model)))
-    return str(path)
+    arrays = {k: v for k, v in codec_arrays(resolve(model)).items() if k.startswith("codec.")}
+    if card.gates:
+        plain = SplitViT(card.model_copy(update={"gates": False, "name": f"{card.name}-ungated", "id": ""}))
+        plain.load_state_dict(network.state_dict(), strict=False)
+        path = folder / f"{card.name}-ungated.safetensors"
+        save_network(path, plain, plain.card, arrays)
+        return str(path)
+    path = folder / f"{card.name}-{card.id}-plain.safetensors"
+    trained: Any = card.training.get("codec")
+    if trained is None or path.exists():
+        return str(path) if path.exists() else model
+    config = CodecConfig.model_validate(trained["config"] | {"rest": False})
+    return str(train_codec(model, config, path, data=named, data_dir=data_dir))
 
 
 def at_random(heads: Heads) -> None:
@@ -192,7 +205,7 @@ def main() -> None:
         )
         return calibration, evaluation
 
-    plain = without_gates(options.model, options.work)
+    plain = plain_model(options.model, named, options.data_dir, options.work)
     attention = profiles(plain)
     own = attention if plain == options.model else profiles(options.model)
     methods = {
@@ -201,6 +214,8 @@ def main() -> None:
         "random": rows_of(*profiles(plain, at_random)),
         "unselected": rows_of(*attention, unselected=True),
     }
+    if plain != options.model and not card.gates:
+        methods["random, rest"] = rows_of(*profiles(options.model, at_random))
     data = training_data(named, options.data_dir, options.seed)
     for kind in FORMATS:
         methods[kind] = image_rows(network, splits, kind)
@@ -240,7 +255,9 @@ def main() -> None:
     rivals = {
         method: row["evaluation"]["bytes"]
         for method, row in chosen.items()
-        if row is not None and method != "splitpoint" and not (method == "top-k" and plain == options.model)
+        if row is not None
+        and method not in ("splitpoint", "random, rest")
+        and not (method == "top-k" and plain == options.model)
     }
     best = min(rivals, key=lambda method: rivals[method]) if rivals else None
     RESULTS.mkdir(exist_ok=True)

@@ -188,9 +188,9 @@ def fit_tables(samples: Iterable[Quantised], dim: int, classes: int = 8) -> np.n
     classes  distributions that the dims share, at most; 1 kB each
     """
     seen = np.zeros((dim, _BINS))
-    for codes, offset, scale in samples:
-        dims = codes.shape[1]
-        place = codes + (255 - _zeros(offset, scale))[:, None] + np.arange(dims) * _BINS
+    for sample in samples:
+        dims = sample.codes.shape[1]
+        place = sample.codes + (255 - _zeros(sample.offset, sample.scale))[:, None] + np.arange(dims) * _BINS
         seen[:dims] += np.bincount(place.ravel(), minlength=dims * _BINS).reshape(dims, _BINS)
     members = _classes(seen, min(classes, dim))
     shared = np.stack([seen[members == group].sum(axis=0) for group in range(int(members.max()) + 1)])

@@ -35,11 +35,15 @@ _UP = np.float16(np.inf)
 
 
 class Quantised(NamedTuple):
-    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,), or (1,) where the range is shared."""
+    """codes uint8 (T, dims), eight bits each; offset and scale float16 (T,), or (1,) where the range is shared.
+
+    rest: patches that the second token stands for; 0 where it is a patch like the others.
+    """
 
     codes: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
+    rest: int = 0
 
 
 def quantise(x: np.ndarray) -> Quantised:

@@ -2,6 +2,11 @@
 
 The patches with the highest attention from CLS are kept, in ascending position, and CLS always goes with
 them. Positions are not sent: the positional embedding is already in the tokens.
+
+Where a model's codec says so, a rest token goes along, the mean of the m patches that are not kept, and the blocks
+behind the cut attend to it as to m equal tokens: its exponential counts m times in the softmax. The fused token is
+EViT's (arXiv 2202.07800), the proportional attention ToMe's (arXiv 2210.09461); both together are our choice. EViT
+weighs the mean by attention; a plain one is what the softmax would see of m tokens with equal keys.
 """
 
 from __future__ import annotations
@@ -46,9 +51,12 @@ def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:
     return best
 
 
-def sent_tokens(tokens: np.ndarray, scores: np.ndarray | None, keep: float) -> tuple[np.ndarray, np.ndarray]:
+def sent_tokens(
+    tokens: np.ndarray, scores: np.ndarray | None, keep: float, *, rest: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """CLS and the kept patches of tokens (n+1, d), as (k+1, d), and the positions of those patches (k,).
 
+    rest: the mean of the other patches follows CLS, if there are any; then (k+2, d).
     scores may be None where keep is 1; n may be 0 where gates left no patch. PayloadError for shapes that do not fit.
     """
     if tokens.ndim != 2 or tokens.shape[0] < 1:
@@ -62,4 +70,12 @@ def sent_tokens(tokens: np.ndarray, scores: np.ndarray | None, keep: float) -> t
     if scores.shape != (tokens.shape[0] - 1,):
         raise PayloadError("scores", f"must have shape ({tokens.shape[0] - 1},), not {scores.shape}")
     kept = kept_tokens(scores, keep)
-    return (tokens if kept.size == scores.size else tokens[np.concatenate(([0], kept + 1))]), kept
+    if kept.size == scores.size:
+        return tokens, kept
+    places = np.concatenate(([0], kept + 1))
+    sent = tokens[places]
+    if rest:
+        others = np.ones(len(tokens), bool)
+        others[places] = False
+        sent = np.concatenate((sent[:1], tokens[others].mean(axis=0, keepdims=True), sent[1:]))
+    return sent, kept

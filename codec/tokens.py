@@ -76,6 +76,10 @@ class TokenCodec:
             self._tables[cut] = None if array is None else CodeTables(array)
         return self._tables[cut]
 
+    def sends_rest(self, cut: int) -> bool:
+        """Whether a rest token stands for the patches that are not sent from `cut`."""
+        return bool(np.any(self._arrays.get(f"codec.{cut}.rest", False)))
+
     def coders(self, cut: int) -> tuple[pb.Coder.ValueType, ...]:
         """Coders that this side can use at `cut`: bit packing, and ANS with the library and tables."""
         return available_coders() if self.tables(cut) is not None else (pb.CODER_PACKED,)
@@ -83,7 +87,7 @@ class TokenCodec:
     def quantised(
         self, tokens: np.ndarray, scores: np.ndarray | None, cut: int, keep: float, dims: int
     ) -> tuple[Quantised, np.ndarray]:
-        """Select, project and quantise: 8-bit codes of CLS and the kept patches, and their positions (k,).
+        """Select, project and quantise: 8-bit codes of CLS, rest token and kept patches, and these' positions (k,).
 
         tokens  float32 (n+1, d), CLS first
         scores  float32 (n,), or None where keep is 1
@@ -91,13 +95,14 @@ class TokenCodec:
 
         Keep the result where the server may ask for more: `message` and `planes` both start from it.
         """
-        sent, kept = sent_tokens(tokens, scores, keep)
+        sent, kept = sent_tokens(tokens, scores, keep, rest=self.sends_rest(cut))
         if self.dim is None:
             self.dim = int(tokens.shape[1])
         basis = self.basis(cut)
         if tokens.shape[1] != basis.dim:
             raise PayloadError("tokens", f"must have dim {basis.dim}, not {tokens.shape[1]}")
-        return quantise(basis.project(sent, dims or basis.dim)), kept
+        rest = len(tokens) - 1 - kept.size if len(sent) > kept.size + 1 else 0
+        return quantise(basis.project(sent, dims or basis.dim))._replace(rest=rest), kept
 
     def planes(
         self,
@@ -142,6 +147,7 @@ class TokenCodec:
             offset=_named(quantised.offset),
             scale=_named(quantised.scale),
             planes=planes,
+            rest=quantised.rest,
         )
         saved = bits * plane_bytes(count * dims) - sum(map(len, planes))
         if saved > _NAMING_BYTES:
@@ -198,6 +204,8 @@ class TokenCodec:
         count, coder = message.count, message.coder
         check_within("tokens.count", count, 1, self.max_tokens)
         check_within("tokens.dims", message.dims, 1, basis.dim)
+        if message.rest:
+            self._check_rest(message)
         tables = None
         if coder != pb.CODER_PACKED:
             if coder not in self.coders(cut):
@@ -209,6 +217,14 @@ class TokenCodec:
                 )
             tables = self.tables(cut)
         return checked_tokens(message, count * group_count(message), basis, tables)
+
+    def _check_rest(self, message: pb.Tokens) -> None:
+        if message.HasField("groups"):
+            raise PayloadError("tokens.rest", "cannot be set with groups")
+        check_within("tokens.count", message.count, 2, self.max_tokens)
+        # All patches together, those that are sent and those that the rest token stands for.
+        most = None if self.max_tokens is None else self.max_tokens - (message.count - 1)
+        check_within("tokens.rest", message.rest, 1, most)
 
 
 def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:

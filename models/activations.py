@@ -32,6 +32,9 @@ class Activations(NamedTuple):
     def at(self, rows: Tensor) -> Activations:
         return Activations(*(None if part is None else part[rows] for part in self))  # type: ignore[arg-type]
 
+    def to(self, device: torch.device) -> Activations:
+        return Activations(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+
 
 @torch.no_grad()
 def activations(network: SplitViT, images: np.ndarray, labels: np.ndarray, cut: int) -> Activations:
@@ -58,12 +61,20 @@ def activations(network: SplitViT, images: np.ndarray, labels: np.ndarray, cut: 
 
 
 def tail_logits(
-    network: SplitViT, x: Tensor, cut: int, known: Activations, stop: int | None = None
+    network: SplitViT,
+    x: Tensor,
+    cut: int,
+    known: Activations,
+    stop: int | None = None,
+    keys: Tensor | None = None,
 ) -> list[Tensor]:
-    """Running logits (B, C) of the exits behind the cut, up to block `stop`, on tokens (B, T, d) as received."""
+    """Running logits (B, C) of the exits behind the cut, up to block `stop`, on tokens (B, T, d) as received.
+
+    keys: as of `SplitViT.run`
+    """
     u, qbar, at, out = known.u, known.qbar, cut, []
     for index in network.card.exits_within(cut, stop or network.card.depth):
-        x, _ = network.run(x, at, network.card.exits[index])
+        x, _ = network.run(x, at, network.card.exits[index], keys)
         at = network.card.exits[index]
         q, u = network.exit(x, index, u)
         qbar = q if qbar is None else A * qbar + (1 - A) * q

@@ -12,14 +12,14 @@ from ..codec.entropy import fit_tables
 from ..codec.tokens import TokenCodec
 from ..errors import UsageError
 from ..seeding import generator
-from .data import Dataset, load_data
+from .data import load_data
 from .preprocess import normalise
 from .store import codec_arrays, load_network, resolve, save_tables
 from .vit import SplitViT
 
-__all__ = ["code_tables", "fit_model_tables"]
+__all__ = ["code_tables", "fit_model_tables", "network_tables"]
 
-_KEEPS = (1.0, 0.25)
+_KEEPS = (1.0, 0.25, 0.0625)
 _DIM_SHARES = (1, 2, 4, 8)
 
 
@@ -72,16 +72,17 @@ def fit_model_tables(
         raise UsageError(f"{path} has no bottlenecks to code behind: it was not made by `splitpoint train`")
     loaded = load_data(data, "train", card=card, data_dir=data_dir)
     chosen = generator(seed, "code-tables").permutation(len(loaded))[:samples]
-    return save_tables(path, code_tables(arrays, card.dim, _activations(network, loaded, chosen)), out)
+    return save_tables(path, network_tables(network, arrays, loaded.images[chosen]), out)
 
 
 @torch.inference_mode()
-def _activations(
-    network: SplitViT, data: Dataset, chosen: np.ndarray
-) -> list[tuple[int, np.ndarray, np.ndarray]]:
+def network_tables(
+    network: SplitViT, arrays: Mapping[str, np.ndarray], images: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`code_tables` of all cuts for images uint8 (S, H, W, C); the network is on the CPU."""
     card, found = network.card, []
-    x = network.embed(torch.from_numpy(normalise(data.images[chosen], card)))
+    x = network.embed(torch.from_numpy(normalise(images, card)))
     for cut in range(1, card.depth):
         x, scores = network.run(x, cut - 1, cut)
         found.append((cut, x.numpy(), scores.numpy()))
-    return found
+    return code_tables(arrays, card.dim, found)

@@ -7,13 +7,16 @@ its simulation for training only.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from ..codec.nested import NAMING_BITS
 from ..codec.selection import kept_count
 
-__all__ = ["Bottleneck", "compress", "quantise", "select"]
+__all__ = ["Bottleneck", "compress", "quantise", "quantised_cells", "select"]
 
 
 class Bottleneck(nn.Module):
@@ -24,6 +27,23 @@ class Bottleneck(nn.Module):
         self.mean = nn.Parameter(torch.zeros(dim))
         self.down = nn.Parameter(torch.eye(dim))
         self.up = nn.Parameter(torch.eye(dim))
+
+    @classmethod
+    @torch.no_grad()
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray], cut: int, dim: int) -> Bottleneck:
+        """That of `cut` among a model's codec arrays; identity maps where there is none."""
+        bottleneck = cls(dim)
+        for name, value in bottleneck.named_parameters():
+            found = arrays.get(f"codec.{cut}.{name}")
+            if found is not None:
+                value.copy_(torch.from_numpy(np.asarray(found, np.float32)))
+        return bottleneck
+
+    def arrays(self, cut: int) -> dict[str, np.ndarray]:
+        """As the codec reads them."""
+        return {
+            f"codec.{cut}.{name}": value.detach().cpu().numpy() for name, value in self.named_parameters()
+        }
 
     @torch.no_grad()
     def start_from(self, tokens: Tensor) -> None:
@@ -64,6 +84,11 @@ def quantise(z: Tensor, bits: int) -> Tensor:
 
     Each token has its own range, or all of a sample share one, by the rule of `codec.nested`.
     """
+    return quantised_cells(z, bits)[0]
+
+
+def quantised_cells(z: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """What `quantise` gives, and the width of the cells, (B, T, 1)."""
     with torch.no_grad():
         low, high = z.amin(dim=-1, keepdim=True), z.amax(dim=-1, keepdim=True)
         lowest, highest = low.amin(dim=1, keepdim=True), high.amax(dim=1, keepdim=True)
@@ -73,7 +98,7 @@ def quantise(z: Tensor, bits: int) -> Tensor:
         scale = (torch.where(shared, highest, high) - low).clamp(min=1e-8) / (1 << bits)
         code = ((z - low) / scale).floor().clamp(0, (1 << bits) - 1)
         error = (code + 0.5) * scale + low - z
-    return z + error
+    return z + error, scale
 
 
 def compress(

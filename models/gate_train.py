@@ -92,7 +92,10 @@ class GateRun:
         self._device = training_device(config.accelerator)
         self.network = with_gates(network, config.seed).eval().to(self._device)
         self.card = self.network.card
-        self.bottlenecks = [self._bottleneck(codec, cut) for cut in range(1, self.card.depth)]
+        self.bottlenecks = [
+            Bottleneck.from_arrays(codec, cut, self.card.dim).to(self._device)
+            for cut in range(1, self.card.depth)
+        ]
         self.step = 0
         self._epoch: tuple[int, np.ndarray, np.ndarray] | None = None
         gates = list(self.network.gates.parameters())
@@ -126,21 +129,9 @@ class GateRun:
         """`codec` with the bottlenecks as they have become."""
         if not self.config.steps:
             return codec
-        trained = {
-            f"codec.{cut}.{name}": value.detach().cpu().numpy()
-            for cut, bottleneck in enumerate(self.bottlenecks, start=1)
-            for name, value in bottleneck.named_parameters()
-        }
-        return codec | trained
-
-    def _bottleneck(self, codec: dict[str, np.ndarray], cut: int) -> Bottleneck:
-        bottleneck = Bottleneck(self.card.dim)
-        with torch.no_grad():
-            for name, value in bottleneck.named_parameters():
-                found = codec.get(f"codec.{cut}.{name}")
-                if found is not None:
-                    value.copy_(torch.from_numpy(np.asarray(found, np.float32)))
-        return bottleneck.to(self._device)
+        for cut, bottleneck in enumerate(self.bottlenecks, start=1):
+            codec = codec | bottleneck.arrays(cut)
+        return codec
 
     def _input(self, images: np.ndarray) -> Tensor:
         return torch.from_numpy(normalise(images, self.card)).to(self._device)

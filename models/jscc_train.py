@@ -127,8 +127,7 @@ def _loss(
     rng = generator(config.seed, "jscc-training", cut, step)
     exits = network.card.exits_within(cut, network.card.depth)
     device, count = next(network.parameters()).device, config.batch
-    here = known.at(torch.from_numpy(rng.integers(0, len(known.labels), count)))
-    here = Activations(*(None if part is None else part.to(device) for part in here))  # type: ignore[arg-type]
+    here = known.at(torch.from_numpy(rng.integers(0, len(known.labels), count))).to(device)
     keep = config.keeps[rng.integers(len(config.keeps))]
     x = select(here.tokens.float(), here.scores, keep)
     snr_db = rng.uniform(-SNR_LIMIT_DB, SNR_LIMIT_DB, count)

@@ -14,6 +14,7 @@ from ..protos import splitpoint_pb2 as pb
 from .card import ModelCard
 from .preprocess import normalise
 from .recursion import margin, prediction, running_logits
+from .rest import rest_keys
 from .vit import SplitViT
 
 __all__ = ["Tail"]
@@ -31,7 +32,7 @@ class Tail:
     def answer(
         self, cut: int, payloads: Sequence[pb.Tokens | pb.Image], states: Sequence[pb.ExitState | None]
     ) -> _Rows:
-        nbytes, values, arrived_states = [], [], []
+        nbytes, values, rests, arrived_states = [], [], [], []
         for payload, state in zip(payloads, states, strict=True):
             request = build_request(
                 model_id=self.card.id,
@@ -48,13 +49,14 @@ class Tail:
                 values.append(self.codec.decode(arrived.tokens, cut))
             else:
                 values.append(decode_image(arrived.image, (*self.card.image_size, self.card.channels)))
+            rests.append(arrived.tokens.rest)
             if state is not None:
                 arrived_states.append(arrived.exit_state)
-        return (np.array(nbytes), *self._run(cut, np.stack(values), arrived_states))
+        return (np.array(nbytes), *self._run(cut, np.stack(values), rests, arrived_states))
 
     @torch.inference_mode()
     def _run(
-        self, cut: int, values: np.ndarray, states: Sequence[pb.ExitState]
+        self, cut: int, values: np.ndarray, rests: Sequence[int], states: Sequence[pb.ExitState]
     ) -> tuple[np.ndarray, np.ndarray]:
         network, card = self.network, self.card
         u, qbar = None, None
@@ -64,9 +66,10 @@ class Tail:
             u = torch.from_numpy(np.stack([reading.u for reading in readings]))
             qbar = np.stack([reading.logits for reading in readings])
         x = torch.from_numpy(values) if cut else network.embed(torch.from_numpy(normalise(values, card)))
+        keys = rest_keys(rests, x.shape[1])
         predictions, margins, at = [], [], cut
         for index in card.exits_within(cut, card.depth):
-            x, _ = network.run(x, at, card.exits[index])
+            x, _ = network.run(x, at, card.exits[index], keys)
             at = card.exits[index]
             q, u = network.exit(x, index, u)
             qbar = running_logits(qbar, q.numpy())

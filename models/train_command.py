@@ -1,4 +1,4 @@
-"""The commands that train: `splitpoint train`, `train-jscc` and `train-gates`."""
+"""The commands that train: `splitpoint train`, `train-codec`, `train-jscc` and `train-gates`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..errors import UsageError
 from ..options import AcceleratorName, AcceleratorOption, checked, need_torch
 from .measure_command import TRAINING_DATA_HELP, own_set
 
-__all__ = ["train", "train_gates", "train_jscc"]
+__all__ = ["train", "train_codec", "train_gates", "train_jscc"]
 
 
 def train(
@@ -75,6 +75,39 @@ def train(
     base = load_network(model, without_classifier=True)[1]
     config = checked(own_config, model=model, base=base, name=own, **options)
     print(train_network(config, out or Path("runs") / f"train-{own}", data_dir, model))
+
+
+def train_codec(
+    model: Annotated[str, typer.Argument(help="A named model or its safetensors.")],
+    out: Annotated[Path, typer.Option(help="The file of the model with the new codec, NAME.safetensors.")],
+    data: Annotated[str, typer.Option(help=TRAINING_DATA_HELP)] = "",
+    data_dir: Annotated[Path | None, typer.Option(help="Where named sets lie.")] = None,
+    cut: Annotated[
+        list[int] | None,
+        typer.Option(help="Cuts whose bottleneck learns; repeat for more. All by themselves."),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Fewer or more for each cut than the default.")
+    ] = None,
+    rest: Annotated[
+        bool, typer.Option(help="Send a token that stands for all patches that are not sent.")
+    ] = True,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    accelerator: AcceleratorOption = AcceleratorName.auto,
+) -> None:
+    """Train a model's bottlenecks and code tables for fewer bytes; its network stays as it is.
+
+    No labels are read: the network is its own teacher. A run that was killed goes on where it was.
+    """
+    need_torch("training a codec")
+    from .codec_command import train_codec as train
+    from .codec_train import CodecConfig
+
+    chosen = {} if steps is None else {"steps": steps}
+    config = checked(
+        CodecConfig, cuts=tuple(cut or ()), rest=rest, seed=seed, accelerator=accelerator.value, **chosen
+    )
+    print(train(model, config, out, data=data or own_set(model), data_dir=data_dir))
 
 
 def train_jscc(

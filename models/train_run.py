@@ -169,11 +169,9 @@ class TrainRun:
 
     def codec_arrays(self) -> dict[str, np.ndarray]:
         """The bottlenecks as the codec reads them, and tables for the entropy coder fitted behind them."""
-        arrays = {
-            f"codec.{cut}.{name}": value.detach().cpu().numpy()
-            for cut, bottleneck in enumerate(self.bottlenecks, start=1)
-            for name, value in bottleneck.named_parameters()
-        }
+        arrays: dict[str, np.ndarray] = {}
+        for cut, bottleneck in enumerate(self.bottlenecks, start=1):
+            arrays |= bottleneck.arrays(cut)
         activations = (
             (cut, tokens.cpu().numpy(), scores.cpu().numpy())
             for cut, (tokens, scores) in enumerate(self._activations(96), start=1)

@@ -191,7 +191,8 @@ class SplitViT(nn.Module):
     def run(self, x: Tensor, start: int, stop: int, keys: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Blocks [start, stop); the scores are those of block stop-1, uniform when no block is run.
 
-        keys  float (B, T) of ones and zeros: tokens with a zero are seen by none; None: all are seen
+        keys  float (B, T), what each token counts in the attention of all: 0, it is seen by none; m, as m equal
+              tokens; None: 1 each
         """
         if not 0 <= start <= stop <= self.card.depth:
             raise ValueError(f"blocks [{start}, {stop}) are not within depth {self.card.depth}")

@@ -354,7 +354,7 @@ Global___ExitState: _TypeAlias = ExitState  # noqa: Y015
 
 @_typing.final
 class Tokens(_message.Message):
-    """Tokens at the cut, quantised. CLS first."""
+    """Tokens at the cut, quantised. CLS first, then, where `rest` is set, the rest token."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -367,6 +367,7 @@ class Tokens(_message.Message):
     PLANES_FIELD_NUMBER: _builtins.int
     GROUPS_FIELD_NUMBER: _builtins.int
     TABLES_CRC_FIELD_NUMBER: _builtins.int
+    REST_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """tokens, CLS included"""
     dims: _builtins.int
@@ -380,6 +381,8 @@ class Tokens(_message.Message):
     coder: Global___Coder.ValueType
     tables_crc: _builtins.int
     """of the tables that coded the planes; set with CODER_ANS"""
+    rest: _builtins.int
+    """patches that the second token stands for; 0: it is a patch like the others"""
     @_builtins.property
     def planes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """bit planes, most significant first, count*dims bits each"""
@@ -400,10 +403,11 @@ class Tokens(_message.Message):
         planes: _abc.Iterable[_builtins.bytes] | None = ...,
         groups: Global___AdcGroups | None = ...,
         tables_crc: _builtins.int | None = ...,
+        rest: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "groups", b"groups", "tables_crc", b"tables_crc"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "bits", b"bits", "coder", b"coder", "count", b"count", "dims", b"dims", "groups", b"groups", "offset", b"offset", "planes", b"planes", "scale", b"scale", "tables_crc", b"tables_crc"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc", "bits", b"bits", "coder", b"coder", "count", b"count", "dims", b"dims", "groups", b"groups", "offset", b"offset", "planes", b"planes", "rest", b"rest", "scale", b"scale", "tables_crc", b"tables_crc"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__tables_crc: _TypeAlias = _typing.Literal["tables_crc"]  # noqa: Y015
     _WhichOneofArgType__tables_crc: _TypeAlias = _typing.Literal["_tables_crc", b"_tables_crc"]  # noqa: Y015

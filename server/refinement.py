@@ -52,7 +52,7 @@ class Refinement:
                 return
             # Bytes and not the message, which would keep alive all that came with it, known or not.
             request.tokens.DiscardUnknownFields()  # type: ignore[attr-defined,unused-ignore]
-            first = Sample(sample.cut, NOTHING, sample.exit_margin, sample.u, sample.logits)
+            first = Sample(sample.cut, NOTHING, sample.exit_margin, sample.u, sample.logits, sample.rest)
             session = secrets.randbits(64) or 1
             held = _Held(request.request_id, request.tokens.SerializeToString(), first)
             self._held.put(session, held, time.monotonic())
@@ -84,8 +84,13 @@ class Refinement:
             return values
         if request.tokens.HasField("groups"):
             raise PayloadError("tokens.groups", "cannot be refined")
+        if request.tokens.rest:
+            raise PayloadError("tokens.rest", "goes with the first part")
         further = self._codec.decode(request.tokens, cut)
         most = self._codec.max_tokens
         if most is not None and len(values) + len(further) > most:
             raise PayloadError("tokens.count", f"makes {len(values) + len(further)} tokens of at most {most}")
+        if held.sample.rest:
+            # Those that come now were among them. There are more of them: the check above holds the total.
+            held.sample.rest -= len(further)
         return np.concatenate((values, further))

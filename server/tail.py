@@ -15,6 +15,7 @@ from torch import Tensor
 from ..models.card import ModelCard
 from ..models.preprocess import normalise
 from ..models.recursion import margin, prediction, running_logits
+from ..models.rest import rest_keys
 from ..models.vit import SplitViT
 from ..policies.service_time import Segment, segments
 from .work import Answer, Progress, Sample
@@ -35,10 +36,11 @@ class TorchTail:
     def run(self, samples: Sequence[Sample]) -> Iterator[Progress]:
         x = self._enter(samples)
         u, logits = _states(samples, self.card)
+        keys = rest_keys([sample.rest for sample in samples], x.shape[1])
         wanted = np.array([sample.exit_margin for sample in samples])
         left = np.arange(len(samples))
         for segment in segments(self.card, samples[0].cut, x.shape[1]):
-            x, q, u = self._advance(x, u, segment)
+            x, q, u = self._advance(x, u, keys, segment)
             logits = _recur(logits, q)
             margins, predictions = margin(logits), prediction(logits)
             leaving = margins >= wanted[left]
@@ -56,6 +58,7 @@ class TorchTail:
                 left, logits = left[stay], logits[stay]
                 kept = torch.from_numpy(np.flatnonzero(stay))
                 x, u = x[kept], u[kept]
+                keys = None if keys is None else keys[kept]
 
     @torch.inference_mode()
     def _enter(self, samples: Sequence[Sample]) -> Tensor:
@@ -65,8 +68,10 @@ class TorchTail:
         return self.network.embed(torch.from_numpy(normalise(batch, self.card)))
 
     @torch.inference_mode()
-    def _advance(self, x: Tensor, u: Tensor, segment: Segment) -> tuple[Tensor, np.ndarray, Tensor]:
-        x, _ = self.network.run(x, segment.start, segment.stop)
+    def _advance(
+        self, x: Tensor, u: Tensor, keys: Tensor | None, segment: Segment
+    ) -> tuple[Tensor, np.ndarray, Tensor]:
+        x, _ = self.network.run(x, segment.start, segment.stop, keys)
         q, u = self.network.exit(x, segment.exit, u)
         # Absurd but finite inputs may overflow inside; an answer is a number all the same.
         return x, np.nan_to_num(q.numpy()), torch.nan_to_num(u)

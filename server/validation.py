@@ -100,7 +100,7 @@ class Validator:
                 count = request.symbols.count
                 sample.values = self._codec.symbols.checked(request.symbols, cut)
             else:
-                count = request.tokens.count
+                count, sample.rest = request.tokens.count, request.tokens.rest
                 sample.values = self._codec.checked(request.tokens, cut)
         except PayloadError as error:
             raise bad_payload(error) from None

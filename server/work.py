@@ -21,9 +21,10 @@ class Sample:
                  and cannot fail: it is called once, when the tail asks for them and so when its batch is formed
     exit_margin  an exit answers when its margin is at least this
     u, logits    exit state on arrival, float32 (exit_state_dim,) and (C,); None where no exit was passed
+    rest         patches that the second token stands for; 0 where it is a patch like the others
     """
 
-    __slots__ = ("_values", "cut", "exit_margin", "logits", "u")
+    __slots__ = ("_values", "cut", "exit_margin", "logits", "rest", "u")
 
     def __init__(
         self,
@@ -32,8 +33,10 @@ class Sample:
         exit_margin: float,
         u: np.ndarray | None = None,
         logits: np.ndarray | None = None,
+        rest: int = 0,
     ) -> None:
         self.cut, self._values, self.exit_margin, self.u, self.logits = cut, values, exit_margin, u, logits
+        self.rest = rest
 
     @property
     def values(self) -> np.ndarray:

@@ -22,7 +22,7 @@ def tokens(limit: float) -> st.SearchStrategy[np.ndarray]:
 @given(x=st.one_of(tokens(4.0), tokens(2**-20), tokens(65504.0)))
 @settings(max_examples=60, deadline=None)
 def test_the_error_is_at_most_half_a_cell(bits, x):
-    codes, offset, scale = quantise(x)
+    codes, offset, scale, _ = quantise(x)
     back = dequantise(codes >> (8 - bits), offset, scale, bits).astype(np.float64)
     cell = scale.astype(np.float64)[:, None] * 2 ** (8 - bits)
     # Of float32: the subtraction, the quotient and the sum are each rounded once, or underflow.
@@ -34,7 +34,7 @@ def test_the_error_is_at_most_half_a_cell(bits, x):
 @given(x=tokens(100.0))
 @settings(max_examples=60, deadline=None)
 def test_offset_and_scale_cover_the_tokens_and_no_more(x):
-    _, offset, scale = quantise(x)
+    _, offset, scale, _ = quantise(x)
     low, step = offset.astype(np.float64), scale.astype(np.float64)
     shared = offset.size == 1
     least = np.full(len(x), x.min()) if shared else x.min(axis=1)
@@ -56,25 +56,25 @@ def test_a_range_is_shared_where_naming_each_costs_more_than_finer_cells_save():
     # One of eight tokens is wide: the shared range is sqrt(8) times the root mean square of their own.
     for dims, shared in ((21, True), (22, False)):
         assert (8**0.5) ** dims <= 2**32 if shared else (8**0.5) ** dims > 2**32
-        _, _, scale = quantise(_with_one_wide_token(dims))
+        _, _, scale, _ = quantise(_with_one_wide_token(dims))
         assert scale.tolist() == ([4.0] if shared else [4.0] + [1 / 256] * 7)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -2.5, 65504.0, -65504.0])
 def test_a_constant_token_is_exact(value):
-    codes, offset, scale = quantise(np.full((2, 5), value, np.float32))
+    codes, offset, scale, _ = quantise(np.full((2, 5), value, np.float32))
     assert (scale == 0).all()
     assert (dequantise(codes >> 7, offset, scale, 1) == np.float32(value)).all()
 
 
 @pytest.mark.parametrize("value", [0.1, 10.001, -3.3333, 1e-9, -1e-9])
 def test_a_constant_that_float16_lacks_is_within_half_a_cell(value):
-    codes, offset, scale = quantise(np.full((1, 4), value, np.float32))
+    codes, offset, scale, _ = quantise(np.full((1, 4), value, np.float32))
     assert np.abs(dequantise(codes, offset, scale, 8) - value).max() <= float(scale[0]) / 2 + 1e-6
 
 
 def test_huge_values_are_clipped_to_what_float16_holds():
-    codes, offset, scale = quantise(np.array([[-1e30, 0, 1e30], [1e38, 1e38, 1e38]], np.float32))
+    codes, offset, scale, _ = quantise(np.array([[-1e30, 0, 1e30], [1e38, 1e38, 1e38]], np.float32))
     back = dequantise(codes, offset, scale, 8)
     assert np.isfinite(offset).all()
     assert np.isfinite(scale).all()

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.codec.errors import PayloadError
-from splitpoint.codec.selection import kept_count, kept_tokens
+from splitpoint.codec.selection import kept_count, kept_tokens, sent_tokens
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.001, 1.0))
@@ -49,3 +49,19 @@ def test_a_fraction_out_of_range_is_refused(keep):
 def test_bad_scores_are_refused(scores):
     with pytest.raises(PayloadError, match="scores"):
         kept_tokens(np.array(scores, np.float32), 1.0)
+
+
+@given(st.integers(2, 30), st.floats(0.01, 1.0), st.integers(0, 1000))
+def test_a_rest_token_is_the_mean_of_the_patches_that_are_not_kept(patches, keep, seed):
+    random = np.random.default_rng(seed)
+    tokens = random.normal(size=(patches + 1, 3)).astype(np.float32)
+    scores = random.random(patches).astype(np.float32)
+    plain, kept = sent_tokens(tokens, scores, keep)
+    sent, kept_too = sent_tokens(tokens, scores, keep, rest=True)
+    assert kept.tolist() == kept_too.tolist()
+    if kept.size == patches:
+        assert sent is tokens
+        return
+    assert sent[[0, *range(2, len(sent))]].tolist() == plain.tolist()
+    total = plain[1:].sum(axis=0) + (patches - kept.size) * sent[1]
+    np.testing.assert_allclose(total, tokens[1:].sum(axis=0), atol=1e-4)

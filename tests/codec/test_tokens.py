@@ -43,6 +43,7 @@ TRAINED = TokenCodec(
     },
     max_tokens=PATCHES + 1,
 )
+RESTED = TokenCodec({**BASIS, f"codec.{CUT}.rest": np.array([1], np.uint8)}, max_tokens=PATCHES + 1)
 OTHER_TABLES = {f"codec.{CUT}.tables": fit_tables([], DIM)}
 
 
@@ -293,3 +294,45 @@ def test_groups_are_counted_where_none_is_left_out(assignment):
     else:
         with pytest.raises(PayloadError, match=r"tokens\.groups\.assignment must"):
             group_count(message)
+
+
+@pytest.mark.parametrize(("keep", "rest"), [(0.01, 15), (0.5, 8), (0.99, 1), (1.0, 0)])
+def test_a_rest_token_follows_cls_and_says_how_many_patches_it_stands_for(keep, rest):
+    tokens, scores = sample(5)
+    message, kept = RESTED.encode(tokens, scores, CUT, keep, DIM, 8)
+    assert (message.rest, message.count) == (rest, 1 + bool(rest) + PATCHES - rest)
+    back = RESTED.decode(pb.Tokens.FromString(message.SerializeToString()), CUT)
+    others = np.delete(tokens, [0, *(kept + 1)], axis=0)
+    if rest:
+        np.testing.assert_allclose(back[1], others.mean(axis=0), atol=0.02)
+    np.testing.assert_allclose(back[1 + bool(rest) :], tokens[kept + 1], atol=0.02)
+    # Elsewhere the same model sends none.
+    assert not RESTED.sends_rest(CUT + 1)
+
+
+def spoiled(**changes):
+    message, _ = RESTED.encode(*sample(5), CUT, 0.5, DIM, 4)
+    for name, value in changes.items():
+        setattr(message, name, value)
+    return message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (spoiled(rest=9), "tokens.rest"),
+        (spoiled(rest=2**32 - 1), "tokens.rest"),
+        (spoiled(count=1), "tokens.count"),
+    ],
+)
+def test_a_rest_that_cannot_be_is_refused(message, field):
+    with pytest.raises(PayloadError) as caught:
+        RESTED.decode(message, CUT)
+    assert caught.value.field == field
+
+
+def test_groups_have_no_rest_token():
+    message = spoiled()
+    message.groups.samples, message.groups.assignment = 1, b"\0"
+    with pytest.raises(PayloadError, match="groups"):
+        RESTED.decode(message, CUT)

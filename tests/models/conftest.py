@@ -15,6 +15,7 @@ from PIL import Image
 
 from splitpoint.models.card import ModelCard
 from splitpoint.models.compression import Bottleneck
+from splitpoint.models.data import Dataset
 from splitpoint.models.store import save_network
 from splitpoint.models.vit import SplitViT
 
@@ -43,6 +44,28 @@ def tiny_network(seed: int = 0, **changes: object) -> SplitViT:
     return SplitViT(tiny_card(**changes)).eval()
 
 
+class Colours:
+    """Four colours, told by the mean of the channels."""
+
+    identity = ""
+
+    def draw(self, key: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+        draws = np.random.default_rng(key)
+        labels = draws.integers(0, 4, count)
+        tints = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
+        images = tints[labels][:, None, None, :] + draws.integers(-30, 30, (count, 16, 24, 3))
+        return images.astype(np.uint8), labels
+
+    @property
+    def held_out(self) -> Dataset:
+        return Dataset(*self.draw(10**6, 40), tuple("abcd"))
+
+    evaluation = held_out
+
+    def epoch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        return self.draw(index, 50)
+
+
 def write_cifar10(folder: Path, sizes: Mapping[str, int]) -> None:
     """Noise in CIFAR-10's shape as cifar10/SPLIT.parquet; image i of a split has the label i % 10."""
     (folder / "cifar10").mkdir()
@@ -59,7 +82,7 @@ def write_cifar10(folder: Path, sizes: Mapping[str, int]) -> None:
 
 @pytest.fixture(scope="session")
 def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model file with bottlenecks for every cut."""
+    """A model file with bottlenecks for every cut, and rest tokens at the second."""
     network = tiny_network()
     codec: dict[str, np.ndarray] = {}
     x = network.embed(torch.randn(32, 3, 16, 24))
@@ -69,6 +92,7 @@ def tiny_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bottleneck.start_from(x.detach().reshape(-1, network.card.dim))
         for name, value in bottleneck.named_parameters():
             codec[f"codec.{cut}.{name}"] = value.detach().numpy()
+    codec["codec.2.rest"] = np.array([1], np.uint8)
     path = tmp_path_factory.mktemp("models") / "tiny.safetensors"
     save_network(path, network, network.card, codec)
     return path

@@ -13,14 +13,13 @@ import torch
 from splitpoint.codec.symbols import SymbolCodec
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.activations import activations, cached_activations, tail_logits
-from splitpoint.models.data import Dataset
 from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
 from splitpoint.models.jscc_train import JsccConfig, train_code
 from splitpoint.models.recursion import running_logits
 from splitpoint.models.store import built_in_models, codec_arrays, load_network, resolve, save_codes
 
-from .conftest import tiny_card, tiny_network
+from .conftest import Colours, tiny_card, tiny_network
 
 DIM, MOST = 16, 8
 
@@ -123,33 +122,11 @@ def test_head_and_tail_together_are_the_network(cut: int) -> None:
         np.testing.assert_allclose(logits.numpy(), expected, atol=5e-3)  # the cache is float16
 
 
-class _Colours:
-    """Four colours, told by the mean of the channels."""
-
-    identity = ""
-
-    def _draw(self, key: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-        draws = np.random.default_rng(key)
-        labels = draws.integers(0, 4, count)
-        tints = np.array([[200, 40, 40], [40, 200, 40], [40, 40, 200], [200, 200, 40]])
-        images = tints[labels][:, None, None, :] + draws.integers(-30, 30, (count, 16, 24, 3))
-        return images.astype(np.uint8), labels
-
-    @property
-    def held_out(self) -> Dataset:
-        return Dataset(*self._draw(10**6, 40), tuple("abcd"))
-
-    evaluation = held_out
-
-    def epoch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        return self._draw(index, 50)
-
-
 CONFIG = JsccConfig(steps=12, batch=8, hidden=8, samples=64, keeps=(0.5,))
 
 
 def test_cached_activations_are_as_many_as_asked() -> None:
-    known = cached_activations(tiny_network(), _Colours(), 2, 120)
+    known = cached_activations(tiny_network(), Colours(), 2, 120)
     assert known.tokens.shape == (120, 25, 16)
     assert known.u is not None
     assert len(known.labels) == len(known.u) == 120
@@ -162,16 +139,16 @@ def test_a_killed_training_goes_on_to_the_same_weights(
     network = tiny_network()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     losses: list[float] = []
-    whole = train_code(network, _Colours(), CONFIG, 1, tmp_path / "a", lambda _, loss: losses.append(loss))
+    whole = train_code(network, Colours(), CONFIG, 1, tmp_path / "a", lambda _, loss: losses.append(loss))
 
     def killed(step: int, _: float) -> None:
         if step == 8:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_code(network, _Colours(), CONFIG, 1, tmp_path / "b", killed)
+        train_code(network, Colours(), CONFIG, 1, tmp_path / "b", killed)
     steps: list[int] = []
-    again = train_code(network, _Colours(), CONFIG, 1, tmp_path / "b", lambda step, _: steps.append(step))
+    again = train_code(network, Colours(), CONFIG, 1, tmp_path / "b", lambda step, _: steps.append(step))
     assert steps == list(range(6, 13))
     assert len(losses) == 12
     for name, value in whole.state_dict().items():
@@ -180,20 +157,20 @@ def test_a_killed_training_goes_on_to_the_same_weights(
         torch.testing.assert_close(value, before[name], rtol=0, atol=0)
     with pytest.raises(UsageError, match="another configuration"):
         train_code(
-            network, _Colours(), CONFIG.model_copy(update={"seed": 1}), 1, tmp_path / "b", lambda *_: None
+            network, Colours(), CONFIG.model_copy(update={"seed": 1}), 1, tmp_path / "b", lambda *_: None
         )
 
 
 def test_a_cut_that_the_network_has_not_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"1\.\.3"):
-        train_code(tiny_network(), _Colours(), CONFIG, 4, tmp_path, lambda *_: None)
+        train_code(tiny_network(), Colours(), CONFIG, 4, tmp_path, lambda *_: None)
     with pytest.raises(UsageError, match="tiny has gates"):
-        train_code(tiny_network(gates=True), _Colours(), CONFIG, 1, tmp_path, lambda *_: None)
+        train_code(tiny_network(gates=True), Colours(), CONFIG, 1, tmp_path, lambda *_: None)
 
 
 def test_training_a_dedicated_pair_takes_all_its_symbols(tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"dedicated": True, "symbols": 0.25})
-    assert train_code(tiny_network(), _Colours(), config, 1, tmp_path, lambda *_: None).symbols == 4
+    assert train_code(tiny_network(), Colours(), config, 1, tmp_path, lambda *_: None).symbols == 4
 
 
 def test_codes_lie_beside_the_model_and_belong_to_its_weights(

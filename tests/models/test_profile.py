@@ -42,7 +42,7 @@ def _direct(
     network, card = load_network(path)
     codec = TokenCodec(codec_arrays(path))
     predictions, margins = [], []
-    u = qbar = None
+    u = qbar = keys = None
     x, at, passed, scores = network.embed(torch.from_numpy(normalise(image[None], card))), 0, 0, None
 
     def take(index: int) -> None:
@@ -66,6 +66,8 @@ def _direct(
     if cut:
         payload, _ = codec.encode(x[0].numpy(), scores[0].numpy(), cut, keep, dims, bits)
         x = torch.from_numpy(codec.decode(payload, cut))[None]
+        if payload.rest:
+            keys = torch.tensor([[1.0, payload.rest] + [1.0] * (payload.count - 2)])
     else:
         payload = encode_image(image)
         sent = decode_image(payload, image.shape)
@@ -80,7 +82,7 @@ def _direct(
         exit_state=state,
     )
     while at < card.depth:
-        x, _ = network.run(x, at, at + 1)
+        x, _ = network.run(x, at, at + 1, keys)
         at += 1
         if at in card.exits:
             take(card.exits.index(at))
@@ -124,6 +126,7 @@ def test_tokens_and_bytes_follow_the_grid(profile: Profile) -> None:
     assert (profile.tokens[profile.config(0)] == 25).all()
     assert (profile.tokens[profile.config(1, 1.0, 16, 8)] == 25).all()
     assert (profile.tokens[profile.config(1, 0.25, 16, 8)] == 7).all()
+    assert (profile.tokens[profile.config(2, 0.25, 16, 8)] == 8).all()  # with a rest token
     sizes = [
         profile.request_bytes[profile.config(2, *rest)] for rest in ((1.0, 0, 8), (0.25, 16, 8), (0.25, 5, 3))
     ]

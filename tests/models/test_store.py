@@ -60,6 +60,7 @@ def test_the_id_sees_names_shapes_and_types() -> None:
 
 def test_codec_arrays_come_without_the_network(tiny_file: Path) -> None:
     arrays = codec_arrays(tiny_file)
+    assert arrays.pop("codec.2.rest").dtype == np.uint8
     assert sorted(arrays) == [f"codec.{c}.{n}" for c in (1, 2, 3) for n in ("down", "mean", "up")]
     assert {array.dtype for array in arrays.values()} == {np.dtype(np.float32)}
 

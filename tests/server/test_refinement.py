@@ -100,7 +100,7 @@ def test_further_tokens_count_as_sent_with_the_first(small, served):
     whole = quantised(small, 1)
     # A shared range is held once, and holds for both.
     rows = [
-        type(whole)(*(part if len(part) == 1 else part[place] for part in whole))
+        type(whole)(*(part if len(part) == 1 else part[place] for part in whole[:3]))
         for place in (slice(0, 9), slice(9, None))
     ]
     first, rest = (small.codec.message(part, CUT, 8) for part in rows)
@@ -115,6 +115,34 @@ def test_further_tokens_count_as_sent_with_the_first(small, served):
 
     refined, at_once = asyncio.run(main())
     assert answer(refined) == answer(at_once)
+
+
+def test_further_tokens_are_no_longer_counted_in_the_rest_token(small):
+    refinement = Refinement(small.codec)
+    payload = small.codec.message(quantised(small, 3, 0.5), CUT, WHOLE)
+    patches = small.card.patch_tokens
+    payload.rest = patches - (payload.count - 2)
+    asked = request(small, 3, payload, 1.1)
+    sample = Validator(small.card, small.codec).check(asked).sample
+    reply = pb.InferReply()
+    refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
+    further = small.codec.message(quantised(small, 4, 0.25), CUT, WHOLE)
+    refined = refinement.resume(second_request(small, 3, reply.session, planes=(), tokens=further))
+    assert (sample.rest, refined.rest) == (payload.rest, payload.rest - further.count)
+    assert len(refined.values) == payload.count + further.count
+
+
+def test_further_tokens_have_no_rest_token(small):
+    refinement = Refinement(small.codec)
+    payload = small.codec.message(quantised(small, 3, 0.5), CUT, WHOLE)
+    asked = request(small, 3, payload, 1.1)
+    reply = pb.InferReply()
+    sample = Validator(small.card, small.codec).check(asked).sample
+    refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
+    further = small.codec.message(quantised(small, 4, 0.25), CUT, WHOLE)
+    further.rest = 1
+    with pytest.raises(Rejected, match=r"tokens\.rest"):
+        refinement.resume(second_request(small, 3, reply.session, planes=(), tokens=further))
 
 
 def damaged(message):

@@ -66,6 +66,22 @@ def test_requests_with_and_without_a_state_share_a_batch(small):
         assert together[place].margin == pytest.approx(answers(tail, [sample])[0].margin, abs=1e-5)
 
 
+@pytest.mark.parametrize("exit_margin", [0.15, 2.0])
+def test_requests_with_and_without_a_rest_token_share_a_batch(small, exit_margin):
+    batch = samples(small, 24, 1, exit_margin)
+    for sample in batch[::2]:
+        sample.rest = 5
+    tail = TorchTail(small.network, small.card)
+    together = answers(tail, batch)
+    assert len({answer.exit for answer in together.values()}) == (2 if exit_margin < 1 else 1)
+    for place, sample in enumerate(batch):
+        alone = answers(tail, [sample])[0]
+        assert together[place].exit == alone.exit
+        assert together[place].margin == pytest.approx(alone.margin, abs=1e-5)
+    unweighted = answers(tail, samples(small, 1, 1, exit_margin))[0]
+    assert together[0].margin != pytest.approx(unweighted.margin, abs=1e-4)
+
+
 def test_an_image_goes_through_the_whole_network(small):
     image = np.random.default_rng(3).integers(0, 256, (16, 16, 1), dtype=np.uint8)
     found = answers(TorchTail(small.network, small.card), [Sample(0, image, 2.0)])[0]
