@@ -54,7 +54,8 @@ def build_refinement(
 
     session  from the reply that asked
     planes   the next planes of the tokens already sent
-    tokens   further tokens, without CLS, as wide as the others then are
+    tokens   further tokens, without CLS, as wide as the others then are; fewer than a rest token stands for, which
+             counts so many less and stays the mean of all
     """
     request = pb.RefineRequest(
         protocol_version=PROTOCOL_VERSION,

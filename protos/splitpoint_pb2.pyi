@@ -895,7 +895,7 @@ class RefineRequest(_message.Message):
 
     @_builtins.property
     def tokens(self) -> Global___Tokens:
-        """further tokens"""
+        """further tokens; a rest token stays and counts so many less, at least one"""
 
     def __init__(
         self,

@@ -68,6 +68,8 @@ class QuorumDesk:
             raise invalid(f"{'tokens.groups' if checked.others else 'symbols'}: a quorum does not take them")
         if request.split and request.tokens.count != self._card.patch_tokens + 1:
             raise invalid(f"tokens.count: a quorum takes all {self._card.patch_tokens + 1}")
+        if request.tokens.rest:
+            raise invalid("tokens.rest: a quorum takes patches only, in their places")
         if not self._coordinator.takes(request.split):
             raise invalid(f"split: no learner of the quorum takes a payload at {request.split}")
         if self.load >= self.max_pending:

@@ -91,6 +91,8 @@ class Refinement:
         if most is not None and len(values) + len(further) > most:
             raise PayloadError("tokens.count", f"makes {len(values) + len(further)} tokens of at most {most}")
         if held.sample.rest:
-            # Those that come now were among them. There are more of them: the check above holds the total.
+            # Those that come now were among them.
+            if len(further) >= held.sample.rest:
+                raise PayloadError("tokens.count", f"must be less than the rest token's {held.sample.rest}")
             held.sample.rest -= len(further)
         return np.concatenate((values, further))

@@ -212,3 +212,5 @@ def _check_input(request: pb.InferRequest, card: LearnerCard) -> None:
     patches = card.shape[0] * card.shape[1]
     if card.cut and request.tokens.count != patches + 1:
         raise invalid(f"request.tokens.count: learner {card.name} takes all {patches + 1}")
+    if request.tokens.rest:
+        raise invalid(f"request.tokens.rest: learner {card.name} takes patches only, in their places")

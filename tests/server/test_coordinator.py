@@ -13,7 +13,7 @@ from splitpoint.models.recursion import opinion
 from splitpoint.policies.coordination import Ask, Opinion, coordinate
 from splitpoint.policies.quorum import QuorumRule
 from splitpoint.protos import splitpoint_pb2 as pb
-from splitpoint.protos.client import ServiceClient
+from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.engine import Parts
 from splitpoint.server.quorum_config import QuorumConfig
 
@@ -152,6 +152,26 @@ def test_tails_over_a_shared_head_take_one_upload_of_tokens(small, scripted, quo
         reply = asyncio.run(main(local))
         # The device passed the exit at its cut, the second: it has no vote before.
         assert (reply.prediction, reply.quorum.alive, reply.quorum.votes, reply.exit) == (3, 4, 2, 0)
+
+
+def test_tails_over_a_shared_head_take_no_rest_token(small, scripted, in_loop, quorum):
+    tail = scripted("a")
+    tail.card = tail.card._replace(head_id=small.card.id, cut=2, shape=(4, 4, 24))
+    alone, whole = small.request(1, cut=2, state=False), small.request(2, cut=2)
+    # As many tokens as there are patches, but the one that was left out comes first: they are not in their places.
+    alone.tokens.rest = whole.tokens.rest = 1
+    asked = pb.RunGatesRequest(request=alone, learner="a", last_gate=2)
+
+    async def main():
+        parts = Parts(runners={"a": tail}, codecs={small.card.id: small.codec})
+        async with in_loop(parts) as address, ServiceClient(address) as client:
+            with pytest.raises(Refused, match=r"request\.tokens\.rest"):
+                [result async for result in client.run_gates(asked, 20.0)]
+        async with quorum(learners=[tail], local=True, on_device=True) as client:
+            with pytest.raises(Refused, match=r"tokens\.rest: a quorum"):
+                await client.infer(whole)
+
+    asyncio.run(main())
 
 
 def test_learners_that_do_not_fit_are_not_asked_or_not_started(small, scripted, quorum):

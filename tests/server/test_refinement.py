@@ -145,6 +145,20 @@ def test_further_tokens_have_no_rest_token(small):
         refinement.resume(second_request(small, 3, reply.session, planes=(), tokens=further))
 
 
+@pytest.mark.parametrize("rest", [1, 4])
+def test_further_tokens_are_fewer_than_the_rest_token_stands_for(small, rest):
+    # Gates may have dropped patches on the device, so that fewer were left to send than there is room for.
+    refinement = Refinement(small.codec)
+    payload = small.codec.message(quantised(small, 3, 0.25), CUT, WHOLE)
+    payload.rest = rest
+    asked = request(small, 3, payload, 1.1)
+    sample, reply = Validator(small.card, small.codec).check(asked).sample, pb.InferReply()
+    refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
+    further = small.codec.message(quantised(small, 4, 0.25), CUT, WHOLE)
+    with pytest.raises(Rejected, match=r"tokens\.count: must be less"):
+        refinement.resume(second_request(small, 3, reply.session, planes=(), tokens=further))
+
+
 def damaged(message):
     message.payload_crc ^= 1
     return message
