@@ -17,8 +17,8 @@ from .activations import Activations, activations, tail_logits
 from .code_tables import network_tables
 from .codec_train import CodecConfig, received, train_bottleneck
 from .compression import Bottleneck
-from .jscc_command import training_views
 from .store import codec_arrays, load_network, resolve, save_network
+from .training_views import training_views
 from .vit import SplitViT
 
 __all__ = ["train_codec"]

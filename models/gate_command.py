@@ -14,8 +14,8 @@ from ..whole_file import check_writable
 from .data import Dataset
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
-from .jscc_command import training_views
 from .store import codec_arrays, load_network, resolve, save_network
+from .training_views import training_views
 
 __all__ = ["train_gates"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,39 +10,16 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from ..errors import DataError
 from ..whole_file import check_writable
 from .accelerator import training_device
-from .card import ModelCard
-from .data import NAMED, load_data
 from .joint_file import joint_path
 from .jscc_train import JsccConfig, train_code
-from .own import own_data
 from .store import load_network, resolve, save_codes
-from .training_data import ClutterData, StoredData, TrainingData
+from .training_views import training_views
 
-__all__ = ["train_codes", "training_views"]
+__all__ = ["train_codes"]
 
-_VIEWS = 4
 _LINE_EVERY = 100
-
-
-def training_views(data: str, card: ModelCard, seed: int, data_dir: Path | None = None) -> TrainingData:
-    """Views of the training split of a named set, an image folder or a parquet file, for the network of `card`.
-
-    DataError where they have other classes than the network, or are clutter's canvases and it takes other images.
-    """
-    if data == "clutter":
-        drawn = ClutterData(seed, _VIEWS, 0)
-        shape, classes = drawn.held_out.images.shape[1:], drawn.held_out.classes
-        if (shape, classes) != ((*card.image_size, card.channels), card.classes):
-            raise DataError(
-                f"clutter's canvases, {shape} of {len(classes)} digits, are not what {card.name} takes"
-            )
-        return drawn
-    if data in NAMED:
-        return StoredData(seed, partial(load_data, data, card=card, data_dir=data_dir))
-    return own_data(data, card, seed, matched=True)[0]
 
 
 def train_codes(

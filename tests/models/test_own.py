@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
 from splitpoint.models.download import HUB, fetch
-from splitpoint.models.jscc_command import training_views
 from splitpoint.models.own import adapted, own_config, own_data
 from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network
 from splitpoint.models.train import train
 from splitpoint.models.train_run import TrainRun
+from splitpoint.models.training_views import training_views
 
 from .conftest import tiny_card, tiny_network
 
