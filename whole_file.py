@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -37,6 +38,8 @@ def whole_file(path: Path, what: str, *, make_folder: bool = True) -> Iterator[P
 def check_writable(path: Path, what: str, *, make_folder: bool = True) -> None:
     """Before long work: DataError where `path`, a `what`, could not be written at its end."""
     with _refusals(path, what):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
         partial = _partial(path, make_folder)
         partial.open("ab").close()
         partial.unlink()

@@ -108,9 +108,14 @@ def tables(
 
 
 def own_set(model: str) -> str:
-    """The named set that a built-in model was trained on. UsageError for a file, which does not tell."""
-    from .data import NAMED
+    """The named set that a built-in model was trained on. UsageError for a file, which does not tell.
 
+    Errors as of `resolve` where there is no such model: that is said before the data are asked for.
+    """
+    from .data import NAMED
+    from .store import resolve
+
+    resolve(model)
     name = model.split("-")[0]
     if name not in NAMED:
         raise UsageError(f"--data: what to run {model} on; a parquet file, an image folder or a named set")

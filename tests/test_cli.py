@@ -165,7 +165,13 @@ def test_options_that_do_not_go_together(capsys: pytest.CaptureFixture[str], tmp
 
 
 @pytest.mark.parametrize(
-    "command", [["tables"], ["train-jscc", "--steps", "1"], ["train-gates", "--out", "gates.safetensors"]]
+    "command",
+    [
+        ["tables"],
+        ["train-codec", "--out", "codec.safetensors"],
+        ["train-jscc", "--steps", "1"],
+        ["train-gates", "--out", "gates.safetensors"],
+    ],
 )
 def test_a_network_learns_from_its_own_set_by_itself(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
@@ -175,6 +181,8 @@ def test_a_network_learns_from_its_own_set_by_itself(
     assert "data set cifar10" in _fails(capsys, [*command, "cifar10"], 4)
     save_file({}, tmp_path / "mine.safetensors")
     assert "--data" in _fails(capsys, [*command, "mine.safetensors"], 2)
+    assert "unknown model 'cluter'; did you mean 'clutter'" in _fails(capsys, [*command, "cluter"], 2)
+    assert "no model file" in _fails(capsys, [*command, "none.safetensors"], 4)
 
 
 def test_policies_of_one_name_are_not_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
