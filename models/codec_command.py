@@ -11,11 +11,12 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from ..errors import UsageError
 from ..whole_file import check_writable
 from .accelerator import training_device
 from .activations import Activations, activations, tail_logits
 from .code_tables import network_tables
-from .codec_train import CodecConfig, received, train_bottleneck
+from .codec_train import CodecConfig, check_checkpoints, check_cuts, received, train_bottleneck
 from .compression import Bottleneck
 from .store import codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
@@ -41,17 +42,21 @@ def train_codec(
 
     The card takes the file's name, and records the configuration, and the accuracy on the calibration split behind
     the old and the new codec. NAME.codec/ beside it has the checkpoints of a run that was killed.
-    Raises DataError where nothing can be written, UsageError for cuts that the network has not and for the checkpoint
-    of another run.
+    Before anything is trained: DataError where nothing can be written, UsageError for an `out` that is no new
+    safetensors, for a network with gates, for cuts that it has not and for the checkpoint of another run.
     """
+    if out.suffix != ".safetensors" or out.resolve() == resolve(model).resolve():
+        raise UsageError(f"--out: must be NAME.safetensors, and another file than {model}, not {out}")
     check_writable(out, "model file")
     network, card = load_network(model)
+    cuts = config.cuts or tuple(range(1, card.depth))
+    check_cuts(card, cuts)
     arrays = {k: v for k, v in codec_arrays(resolve(model)).items() if k.startswith("codec.")}
     device = training_device(config.accelerator)
     network.to(device)
     views = training_views(data, card, config.seed, data_dir)
-    cuts = config.cuts or tuple(range(1, card.depth))
     work = out.with_suffix(".codec")
+    check_checkpoints(card, views, config, cuts, work)
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     began, report = time.perf_counter(), []
@@ -97,10 +102,8 @@ def train_codec(
     for row in report:
         print("  ".join(f"{name} {value:g}" for name, value in row.items()), file=sys.stderr)
     record = {
-        "command": f"splitpoint train-codec {Path(model).stem} --seed {config.seed}"
-        + "".join(f" --cut {cut}" for cut in config.cuts)
-        + ("" if config.rest else " --no-rest"),
         "config": config.model_dump(exclude={"accelerator"}, mode="json"),
+        "data": data,
         "from": card.id,
         "seconds": round(time.perf_counter() - began, 1),
         "calibration": report,
@@ -113,7 +116,8 @@ def train_codec(
     save_network(out, network, trained, arrays)
     for cut in cuts:
         (work / f"cut-{cut}.pt").unlink(missing_ok=True)
-    work.rmdir()
+    if not any(work.iterdir()):  # a run with other cuts may have been killed
+        work.rmdir()
     return out
 
 

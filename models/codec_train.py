@@ -14,7 +14,7 @@ All draws are keyed by (seed, cut, step), so that a run that was killed goes on 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from ..errors import UsageError
 from ..seeding import generator
 from .accelerator import Accelerator
 from .activations import Activations, cached_activations, tail_logits
+from .card import ModelCard
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import Bottleneck, quantised_cells, select
 from .optimizers import rate_factor
@@ -34,7 +35,7 @@ from .rest import select_with_rest
 from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
-__all__ = ["CodecConfig", "received", "train_bottleneck"]
+__all__ = ["CodecConfig", "check_checkpoints", "check_cuts", "received", "train_bottleneck"]
 
 _SAVE_EVERY = 200
 _DIM_SHARES = (1.0, 1 / 2, 1 / 3, 1 / 3, 1 / 4, 1 / 6)
@@ -98,6 +99,30 @@ def received(
     return bottleneck.reconstruct(middle), keys, middle, width
 
 
+def check_cuts(card: ModelCard, cuts: Iterable[int]) -> None:
+    """UsageError for cuts that the network has not, and for a network with gates: what these leave is not what the
+    cached activations are."""
+    if card.gates:
+        raise UsageError(f"{card.name} has gates: bottlenecks are trained for networks without")
+    for cut in cuts:
+        if not 1 <= cut < card.depth:
+            raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
+
+
+def check_checkpoints(
+    card: ModelCard, data: TrainingData, config: CodecConfig, cuts: Iterable[int], folder: Path
+) -> None:
+    """UsageError where `folder` holds a checkpoint of another configuration for one of the cuts."""
+    for cut in cuts:
+        read_checkpoint(*_checkpoint(card, data, config, cut, folder))
+
+
+def _checkpoint(
+    card: ModelCard, data: TrainingData, config: CodecConfig, cut: int, folder: Path
+) -> tuple[Path, str]:
+    return folder / f"cut-{cut}.pt", identity_on(config.identity(card.id), data)
+
+
 def train_bottleneck(
     network: SplitViT,
     bottleneck: Bottleneck,
@@ -111,18 +136,14 @@ def train_bottleneck(
 
     `folder` holds its checkpoint, from which a later call goes on; tick(step, loss).
 
-    UsageError for a cut that the network has not, for a network with gates (what gates leave is not what the cached
-    activations are), and for a checkpoint of another configuration.
+    UsageError as of `check_cuts` and `check_checkpoints`.
     """
     card = network.card
-    if card.gates:
-        raise UsageError(f"{card.name} has gates: bottlenecks are trained for networks without")
-    if not 1 <= cut < card.depth:
-        raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
+    check_cuts(card, (cut,))
     network.eval().requires_grad_(False)
     device = next(network.parameters()).device
     bottleneck, density = bottleneck.to(device), _Density(card.dim).to(device)
-    checkpoint, identity = folder / f"cut-{cut}.pt", identity_on(config.identity(card.id), data)
+    checkpoint, identity = _checkpoint(card, data, config, cut, folder)
     state = read_checkpoint(checkpoint, identity, device)
     optimizer = torch.optim.Adam(
         [

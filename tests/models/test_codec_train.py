@@ -12,11 +12,12 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import UsageError
 from splitpoint.models import codec_command
 from splitpoint.models.activations import activations, tail_logits
+from splitpoint.models.checkpoint import write_checkpoint
 from splitpoint.models.codec_command import train_codec
 from splitpoint.models.codec_train import CodecConfig, received, train_bottleneck
 from splitpoint.models.compression import Bottleneck
 from splitpoint.models.identity import network_id
-from splitpoint.models.store import codec_arrays, load_network, read_tensors
+from splitpoint.models.store import codec_arrays, load_network, read_tensors, save_network
 from splitpoint.models.vit import SplitViT
 
 from .conftest import Colours, tiny_network
@@ -93,13 +94,47 @@ def test_what_is_trained_is_nearer_to_the_network_and_a_price_makes_it_cheaper(t
     assert found[10.0][1] < found[0.0][1] - 0.1
 
 
-def test_a_network_with_gates_and_cuts_that_are_not_there_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"1\.\.3"):
-        train_bottleneck(tiny_network(), Bottleneck(16), Colours(), CONFIG, 4, tmp_path, lambda *_: None)
-    with pytest.raises(UsageError, match="tiny has gates"):
-        train_bottleneck(
-            tiny_network(gates=True), Bottleneck(16), Colours(), CONFIG, 1, tmp_path, lambda *_: None
-        )
+def test_what_cannot_be_is_said_before_anything_is_trained(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def training(*_: object) -> None:
+        raise AssertionError("has begun")
+
+    def refused(match: str, model: Path, out: str = "out.safetensors", cuts: tuple[int, ...] = (1,)) -> None:
+        with pytest.raises(UsageError, match=match):
+            train_codec(model, CONFIG.model_copy(update={"cuts": cuts}), tmp_path / out)
+
+    monkeypatch.setattr(codec_command, "training_views", lambda *_: Colours())
+    monkeypatch.setattr(codec_command, "train_bottleneck", training)
+    gated = tmp_path / "gated.safetensors"
+    save_network(gated, tiny_network(gates=True), tiny_network(gates=True).card, {})
+    refused("tiny has gates", gated)
+    refused(r"in 1\.\.3, not 4", tiny_file, cuts=(1, 4))
+    refused(r"NAME\.safetensors", tiny_file, "out")
+    refused("another file", tiny_file, str(tiny_file))
+    write_checkpoint(tmp_path / "out.codec" / "cut-2.pt", "other", {})
+    refused("another configuration", tiny_file, cuts=(1, 2))
+
+
+def test_what_a_killed_run_with_other_cuts_left_stays(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_command, "training_views", lambda *_: Colours())
+    write_checkpoint(tmp_path / "out.codec" / "cut-3.pt", "other", {})
+    out = train_codec(tiny_file, CONFIG.model_copy(update={"cuts": (2,)}), tmp_path / "out.safetensors")
+    assert out.is_file()
+    assert [path.name for path in (tmp_path / "out.codec").iterdir()] == ["cut-3.pt"]
+
+
+def test_a_network_of_somebody_s_gets_its_first_codec(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec_command, "training_views", lambda *_: Colours())
+    network = tiny_network(exits=(4,), exit_kind="linear", exit_state_dim=0)
+    save_network(tmp_path / "plain.safetensors", network, network.card, {})
+    out = train_codec(tmp_path / "plain.safetensors", CONFIG, tmp_path / "out.safetensors")
+    codec = TokenCodec(codec_arrays(out))
+    assert [codec.sends_rest(cut) for cut in (1, 2, 3)] == [True] * 3
 
 
 def test_the_command_writes_a_model_with_the_same_network(
@@ -117,5 +152,5 @@ def test_the_command_writes_a_model_with_the_same_network(
     assert not np.array_equal(new["codec.1.down"], old["codec.1.down"])
     np.testing.assert_array_equal(new["codec.3.down"], old["codec.3.down"])
     assert all(codec.tables(cut) is not None for cut in (1, 2, 3))
-    assert card.training["codec"]["command"] == "splitpoint train-codec tiny --seed 0 --cut 1"  # type: ignore[index]
+    assert card.training["codec"]["config"]["cuts"] == [1]  # type: ignore[index]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other.safetensors"]
