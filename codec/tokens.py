@@ -1,7 +1,9 @@
 """Tokens at a cut to the digital payload and back.
 
-    tokens (n+1, d) -- select --> (k+1, d) -- basis --> (k+1, dims) -- quantise --> codes, offset, scale
-                                                          -- bit planes --> packed or entropy-coded bytes
+    tokens (n+1, d) -- select --> (T, d) -- basis --> (T, dims) -- quantise --> codes, offset, scale
+                                                        -- bit planes --> packed or entropy-coded bytes
+
+T = k + 1, CLS and the kept patches, or k + 2 with a rest token (codec/selection.py).
 
 The decoder trusts nothing: everything is checked against the model's limits, in Python integers, before
 anything is allocated. What does not hold raises `PayloadError`, whose `field` names the field.

@@ -44,7 +44,7 @@ class Profile:
     tail_prediction  uint16 (G, S, E), tail_margin float32 (G, S, E): the server's; where an exit lies at or
                      before the cut, the head's
     request_bytes    int32 (G, S), the serialised InferRequest
-    tokens           int32 (G, S), tokens that the server gets, CLS included
+    tokens           int32 (G, S), tokens that the server gets, CLS and rest token included
     reply_bytes      the serialised InferReply, without a link report
     block_time_s     float64 (depth + 1,): measured seconds of embedding, then of each block, batch 1
     exit_time_s      float64 (E,): measured seconds of each exit, batch 1
