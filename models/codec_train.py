@@ -114,7 +114,7 @@ def check_checkpoints(
 ) -> None:
     """UsageError where `folder` holds a checkpoint of another configuration for one of the cuts."""
     for cut in cuts:
-        read_checkpoint(*_checkpoint(card, data, config, cut, folder))
+        read_checkpoint(*_checkpoint(card, data, config, cut, folder), "cpu")
 
 
 def _checkpoint(
