@@ -38,10 +38,10 @@ from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.evaluate import exit_logits
 from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
-from splitpoint.models.jscc_command import training_views
 from splitpoint.models.jscc_train import JsccConfig, train_code
 from splitpoint.models.recursion import prediction
 from splitpoint.models.store import codec_arrays, load_network, resolve
+from splitpoint.models.training_views import training_views
 from splitpoint.models.vit import SplitViT
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.seeding import generator

@@ -19,7 +19,9 @@ from .vit import SplitViT
 
 __all__ = ["code_tables", "fit_model_tables", "network_tables"]
 
-_KEEPS = (1.0, 0.25, 0.0625)
+_KEEPS = (1.0, 0.25)
+_FEW = 0.0625
+"""A keep that rest tokens make worth while."""
 _DIM_SHARES = (1, 2, 4, 8)
 
 
@@ -38,7 +40,7 @@ def code_tables(
             [
                 codec.quantised(x, s, cut, keep, max(1, dim // share))[0]
                 for x, s in zip(tokens, scores, strict=True)
-                for keep in _KEEPS
+                for keep in ((*_KEEPS, _FEW) if codec.sends_rest(cut) else _KEEPS)
                 for share in _DIM_SHARES
             ],
             dim,
