@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import UsageError
 from ..whole_file import check_writable
 from .accelerator import training_device
-from .activations import Activations, activations, tail_logits
+from .activations import activations, tail_logits
 from .code_tables import network_tables
 from .codec_train import CodecConfig, check_checkpoints, check_cuts, received, train_bottleneck
 from .compression import Bottleneck
+from .data import Dataset
+from .step_bar import step_bar
 from .store import codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
 from .vit import SplitViT
 
 __all__ = ["train_codec"]
 
-_LINE_EVERY = 100
 _REPORTED = 1000
 """Samples at most of the calibration split that the card's report is on."""
 _TABLE_SAMPLES = 200
@@ -57,46 +57,17 @@ def train_codec(
     views = training_views(data, card, config.seed, data_dir)
     work = out.with_suffix(".codec")
     check_checkpoints(card, views, config, cuts, work)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    began, report = time.perf_counter(), []
-    with Progress(*columns, console=console) as bar:
+    began = time.perf_counter()
+    report: list[dict[str, float]] = []
+    with step_bar() as begin:
         for cut in cuts:
-            task = bar.add_task(f"codec at cut {cut}", total=config.steps)
-
-            def tick(step: int, loss: float, cut: int = cut, task: object = task) -> None:
-                bar.update(task, completed=step, description=f"codec at cut {cut} loss {loss:.3f}")  # type: ignore[arg-type]
-                if not console.is_terminal and step % _LINE_EVERY == 0:
-                    print(
-                        f"cut {cut} step {step}/{config.steps} loss {loss:.3f}", file=sys.stderr, flush=True
-                    )
-
-            old = Bottleneck.from_arrays(arrays, cut, card.dim)
-            new = train_bottleneck(
-                network,
-                Bottleneck.from_arrays(arrays, cut, card.dim),
-                views,
-                config,
-                cut,
-                work,
-                tick,
-            )
-            held_out = views.held_out
-            every = -(-len(held_out) // _REPORTED)
-            known = activations(network, held_out.images[::every], held_out.labels[::every], cut).to(device)
+            old, new = (Bottleneck.from_arrays(arrays, cut, card.dim).to(device) for _ in range(2))
+            tick = begin(f"codec at cut {cut}", config.steps)
+            train_bottleneck(network, new, views, config, cut, work, tick)
             rested = bool(np.any(arrays.get(f"codec.{cut}.rest", False)))
-            for keep, share, bits in _POINTS:
-                dims = max(1, card.dim // share)
-                report.append(
-                    {
-                        "cut": cut,
-                        "keep": keep,
-                        "dims": dims,
-                        "bits": bits,
-                        "before": _accuracy(network, old.to(device), known, cut, keep, dims, bits, rested),
-                        "after": _accuracy(network, new, known, cut, keep, dims, bits, config.rest),
-                    }
-                )
+            report += _compared(
+                network, cut, views.held_out, {"before": (old, rested), "after": (new, config.rest)}
+            )
             arrays |= new.arrays(cut)
             arrays[f"codec.{cut}.rest"] = np.array([config.rest], np.uint8)
     for row in report:
@@ -122,17 +93,23 @@ def train_codec(
 
 
 @torch.no_grad()
-def _accuracy(
-    network: SplitViT,
-    bottleneck: Bottleneck,
-    known: Activations,
-    cut: int,
-    keep: float,
-    dims: int,
-    bits: int,
-    rest: bool,
-) -> float:
-    """At the last exit."""
-    x, keys, *_ = received(bottleneck, known, keep, dims, bits, rest)
-    right = tail_logits(network, x, cut, known, keys=keys)[-1].argmax(dim=-1) == known.labels
-    return round(float(right.float().mean()), 4)
+def _compared(
+    network: SplitViT, cut: int, held_out: Dataset, codecs: Mapping[str, tuple[Bottleneck, bool]]
+) -> list[dict[str, float]]:
+    """Accuracy at the last exit behind each codec, a bottleneck and whether rest tokens go along, at some points."""
+    every = -(-len(held_out) // _REPORTED)
+    known = activations(network, held_out.images[::every], held_out.labels[::every], cut)
+    known, rows = known.to(next(network.parameters()).device), []
+    for keep, share, bits in _POINTS:
+        row: dict[str, float] = {
+            "cut": cut,
+            "keep": keep,
+            "dims": max(1, network.card.dim // share),
+            "bits": bits,
+        }
+        for name, (bottleneck, rest) in codecs.items():
+            x, keys, *_ = received(bottleneck, known, keep, int(row["dims"]), bits, rest)
+            right = tail_logits(network, x, cut, known, keys=keys)[-1].argmax(dim=-1) == known.labels
+            row[name] = round(float(right.float().mean()), 4)
+        rows.append(row)
+    return rows

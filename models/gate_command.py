@@ -7,13 +7,12 @@ import time
 from pathlib import Path
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..whole_file import check_writable
 from .data import Dataset
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
+from .step_bar import step_bar
 from .store import codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
 
@@ -54,19 +53,9 @@ def train_gates(
     views = training_views(data, card, config.seed, data_dir)
     checkpoint = out.with_suffix(".gates.pt")
     run = GateRun(config, network, codec, views, checkpoint)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     began = time.perf_counter()
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task(f"gates of {card.name}", total=config.steps or 1)
-
-        def tick(step: int, loss: float) -> None:
-            bar.update(task, completed=step, description=f"gates of {card.name} loss {loss:.3f}")
-            if not console.is_terminal and step % _LINE_EVERY == 0:
-                print(f"step {step}/{config.steps} loss {loss:.3f}", file=sys.stderr, flush=True)
-
-        run.run(tick)
-        bar.update(task, completed=config.steps or 1)
+    with step_bar(_LINE_EVERY) as begin:
+        run.run(begin(f"gates of {card.name}", config.steps or 1))
     seconds = time.perf_counter() - began
     held_out = views.held_out
     every = -(-len(held_out) // _REPORTED)

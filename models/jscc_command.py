@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..whole_file import check_writable
 from .accelerator import training_device
 from .joint_file import joint_path
 from .jscc_train import JsccConfig, train_code
+from .step_bar import step_bar
 from .store import load_network, resolve, save_codes
 from .training_views import training_views
 
 __all__ = ["train_codes"]
-
-_LINE_EVERY = 100
 
 
 def train_codes(
@@ -35,20 +31,10 @@ def train_codes(
     check_writable(joint_path(resolve(model)), "joint codes")
     network.to(training_device(config.accelerator))
     views = training_views(data, card, config.seed, data_dir)
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     arrays: dict[str, NDArray[np.generic]] = {}
-    with Progress(*columns, console=console) as bar:
+    with step_bar() as begin:
         for cut in config.cuts:
-            task = bar.add_task(f"code at cut {cut}", total=config.steps)
-
-            def tick(step: int, loss: float, cut: int = cut, task: object = task) -> None:
-                bar.update(task, completed=step, description=f"code at cut {cut} loss {loss:.3f}")  # type: ignore[arg-type]
-                if not console.is_terminal and step % _LINE_EVERY == 0:
-                    print(
-                        f"cut {cut} step {step}/{config.steps} loss {loss:.3f}", file=sys.stderr, flush=True
-                    )
-
+            tick = begin(f"code at cut {cut}", config.steps)
             code = train_code(network, views, config, cut, work, tick)
             arrays |= {f"jscc.{cut}.{name}": array for name, array in code.arrays().items()}
     record = config.model_dump(exclude={"accelerator"}, mode="json") | {"data": data}
