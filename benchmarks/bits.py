@@ -101,9 +101,9 @@ def float_accuracy(
             x, scores = network.run(x, at, cut)
         rows, rests = [], []
         for tokens, score in zip(x.numpy(), scores.numpy(), strict=True):
-            sent, kept = sent_tokens(tokens, score, keep, rest=codec.sends_rest(cut))
-            rows.append(basis.reconstruct(basis.project(sent, dims)))
-            rests.append(card.patch_tokens - kept.size if len(sent) > kept.size + 1 else 0)
+            sent = sent_tokens(tokens, score, keep, rest=codec.sends_rest(cut))
+            rows.append(basis.reconstruct(basis.project(sent.tokens, dims)))
+            rests.append(sent.rest)
         x, at, keys = torch.from_numpy(np.stack(rows)), cut, rest_keys(rests, len(rows[0]))
         if qbar is not None and u is not None:
             qbar, u = round_to_wire(qbar), torch.from_numpy(round_to_wire(u.numpy()))

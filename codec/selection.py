@@ -12,12 +12,13 @@ weighs the mean by attention; a plain one is what the softmax would see of m tok
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from .errors import PayloadError
 
-__all__ = ["kept_count", "kept_tokens", "sent_tokens"]
+__all__ = ["Sent", "kept_count", "kept_tokens", "sent_tokens"]
 
 
 def kept_count(patches: int, keep: float) -> int:
@@ -51,18 +52,28 @@ def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:
     return best
 
 
-def sent_tokens(
-    tokens: np.ndarray, scores: np.ndarray | None, keep: float, *, rest: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """CLS and the kept patches of tokens (n+1, d), as (k+1, d), and the positions of those patches (k,).
+class Sent(NamedTuple):
+    """What is sent of a sample.
 
-    rest: the mean of the other patches follows CLS, if there are any; then (k+2, d).
+    tokens  float (k+1, d), CLS first, or (k+2, d) where a rest token follows it
+    kept    positions of the kept patches, int64 (k,), ascending
+    rest    patches that the rest token stands for; 0 without one
+    """
+
+    tokens: np.ndarray
+    kept: np.ndarray
+    rest: int = 0
+
+
+def sent_tokens(tokens: np.ndarray, scores: np.ndarray | None, keep: float, *, rest: bool = False) -> Sent:
+    """CLS and the kept patches of tokens (n+1, d); with `rest`, and if there are any others, the mean of these too.
+
     scores may be None where keep is 1; n may be 0 where gates left no patch. PayloadError for shapes that do not fit.
     """
     if tokens.ndim != 2 or tokens.shape[0] < 1:
         raise PayloadError("tokens", f"must have shape (n+1, d), not {tokens.shape}")
     if tokens.shape[0] == 1:
-        return tokens, np.empty(0, np.int64)
+        return Sent(tokens, np.empty(0, np.int64))
     if scores is None:
         if keep != 1.0:
             raise PayloadError("scores", f"are needed to keep {keep:g} of the tokens")
@@ -71,11 +82,12 @@ def sent_tokens(
         raise PayloadError("scores", f"must have shape ({tokens.shape[0] - 1},), not {scores.shape}")
     kept = kept_tokens(scores, keep)
     if kept.size == scores.size:
-        return tokens, kept
+        return Sent(tokens, kept)
     places = np.concatenate(([0], kept + 1))
     sent = tokens[places]
-    if rest:
-        others = np.ones(len(tokens), bool)
-        others[places] = False
-        sent = np.concatenate((sent[:1], tokens[others].mean(axis=0, keepdims=True), sent[1:]))
-    return sent, kept
+    if not rest:
+        return Sent(sent, kept)
+    others = np.ones(len(tokens), bool)
+    others[places] = False
+    mean = tokens[others].mean(axis=0, keepdims=True)
+    return Sent(np.concatenate((sent[:1], mean, sent[1:])), kept, scores.size - kept.size)

@@ -164,7 +164,7 @@ class SymbolCodec:
             raise PayloadError("symbols", f"are at most {layers.symbols} a token at cut {cut}, not {symbols}")
         if tokens.ndim != 2 or tokens.shape[1] != layers.dim:
             raise PayloadError("tokens", f"must have shape (n+1, {layers.dim}), not {tokens.shape}")
-        sent, kept = sent_tokens(tokens, scores, keep)
+        sent, kept, _ = sent_tokens(tokens, scores, keep)
         if not np.isfinite(sent).all():
             raise PayloadError("tokens", "must be finite")
         snr_db = UNKNOWN_SNR_DB if math.isnan(snr_db) else snr_db

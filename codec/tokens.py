@@ -97,13 +97,12 @@ class TokenCodec:
 
         Keep the result where the server may ask for more: `message` and `planes` both start from it.
         """
-        sent, kept = sent_tokens(tokens, scores, keep, rest=self.sends_rest(cut))
+        sent, kept, rest = sent_tokens(tokens, scores, keep, rest=self.sends_rest(cut))
         if self.dim is None:
             self.dim = int(tokens.shape[1])
         basis = self.basis(cut)
         if tokens.shape[1] != basis.dim:
             raise PayloadError("tokens", f"must have dim {basis.dim}, not {tokens.shape[1]}")
-        rest = len(tokens) - 1 - kept.size if len(sent) > kept.size + 1 else 0
         return quantise(basis.project(sent, dims or basis.dim))._replace(rest=rest), kept
 
     def planes(

@@ -56,8 +56,9 @@ def test_a_rest_token_is_the_mean_of_the_patches_that_are_not_kept(patches, keep
     random = np.random.default_rng(seed)
     tokens = random.normal(size=(patches + 1, 3)).astype(np.float32)
     scores = random.random(patches).astype(np.float32)
-    plain, kept = sent_tokens(tokens, scores, keep)
-    sent, kept_too = sent_tokens(tokens, scores, keep, rest=True)
+    plain, kept, none = sent_tokens(tokens, scores, keep)
+    sent, kept_too, rest = sent_tokens(tokens, scores, keep, rest=True)
+    assert (none, rest) == (0, patches - kept.size)
     assert kept.tolist() == kept_too.tolist()
     if kept.size == patches:
         assert sent is tokens
