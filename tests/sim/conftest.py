@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from splitpoint.models.data import load_data
+from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
 from splitpoint.models.learner import load_learner
 from splitpoint.models.measure import measure
@@ -22,6 +23,18 @@ def changed(name: str = "quickstart", **changes: Any) -> Scenario:
     return load_scenario(name, changes)
 
 
+def clutter_folder(folder: Path, count: int = 24) -> Dataset:
+    """The first canvases of the evaluation split as an image folder, a sub-folder for every digit; the whole split."""
+    data = load_data("clutter", "evaluation")
+    for label in range(10):
+        (folder / str(label)).mkdir(parents=True)
+    for index in range(count):
+        Image.fromarray(data.images[index, :, :, 0]).save(
+            folder / str(data.labels[index]) / f"{index:04}.png"
+        )
+    return data
+
+
 @pytest.fixture(scope="session")
 def quickstart() -> Scenario:
     return changed()
@@ -31,12 +44,7 @@ def quickstart() -> Scenario:
 def noisy_quorum(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """quickstart on a few images with three learners: the network itself, on the device, and two noisy copies."""
     folder = tmp_path_factory.mktemp("quorum")
-    data = load_data("clutter", "evaluation")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(parents=True)
-    for index in range(24):
-        name = folder / "images" / str(data.labels[index]) / f"{index:04}.png"
-        Image.fromarray(data.images[index, :, :, 0]).save(name)
+    clutter_folder(folder / "images")
     files = ["clutter"]
     for seed in (1, 2):
         network, card = load_network("clutter")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from splitpoint.errors import GridError
 from splitpoint.models.data import load_data
@@ -24,7 +23,7 @@ from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.setup import Setup
 
-from .conftest import changed
+from .conftest import changed, clutter_folder
 
 IMAGES = 24
 
@@ -33,13 +32,7 @@ IMAGES = 24
 def gated(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """quickstart on a few images and the shipped network with fitted gates, its profile measured here."""
     folder = tmp_path_factory.mktemp("gated")
-    data = load_data("clutter", "evaluation")
-    for index in range(IMAGES):
-        place = folder / "images" / str(data.labels[index])
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data.images[index, :, :, 0]).save(place / f"{index:04}.png")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(exist_ok=True)
+    data = clutter_folder(folder / "images", IMAGES)
     network, card = load_network("clutter")
     codec = {k: v for k, v in codec_arrays(resolve("clutter")).items() if k.startswith("codec.")}
     network = with_gates(network, 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from splitpoint.models.data import load_data
 from splitpoint.models.grid import Grid
@@ -15,7 +14,7 @@ from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.setup import Setup
 
-from .conftest import changed
+from .conftest import changed, clutter_folder
 
 KEEPS = (1.0, 63 / 64, 0.25, 0.01)
 
@@ -24,13 +23,7 @@ KEEPS = (1.0, 63 / 64, 0.25, 0.01)
 def rested(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """quickstart on a few images and the shipped network with rest tokens at one cut, its profile measured here."""
     folder = tmp_path_factory.mktemp("rested")
-    data = load_data("clutter", "evaluation")
-    for index in range(24):
-        place = folder / "images" / str(data.labels[index])
-        place.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(data.images[index, :, :, 0]).save(place / f"{index:04}.png")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(exist_ok=True)
+    clutter_folder(folder / "images")
     network, card = load_network("clutter")
     codec = {k: v for k, v in codec_arrays(resolve("clutter")).items() if k.startswith("codec.")}
     model = folder / "rested.safetensors"
