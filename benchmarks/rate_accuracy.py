@@ -84,12 +84,14 @@ def plain_model(model: str, named: str, data_dir: Path | None, folder: Path) -> 
         path = folder / f"{card.name}-ungated.safetensors"
         save_network(path, plain, plain.card, arrays)
         return str(path)
-    path = folder / f"{card.name}-{card.id}-plain.safetensors"
     trained: Any = card.training.get("codec")
-    if trained is None or path.exists():
-        return str(path) if path.exists() else model
-    config = CodecConfig.model_validate(trained["config"] | {"rest": False})
-    return str(train_codec(model, config, path, data=named, data_dir=data_dir))
+    if trained is None or not trained["config"]["rest"]:
+        return model
+    path = folder / f"{card.name}-{card.id}-plain.safetensors"
+    if not path.exists():
+        config = CodecConfig.model_validate(trained["config"] | {"rest": False})
+        train_codec(model, config, path, data=named, data_dir=data_dir)
+    return str(path)
 
 
 def at_random(heads: Heads) -> None:
