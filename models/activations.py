@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import UsageError
+from .card import ModelCard
 from .preprocess import normalise
 from .recursion import A
 from .training_data import TrainingData
 from .vit import SplitViT
 
-__all__ = ["Activations", "activations", "cached_activations", "tail_logits"]
+__all__ = ["Activations", "activations", "cached_activations", "check_cuts", "tail_logits"]
 
 
 class Activations(NamedTuple):
@@ -34,6 +37,16 @@ class Activations(NamedTuple):
 
     def to(self, device: torch.device) -> Activations:
         return Activations(*(None if part is None else part.to(device) for part in self))  # type: ignore[arg-type]
+
+
+def check_cuts(card: ModelCard, cuts: Iterable[int]) -> None:
+    """UsageError for cuts that the network has not, and for a network with gates: what these leave is not what is
+    cached here."""
+    if card.gates:
+        raise UsageError(f"{card.name} has gates: codecs are trained for networks without")
+    for cut in cuts:
+        if not 1 <= cut < card.depth:
+            raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
 
 
 @torch.no_grad()

@@ -13,9 +13,9 @@ import torch
 from ..errors import UsageError
 from ..whole_file import check_writable
 from .accelerator import training_device
-from .activations import activations, tail_logits
+from .activations import activations, check_cuts, tail_logits
 from .code_tables import network_tables
-from .codec_train import CodecConfig, check_checkpoints, check_cuts, received, train_bottleneck
+from .codec_train import CodecConfig, check_checkpoints, received, train_bottleneck
 from .compression import Bottleneck
 from .data import Dataset
 from .step_bar import step_bar

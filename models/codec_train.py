@@ -23,10 +23,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from ..errors import UsageError
 from ..seeding import generator
 from .accelerator import Accelerator
-from .activations import Activations, cached_activations, tail_logits
+from .activations import Activations, cached_activations, check_cuts, tail_logits
 from .card import ModelCard
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import Bottleneck, quantised_cells, select
@@ -35,12 +34,12 @@ from .rest import select_with_rest
 from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
-__all__ = ["CodecConfig", "check_checkpoints", "check_cuts", "received", "train_bottleneck"]
+__all__ = ["CodecConfig", "check_checkpoints", "received", "train_bottleneck"]
 
 _SAVE_EVERY = 200
 _DIM_SHARES = (1.0, 1 / 2, 1 / 3, 1 / 3, 1 / 4, 1 / 6)
-_BITS = (8, 4, 4, 3, 3, 2)
-_KEEPS = (0.02, 0.6)
+_BITS = (8, 4, 4, 3, 3, 2, 2, 1)
+_KEEPS = (0.02, 1.0)
 """Small dims, few bits and few tokens come oftener: they need it."""
 
 
@@ -58,7 +57,7 @@ class CodecConfig(BaseModel):
     seed: int = Field(0, ge=0)
     cuts: tuple[int, ...] = ()
     rest: bool = True
-    steps: int = Field(6000, ge=1)
+    steps: int = Field(8000, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     density_rate: float = Field(3e-2, gt=0)
@@ -97,16 +96,6 @@ def received(
     )
     middle, width = quantised_cells(bottleneck.project(x, dims), bits)
     return bottleneck.reconstruct(middle), keys, middle, width
-
-
-def check_cuts(card: ModelCard, cuts: Iterable[int]) -> None:
-    """UsageError for cuts that the network has not, and for a network with gates: what these leave is not what the
-    cached activations are."""
-    if card.gates:
-        raise UsageError(f"{card.name} has gates: bottlenecks are trained for networks without")
-    for cut in cuts:
-        if not 1 <= cut < card.depth:
-            raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
 
 
 def check_checkpoints(

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..whole_file import check_writable
 from .accelerator import training_device
+from .activations import check_cuts
 from .joint_file import joint_path
 from .jscc_train import JsccConfig, train_code
 from .step_bar import step_bar
@@ -25,9 +26,10 @@ def train_codes(
 
     work  folder of the checkpoints, from which a later call goes on
 
-    Raises UsageError for cuts that the network has not, DataError where nothing can be written.
+    Before anything is trained: UsageError as of `check_cuts`, DataError where nothing can be written.
     """
     network, card = load_network(model)
+    check_cuts(card, config.cuts)
     check_writable(joint_path(resolve(model)), "joint codes")
     network.to(training_device(config.accelerator))
     views = training_views(data, card, config.seed, data_dir)

@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from ..codec.symbols import SNR_LIMIT_DB, symbol_count
-from ..errors import UsageError
 from ..seeding import generator
 from .accelerator import Accelerator
-from .activations import Activations, cached_activations, tail_logits
+from .activations import Activations, cached_activations, check_cuts, tail_logits
 from .checkpoint import read_checkpoint, write_checkpoint
 from .compression import select
 from .jscc import JointCode, through_noise
@@ -78,14 +77,10 @@ def train_code(
 ) -> JointCode:
     """The code of one cut. `folder` holds its checkpoint, from which a later call goes on; tick(step, loss).
 
-    UsageError for a cut that the network has not, for a network with gates (what gates leave is not what the cached
-    activations are), and for a checkpoint of another configuration.
+    UsageError as of `check_cuts`, and for a checkpoint of another configuration.
     """
     card = network.card
-    if card.gates:
-        raise UsageError(f"{card.name} has gates: joint codes are trained for networks without")
-    if not 1 <= cut < card.depth:
-        raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")
+    check_cuts(card, (cut,))
     network.eval().requires_grad_(False)
     device = next(network.parameters()).device
     checkpoint, identity = folder / f"cut-{cut}.pt", identity_on(config.identity(card.id), data)

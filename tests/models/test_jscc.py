@@ -15,6 +15,7 @@ from splitpoint.errors import DataError, UsageError
 from splitpoint.models.activations import activations, cached_activations, tail_logits
 from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
+from splitpoint.models.jscc_command import train_codes
 from splitpoint.models.jscc_train import JsccConfig, train_code
 from splitpoint.models.recursion import running_logits
 from splitpoint.models.store import built_in_models, codec_arrays, load_network, resolve, save_codes
@@ -166,6 +167,14 @@ def test_a_cut_that_the_network_has_not_is_refused(tmp_path: Path) -> None:
         train_code(tiny_network(), Colours(), CONFIG, 4, tmp_path, lambda *_: None)
     with pytest.raises(UsageError, match="tiny has gates"):
         train_code(tiny_network(gates=True), Colours(), CONFIG, 1, tmp_path, lambda *_: None)
+
+
+def test_a_wrong_cut_is_told_before_the_first_is_trained(
+    tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitpoint.models.jscc_command.training_views", pytest.fail)
+    with pytest.raises(UsageError, match=r"1\.\.3, not 4"):
+        train_codes(tiny_file, CONFIG.model_copy(update={"cuts": (1, 4)}), tmp_path)
 
 
 def test_training_a_dedicated_pair_takes_all_its_symbols(tmp_path: Path) -> None:
