@@ -105,7 +105,8 @@ class ModelCard(BaseModel):
     @property
     def hidden(self) -> int:
         """Width of the blocks' MLP."""
-        return int(self.dim * self.mlp_ratio)
+        # A ratio is a rounded quotient: 112 * (488 / 112) is a little less than 488.
+        return int(self.dim * self.mlp_ratio + 1e-6)
 
     @property
     def stem_channels(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 Only names change; timm's are `SplitViT`'s own but for the classifier, which is the one, linear exit.
 Distilled models, layer scale, registers and the like are refused by the tensor that gives them away, other
-activations by config.json.
+activations and poolings by config.json.
 """
 
 from __future__ import annotations
@@ -44,6 +44,12 @@ _HUGGING_FACE_LAYER = [
     (r"attention\.([qkv])_proj\.(\w+)", r"attn.\1.\2"),
 ]
 _SHORT = {"q": "query", "k": "key", "v": "value"}
+_PLAIN = re.compile(
+    r"cls_token|pos_embed|(patch_embed\.proj|norm|head"
+    r"|blocks\.\d+\.(norm1|norm2|attn\.qkv|attn\.proj|mlp\.fc1|mlp\.fc2))\.(weight|bias)"
+)
+_WIDEST = 1024
+"""Up to ViT-large all have heads of 64 dims; ViT-huge's have 80, those of the giants 88 and 104."""
 
 
 def _timm_name(name: str) -> str:
@@ -100,6 +106,22 @@ def _shape(state: Mapping[str, Tensor], name: str, dims: int, source: str) -> to
     return state[name].shape
 
 
+def _image_size(
+    positions: int, patch: int, given: tuple[int, int] | None, usual: tuple[int, int] | None, source: str
+) -> tuple[int, int]:
+    """(height, width) of an image of `positions` - 1 patches: as given, else as usual, else square."""
+    side = round((positions - 1) ** 0.5) * patch
+    size = given or (side, side)
+    for height, width in (size,) if given or not usual else (usual, size):
+        if (height // patch) * (width // patch) == positions - 1:
+            return height, width
+    raise DataError(
+        f"{source}: {positions - 1} positions do not fit {size[0]}x{size[1]} pixels in patches of {patch}; "
+        "put image_size, [height, width], into a config.json beside the file "
+        "(a model whose CLS token has no position is not read)"
+    )
+
+
 def from_state_dict(
     state: Mapping[str, Tensor],
     *,
@@ -109,13 +131,15 @@ def from_state_dict(
     mean: tuple[float, ...] | None = None,
     std: tuple[float, ...] | None = None,
     image_size: tuple[int, int] | None = None,
+    usual_size: tuple[int, int] | None = None,
     without_classifier: bool = False,
     source: str = "the checkpoint",
 ) -> tuple[SplitViT, ModelCard]:
     """A timm, DeiT or Hugging Face ViT's state dict as a SplitViT in evaluation mode, and its card.
 
-    heads       default dim / 64, as in all DeiT and ViT sizes: the weights do not tell; needed for other dims
+    heads       default dim / 64, as in DeiT and ViT up to large: the weights do not tell; needed for other dims
     image_size  (height, width); default square, from the positional embedding
+    usual_size  image_size where that fits
     mean, std   of pixels in [0, 1]; default ImageNet's
     without_classifier  where it has none, give it one of a single class and zeros
 
@@ -126,6 +150,9 @@ def from_state_dict(
         raise DataError(
             f"{source} is a distilled model (it has a distillation token), which SplitViT does not run"
         )
+    for key in sorted(weights):
+        if not _PLAIN.fullmatch(key):
+            raise DataError(f"{source} is not a plain ViT: it has a tensor '{key}'")
     dim, channels, patch, _ = _shape(weights, "patch_embed.proj.weight", 4, source)
     _shape(weights, "cls_token", 3, source)
     _, count, _ = _shape(weights, "pos_embed", 3, source)
@@ -138,19 +165,13 @@ def from_state_dict(
         classes = None
     class_count, _ = _shape(weights, "head.weight", 2, source)
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
-    if heads is None and dim % 64:
+    if heads is None and (dim % 64 or dim > _WIDEST):
         raise DataError(
-            f"{source}: the weights do not tell the number of heads, and dim {dim} is not a multiple of 64; "
+            f"{source}: the weights do not tell the number of heads, which at dim {dim} need not be 64 wide; "
             "put num_attention_heads into a config.json beside the file"
         )
     depth = 1 + max(int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key))
-    side = round((count - 1) ** 0.5) * patch
-    size = image_size or (side, side)
-    if (size[0] // patch) * (size[1] // patch) != count - 1:
-        raise DataError(
-            f"{source}: {count - 1} positions do not fit {size[0]}x{size[1]} pixels in patches of {patch}; "
-            "put image_size, [height, width], into a config.json beside the file"
-        )
+    size = _image_size(count, patch, image_size, usual_size, source)
     if classes is not None and len(classes) != class_count:
         raise DataError(f"{source} has {class_count} classes, but {len(classes)} are named")
     try:
@@ -175,12 +196,10 @@ def from_state_dict(
     network = SplitViT(card)
     renamed = {re.sub(r"^(norm|head)\.", r"exits.0.\1.", key): value for key, value in weights.items()}
     wanted = network.state_dict()
-    for key in sorted(wanted.keys() | renamed.keys()):
+    for key in sorted(wanted):
         shown = key.removeprefix("exits.0.")
         if key not in renamed:
             raise DataError(f"{source} is not a plain ViT: there is no tensor '{shown}'")
-        if key not in wanted:
-            raise DataError(f"{source} is not a plain ViT: it has a tensor '{shown}'")
         if renamed[key].shape != wanted[key].shape:
             raise DataError(
                 f"{source}: tensor '{shown}' has shape {tuple(renamed[key].shape)}, not "
@@ -207,11 +226,12 @@ def load_vit(path: Path | str, *, without_classifier: bool = False) -> tuple[Spl
     return from_state_dict(
         state,
         name=path.stem,
-        heads=found.num_attention_heads,
+        heads=found.heads,
         classes=found.classes,
         mean=found.mean,
         std=found.std,
         image_size=found.height_width,
+        usual_size=found.usual_height_width,
         without_classifier=without_classifier,
         source=str(path),
     )

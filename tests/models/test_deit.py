@@ -12,6 +12,8 @@ from splitpoint.models.deit import from_state_dict, load_vit
 from splitpoint.models.store import load_network
 from splitpoint.models.vit import SplitViT
 
+from .conftest import tiny_card
+
 
 def _reference(seed: int = 0, image_size: int | tuple[int, int] = 32) -> ViTForImageClassification:
     torch.manual_seed(seed)
@@ -30,6 +32,9 @@ def _reference(seed: int = 0, image_size: int | tuple[int, int] = 32) -> ViTForI
         for parameter in model.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.15)
     return model
+
+
+_PLAIN: dict[str, object] = {"depth": 1, "exits": (1,), "exit_kind": "linear", "exit_state_dim": 0}
 
 
 def _timm_names(network: SplitViT) -> dict[str, torch.Tensor]:
@@ -133,40 +138,6 @@ def test_a_base_model_without_prefix_and_classifier_is_good_for_training(tmp_pat
     torch.testing.assert_close(tokens, hidden, atol=1e-4, rtol=0)
 
 
-@pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"num_attention_heads": 4, "hidden_act": "relu"}, "hidden_act 'relu'; only 'gelu'"),
-        ({"num_attention_heads": "x"}, "num_attention_heads: "),
-        ({"num_attention_heads": 5}, "dim 48 is not a multiple of heads 5"),
-        ({"num_attention_heads": 4, "id2label": {"0": "a"}}, "7 classes, but 1 are named"),
-        ({"id2label": ["a"]}, "id2label: "),
-        ({"num_attention_heads": 4, "pretrained_cfg": {"std": [0, 1, 1]}}, r"std\.0: .*greater than 0"),
-        ({"num_attention_heads": 4, "image_mean": [0.5], "image_std": [0.5]}, "one value a channel"),
-        ([1], r"config\.json: Input should be"),
-        ("text", "is not JSON"),
-    ],
-)
-def test_a_configuration_that_does_not_fit_is_named_in_one_line(
-    tmp_path: Path, config: object, said: str
-) -> None:
-    state = {name: value.contiguous() for name, value in _reference().state_dict().items()}
-    save_file(state, tmp_path / "model.safetensors")
-    text = config if isinstance(config, str) else json.dumps(config)
-    (tmp_path / "config.json").write_text(text)
-    with pytest.raises(DataError, match=said) as caught:
-        load_vit(tmp_path / "model.safetensors")
-    assert "\n" not in str(caught.value)
-
-
-def test_names_of_classes_are_those_of_timm(tmp_path: Path) -> None:
-    state = {name: value.contiguous() for name, value in _reference().state_dict().items()}
-    save_file(state, tmp_path / "model.safetensors")
-    config = {"num_attention_heads": 4, "pretrained_cfg": {"label_names": list("gfedcba")}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    assert load_vit(tmp_path / "model.safetensors")[1].classes == tuple("gfedcba")
-
-
 def test_heads_default_to_64_wide_ones() -> None:
     card = ModelCard(
         name="x",
@@ -186,13 +157,32 @@ def test_heads_default_to_64_wide_ones() -> None:
     assert found.heads == 3
 
 
+def test_heads_of_the_widest_are_not_guessed() -> None:
+    # ViT-huge has 16 heads of 80 dims.
+    names = _timm_names(SplitViT(tiny_card(**_PLAIN, dim=1280, heads=16, mlp_ratio=0.1)))
+    with pytest.raises(DataError, match="do not tell the number of heads, which at dim 1280"):
+        from_state_dict(names)
+    assert from_state_dict(names, heads=16, image_size=(16, 24))[1].heads == 16
+
+
+def test_any_width_of_the_mlp_is_read() -> None:
+    # 112 * (488 / 112) is less than 488.
+    names = _timm_names(SplitViT(tiny_card(**_PLAIN, dim=112, mlp_ratio=4.36)))
+    assert names["blocks.0.mlp.fc1.weight"].shape == (488, 112)
+    assert from_state_dict(names, heads=2, image_size=(16, 24))[1].hidden == 488
+
+
 @pytest.mark.parametrize(
     ("change", "said"),
     [
         ({"dist_token": torch.zeros(1, 1, 48)}, "distilled"),
         ({"blocks.0.ls1.gamma": torch.zeros(48)}, "blocks.0.ls1.gamma"),
         ({"cls_token": None}, "no tensor 'cls_token'"),
-        ({"reg_token": torch.zeros(1, 4, 48)}, "has a tensor 'reg_token'"),
+        (
+            {"reg_token": torch.zeros(1, 4, 48), "pos_embed": torch.zeros(1, 16, 48)},
+            "has a tensor 'reg_token'",
+        ),
+        ({"pos_embed": torch.zeros(1, 16, 48)}, "CLS token has no position"),
         ({"head.weight": None}, r"no classifier \('head.weight'\); `splitpoint train --model` gives it one"),
         ({"blocks.0.norm1.weight": torch.full((48,), torch.nan)}, r"'blocks.0.norm1.weight' holds NaN"),
         ({"head.bias": torch.tensor([torch.inf] * 7)}, r"'head.bias' holds NaN or infinity"),
