@@ -5,6 +5,7 @@ Channel options stand in `options`, TLS in `tls`, what can fail in `failures`, t
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Awaitable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -132,8 +133,8 @@ class ServiceClient:
         try:
             async for result in call:
                 yield result
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._why(error) from None
         finally:
             call.cancel()
 
@@ -160,12 +161,21 @@ class ServiceClient:
     async def _ask(self, call: Awaitable[_T]) -> _T:
         try:
             reply = await call
-        except grpc.aio.AioRpcError as error:
-            raise from_rpc_error(error, self.address) from None
+        except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
+            raise self._why(error) from None
         # What gRPC makes of a call that ends well without a reply.
         if reply is None:
             raise LinkDown(f"{self.address}: the call ended without a reply")
         return reply
+
+    def _why(self, error: grpc.aio.AioRpcError | asyncio.CancelledError) -> BaseException:
+        """What a caller is told of a call that failed."""
+        if not isinstance(error, asyncio.CancelledError):
+            return from_rpc_error(error, self.address)
+        # A channel that is closed cancels its calls: that is no cancellation of whoever waits for them.
+        task = asyncio.current_task()
+        assert task is not None
+        return error if task.cancelling() else LinkDown(f"{self.address}: the client was closed")
 
     async def close(self) -> None:
         """Close the streams and the channel; what is in flight fails with LinkDown."""

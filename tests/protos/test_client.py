@@ -253,6 +253,32 @@ def test_health_is_false_where_nobody_listens():
     assert asyncio.run(main()) is False
 
 
+def test_what_is_in_flight_when_a_client_is_closed_fails_with_link_down_and_cancels_nobody():
+    async def hang(data, context):
+        await asyncio.Future()
+
+    async def gates(client):
+        async for _ in client.run_gates(pb.RunGatesRequest(), 10.0):
+            pass
+
+    async def main():
+        async with Server(Infer=hang, RunGates=hang, InferStream=swallow) as server:
+            client = ServiceClient(server.address)
+            begun = (client.infer(request(1), 10.0), gates(client), client.stream().infer(request(2), 10.0))
+            tasks = [asyncio.create_task(call) for call in begun]
+            cancelled = asyncio.create_task(client.infer(request(3), 10.0))
+            await asyncio.sleep(0.2)
+            cancelled.cancel()
+            await client.close()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait((cancelled,))
+            return results, cancelled.cancelled()
+
+    results, cancelled = asyncio.run(main())
+    assert [type(result) for result in results] == [LinkDown] * 3
+    assert cancelled
+
+
 class Dying:
     """A call that answers one request, says that its server drains, and dies while it is half-closed."""
 
