@@ -148,6 +148,8 @@ class InferenceService:
     async def _train_step(self, data: bytes, context: Context) -> bytes:
         if self._train is None:
             await abort(context, absent("TrainStep", "serve --train"))
+        if self._draining:
+            await abort(context, shutting_down())
         self._calls += 1
         try:
             return await self._train(data)

@@ -94,9 +94,12 @@ class TailSession:
         state = {f"network.{k}": v for k, v in half_state(self.network, self.plan.cut, "tail").items()}
         state |= {f"decoder.{name}": value for name, value in self.decoder.state_dict().items()}
         metadata = {"plan": self.plan.model_dump_json(), "model_id": self.card.id, "step": self.step}
-        self._optimizer.save(self._checkpoint(self.step), state, metadata)
+        newest = self._checkpoint(self.step)
+        self._optimizer.save(newest, state, metadata)
         written = sorted(self.folder.glob("step-*.safetensors"))
-        for path in written[:-_KEPT_CHECKPOINTS]:
+        # Later steps are of a course that was left: one under this name was begun anew, or went on from before them.
+        kept = [path for path in written if path <= newest][-_KEPT_CHECKPOINTS:]
+        for path in set(written).difference(kept):
             path.unlink()
         return pb.TrainStepReply(step=self.step)
 

@@ -34,6 +34,7 @@ __all__ = ["TrainService"]
 logger = logging.getLogger(__name__)
 
 _WAITING = 16  # requests of all sessions in work or waiting for the thread
+_FINISHED_S = -math.inf  # when a finished session was heard of last: any other comes before it
 
 
 class TrainService:
@@ -83,13 +84,15 @@ class TrainService:
             raise failed() from None
 
     def session(self, name: str) -> TailSession:
-        """A session in memory, which counts as having been heard of. Rejected where it is not known."""
+        """A session in memory, which counts as having been heard of unless it is finished. Rejected where it is not
+        known."""
         if name not in self._sessions:
             raise Rejected(
                 grpc.StatusCode.NOT_FOUND, "session: not known here (any more); begin it with its plan"
             )
-        session, _ = self._sessions[name]
-        self._sessions[name] = session, time.monotonic()
+        session, heard_s = self._sessions[name]
+        if heard_s != _FINISHED_S:
+            self._sessions[name] = session, time.monotonic()
         return session
 
     def close(self) -> None:
@@ -109,7 +112,7 @@ class TrainService:
         reply = self._do(kind, request, session).SerializeToString()
         session.last = key, reply
         if kind == "finish":  # its place is free; until it is taken, a repeated request is still answered
-            self._sessions[request.session] = session, -math.inf
+            self._sessions[request.session] = session, _FINISHED_S
         return reply
 
     def _do(self, kind: str, request: pb.TrainStepRequest, session: TailSession) -> pb.TrainStepReply:

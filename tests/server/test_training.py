@@ -14,8 +14,10 @@ from splitpoint.codec.halves import half_bytes
 from splitpoint.codec.train_step import gradient_bytes, train_crc
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
+from splitpoint.protos.client import LinkDown, ServiceClient
 from splitpoint.server.config import TrainingConfig
 from splitpoint.server.refusals import Rejected
+from splitpoint.server.service import InferenceService
 from splitpoint.server.training import TrainService
 
 NAMES = (f"{number:032x}" for number in itertools.count())
@@ -210,6 +212,27 @@ def test_sessions_are_bounded_in_memory_and_on_disk(small, tmp_path):
         refused(third, plan, "RESOURCE_EXHAUSTED", "2 sessions' files are kept")
 
 
+def test_a_finish_that_is_repeated_is_answered_and_leaves_its_place_free(small, tmp_path):
+    for service in _service(small, TrainingConfig(folder=tmp_path, max_sessions=1)):
+        first = Device(small, service).open()
+        finish = first.request(finish=True)
+        assert first.ask(finish) == first.ask(finish)
+        assert Device(small, service).open().step == 0
+
+
+def test_a_course_that_is_begun_anew_keeps_its_own_checkpoints(small, service, tmp_path):
+    first = Device(small, service).open()
+    for _ in range(4):
+        first.ask(first.batch())
+        first.ask(first.request(checkpoint=True))
+    again = Device(small, service, first.name, steps=30).open()
+    again.ask(again.batch())
+    again.ask(again.request(checkpoint=True))
+    folder = tmp_path / "training" / first.name
+    assert [path.name for path in folder.iterdir()] == ["step-0000000001.safetensors"]
+    assert again.open(resume=1).step == 1
+
+
 NAN = np.full((B, 17, 24), np.nan, "<f2").tobytes()
 HOSTILE = {
     "another version": ({"protocol_version": 9}, "FAILED_PRECONDITION", "protocol_version"),
@@ -326,3 +349,33 @@ def test_callers_who_give_up_do_not_make_room_before_their_step_is_done(small, s
         raise AssertionError("no room was made")
 
     asyncio.run(main())
+
+
+def test_a_draining_server_ends_the_step_in_work_and_takes_no_other():
+    async def main():
+        taken, may_end = [], asyncio.Event()
+
+        async def train(data):
+            taken.append(data)
+            await may_end.wait()
+            return b""
+
+        service = InferenceService(None, train=train)
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((service.handler(),))
+        port = server.add_insecure_port("127.0.0.1:0")
+        await server.start()
+        async with ServiceClient(f"127.0.0.1:{port}") as client:
+            first = asyncio.create_task(client.train_step(pb.TrainStepRequest(), 10.0))
+            while not taken:
+                await asyncio.sleep(0.01)
+            draining = asyncio.create_task(service.drain(60.0))
+            await asyncio.sleep(0)
+            with pytest.raises(LinkDown, match="shutting down"):
+                await client.train_step(pb.TrainStepRequest(), 2.0)
+            may_end.set()
+            await asyncio.gather(first, draining)
+        await server.stop(None)
+        assert len(taken) == 1
+
+    asyncio.run(asyncio.wait_for(main(), 30.0))
