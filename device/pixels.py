@@ -9,7 +9,7 @@ from PIL import Image
 
 from ..errors import DataError
 from ..models.card import ModelCard
-from ..models.images import fit_images, picture_pixels, read_image
+from ..models.images import UNREADABLE, fit_images, picture_pixels, read_image
 
 __all__ = ["ImageLike", "as_pixels"]
 
@@ -29,7 +29,7 @@ def as_pixels(image: ImageLike, card: ModelCard) -> np.ndarray:
     if isinstance(image, Image.Image):
         try:
             return picture_pixels(image, card.image_size, card.channels)
-        except (OSError, SyntaxError, ValueError) as error:  # Pillow reads files only when it must
+        except UNREADABLE as error:  # Pillow reads files only when it must
             raise DataError(f"cannot read the picture: {error}") from error
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8:
         kind = getattr(image, "dtype", type(image).__name__)

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from ..errors import DataError
 from .card import ModelCard
 
-__all__ = ["fit_images", "image_files", "picture_pixels", "read_image"]
+__all__ = ["UNREADABLE", "fit_images", "image_files", "picture_pixels", "read_image"]
+
+UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError)
+"""What Pillow raises, by format, where a picture is broken or of a kind that it does not know."""
 
 _SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
 _ORIENTATION = 0x0112  # of EXIF
@@ -87,7 +90,7 @@ def read_image(
     try:
         with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
             return picture_pixels(opened, size, channels)
-    except (OSError, UnidentifiedImageError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise DataError(f"cannot read {what}: {error}") from error
 
 

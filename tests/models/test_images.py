@@ -70,6 +70,15 @@ def test_a_pillow_image_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         as_pixels(picture, tiny_card())
 
 
+def test_what_the_web_calls_a_jpg_may_be_broken_avif(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "x.jpg", "AVIF")
+    assert read_image(tmp_path / "x.jpg").shape == (2, 3, 1)
+    whole = (tmp_path / "x.jpg").read_bytes()
+    (tmp_path / "x.jpg").write_bytes(whole.replace(b"pitm", b"free"))
+    with pytest.raises(DataError, match=r"cannot read the image .*x\.jpg"):
+        read_image(tmp_path / "x.jpg")
+
+
 def test_every_mode_is_read_alike(tmp_path: Path) -> None:
     picture = Image.new("RGB", (9, 7), (200, 90, 30))
     for mode, kind in (
