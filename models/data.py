@@ -25,10 +25,10 @@ NAMED = ("cifar10", "clutter")
 
 _SPLITS = {
     "calibration": ("calibration",),
-    "evaluation": ("evaluation", "test", "val", "validation"),
+    "evaluation": ("evaluation", "test", "testing", "val", "valid", "validation"),
     "train": ("train", "training"),
 }
-"""What the file or folder of each split may be called."""
+"""What the file or folder of each split may be called, with a capital or without."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,23 @@ def _no_image_folder(path: Path, names: tuple[str, ...]) -> DataError:
     return DataError(f"there are no images in {path}")
 
 
+def _are_splits(names: tuple[str, ...]) -> bool:
+    """Whether folders are splits and no classes. One that is called train may be of locomotives, beside others."""
+    found = {name.lower() for name in names}
+    splits = {alias for aliases in _SPLITS.values() for alias in aliases}
+    return found <= splits or (not found.isdisjoint(_SPLITS["train"]) and len(found & splits) > 1)
+
+
 def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     names = tuple(folder.name for folder in folders)
     files = [image_files(folder) for folder in folders]
     if not any(files):
         raise _no_image_folder(path, names)
-    if {alias for aliases in _SPLITS.values() for alias in aliases}.issuperset(names):
-        raise DataError(f"{path} is divided into {', '.join(names)}: name one of these folders")
+    if _are_splits(names):
+        raise DataError(
+            f"{path} is divided into {', '.join(names)}: name one of these folders, with a folder for each class"
+        )
     if card is not None and card.classes:
         numbers, names = classes_of_folders(names, card, path), card.classes
     elif [] in files:
@@ -118,10 +127,11 @@ def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
 def split_path(folder: Path, split: str) -> Path | None:
     """What holds a split in a folder: SPLIT.parquet, the image folder SPLIT, or SPLIT-*-of-*.parquet; None if none."""
     for alias in _SPLITS[split]:
-        parts = f"{alias}-*-of-*.parquet"
-        for name in (f"{alias}.parquet", alias, parts):
-            if (folder / name).exists() or (name is parts and any(folder.glob(parts))):
-                return folder / name
+        for spelt in (alias, alias.capitalize(), alias.upper()):
+            parts = f"{spelt}-*-of-*.parquet"
+            for name in (f"{spelt}.parquet", spelt, parts):
+                if (folder / name).exists() or (name is parts and any(folder.glob(parts))):
+                    return folder / name
     return None
 
 

@@ -32,7 +32,7 @@ def _classes(source: Path, whole: Dataset) -> tuple[str, ...]:
         raise DataError(
             f"{source}: labels span {low}..{high}; they must be classes 0, 1, ... below {_MOST_CLASSES}"
         )
-    if count < 2:
+    if low == high:
         raise DataError(f"{source} has one class only; there is nothing to tell apart")
     return whole.classes or tuple(str(label) for label in range(count))
 
@@ -40,6 +40,14 @@ def _classes(source: Path, whole: Dataset) -> tuple[str, ...]:
 def _chosen(data: Dataset, part: str) -> Dataset:
     places = divided(len(data), part)
     return Dataset(data.images[places], data.labels[places], data.classes)
+
+
+def _train_path(source: Path) -> Path | None:
+    """The training split of a folder that is divided; None of one that has a folder of pictures called train."""
+    path = split_path(source, "train") if source.is_dir() else None
+    if path is None or (path.is_dir() and not any(entry.is_dir() for entry in path.iterdir())):
+        return None
+    return path
 
 
 class _OwnData:
@@ -51,7 +59,7 @@ class _OwnData:
     """
 
     def __init__(self, source: Path, base: ModelCard, matched: bool) -> None:
-        train = split_path(source, "train") if source.is_dir() else None
+        train = _train_path(source)
         card = base if matched else base.model_copy(update={"classes": ()})
         self.whole = load_data(train or source, card=card)
         self.classes = base.classes if matched else _classes(source, self.whole)
@@ -89,12 +97,19 @@ def own_data(
 
 
 def check_held_out(source: Path, folder: Path) -> None:
-    """UsageError where `keep_held_out` would write over files that lie beside the data, which it did not make."""
+    """UsageError where `keep_held_out` would write over files that lie beside the data, which it did not make, or make
+    a divided folder of one with a training split: who trained on that would train on what is kept out.
+    """
     beside = source if source.is_dir() else source.parent
     for split in ("calibration", "evaluation"):
         path = folder / f"{split}.parquet"
         if folder.resolve() == beside.resolve() and path.exists():
             raise UsageError(f"{path} lies beside the data and would be written over: give another --out")
+    train = _train_path(folder)
+    if train and folder.resolve() in (source.resolve(), source.resolve().parent):
+        raise UsageError(
+            f"the images that are kept out would lie beside {train}, which has them too: give another --out"
+        )
 
 
 def keep_held_out(data: StoredData, folder: Path, seed: int) -> dict[SplitName, Path]:

@@ -96,10 +96,13 @@ def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
 
 def test_splits_are_no_classes(tmp_path: Path) -> None:
     root = _folders(tmp_path, "test/a", "train/a")
-    for card in (None, tiny_card()):
+    for card in (None, tiny_card(), _plain("0", "1")):
         with pytest.raises(DataError, match="divided into test, train: name one"):
             load_data(root, card=card)
     assert load_data(root / "test", card=tiny_card()).labels.tolist() == [0]
+    with pytest.raises(DataError, match="divided into Train, Valid, extra: name one"):
+        load_data(_folders(tmp_path / "more", "Train/a", "Valid/a", "extra/a"))
+    assert load_data(_folders(tmp_path / "class", "bus", "train")).classes == ("bus", "train")
 
 
 def test_a_class_without_images_is_only_good_for_a_network_that_knows_it(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """An own model on own data: what is taken over, how the data divides, and what is said of what does not fit."""
 
 import io
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +13,6 @@ from safetensors.torch import save_file
 
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
-from splitpoint.models.download import HUB, fetch
 from splitpoint.models.own import adapted, own_config, own_data
 from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network
@@ -117,6 +115,27 @@ def test_a_test_split_of_its_own_is_left_alone(tmp_path: Path, folder: Path, vit
     assert len(data.epoch(0)[1]) + len(data.held_out) == 36
 
 
+@pytest.mark.parametrize(
+    "names", [("Train", "Test"), ("Training", "Testing"), ("train", "valid"), ("TRAIN", "VAL")]
+)
+def test_splits_are_known_by_their_usual_names(
+    tmp_path: Path, folder: Path, vit: Path, names: tuple[str, str]
+) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    folder.rename(both / names[0])
+    (both / names[1] / "dog").mkdir(parents=True)
+    Image.new("RGB", (16, 16)).save(both / names[1] / "dog" / "a.png")
+    data, classes = own_data(both, load_network(vit)[1], 0)
+    assert classes == ("3", "cat", "dog")
+    assert data.evaluation.labels.tolist() == [2]
+
+
+def test_trains_may_be_a_class(folder: Path, vit: Path) -> None:
+    (folder / "cat").rename(folder / "train")
+    assert own_data(folder, load_network(vit)[1], 0)[1] == ("3", "dog", "train")
+
+
 def test_a_class_that_training_did_not_see_is_not_taken_for_another(
     tmp_path: Path, folder: Path, vit: Path
 ) -> None:
@@ -141,6 +160,19 @@ def test_data_of_ones_own_are_not_written_over(vit: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match="would be written over: give another --out"):
             train(config, tmp_path / "mine.safetensors", source, str(vit))
     assert (tmp_path / "evaluation.parquet").read_bytes() == before
+
+
+def test_kept_out_images_do_not_lie_beside_a_training_split_that_has_them(
+    vit: Path, folder: Path, tmp_path: Path
+) -> None:
+    both = tmp_path / "both"
+    both.mkdir()
+    folder.rename(both / "train")
+    config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=9, threads=1)
+    for source in (both, both / "train"):
+        with pytest.raises(UsageError, match=r"both/train, which has them too: give another --out"):
+            train(config, both, source, str(vit))
+    assert [entry.name for entry in both.iterdir()] == ["train"]
 
 
 def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, tmp_path: Path) -> None:
@@ -180,43 +212,11 @@ def test_data_that_cannot_be_used_are_named(tmp_path: Path, vit: Path) -> None:
         own_data(tmp_path / "empty", base, 0)
     (tmp_path / "one" / "cat").mkdir(parents=True)
     Image.new("RGB", (16, 16)).save(tmp_path / "one" / "cat" / "a.png")
-    with pytest.raises(DataError, match="one class only"):
-        own_data(tmp_path / "one", base, 0)
-
-
-def test_a_download_is_renamed_and_not_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[str] = []
-
-    def download(repository: str, file: str, repo_type: str) -> str:
-        asked.append(f"{repo_type} {repository} {file}")
-        path = tmp_path / "hub.parquet"
-        parquet.write_table(pa.table({"img": [b"x"], "fine_label": [7], "coarse_label": [1]}), path)
-        return str(path)
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
-    for _ in range(2):
-        assert fetch("cifar100", tmp_path) == tmp_path / "cifar100"
-    assert asked == [
-        f"dataset uoft-cs/cifar100 cifar100/{split}-00000-of-00001.parquet" for split in ("train", "test")
-    ]
-    table = parquet.read_table(tmp_path / "cifar100" / "test.parquet")
-    assert table.to_pydict() == {"image": [b"x"], "label": [7]}
-
-
-def test_no_network_is_said_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def offline(*_: object, **__: object) -> str:
-        raise OSError("Name or service not known\nmore")
-
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", offline)
-    with pytest.raises(
-        DataError, match=r"cannot download mnist .*not known\); without a network, put"
-    ) as caught:
-        fetch("mnist", tmp_path)
-    assert "\n" not in str(caught.value)
-    with pytest.raises(UsageError, match="did you mean 'cifar100'"):
-        fetch("cifar1000", tmp_path)
-    assert "torchvision" not in sys.modules
-    assert set(HUB) >= {"cifar10", "cifar100"}
+    table = pa.table({"image": [PNG] * 2, "label": [1, 1]})
+    parquet.write_table(table, tmp_path / "ones.parquet")
+    for source in ("one", "ones.parquet"):
+        with pytest.raises(DataError, match="one class only"):
+            own_data(tmp_path / source, base, 0)
 
 
 def test_labels_are_the_classes_of_the_network_that_learns_from_them(folder: Path) -> None:
