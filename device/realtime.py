@@ -13,7 +13,7 @@ from ..errors import RemoteError, SplitpointError
 from ..policies.observation import Observation
 from ..protos import splitpoint_pb2 as pb
 from ..protos.charges import charged
-from ..protos.client import ServiceClient
+from ..protos.client import ServiceClient, TimedOut
 from .accounting import Trip
 from .effects import Answer, Effect, Offload, Reading, Refine, Reply, RunBlocks
 from .encoder import Encoder
@@ -180,10 +180,11 @@ class RealTimeDevice:
         answers: int = 1,
     ) -> pb.InferReply | None:
         """Send, where there is still time; the reply, measured, or None, and why in `last_error`."""
-        self.session.sent(trip, answer_by_s)
         left_s = answer_by_s - self.clock.now()
         if left_s < _SHORTEST_S:
+            self._watch.last_error = TimedOut(f"{self._client.address}: no time was left to send in")
             return None
+        self.session.sent(trip, answer_by_s)
         if isinstance(request, pb.InferRequest):
             request.deadline_s = left_s
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import signal
 import threading
 import time
@@ -225,10 +226,38 @@ def test_an_encoder_too_slow_to_send_in_time_is_no_lost_link(
                 return quick(*arguments, **options)
 
             monkeypatch.setattr(device.encoder, "request", slow)
-            answer = (await ask(device, small.image(1))).answer
-            assert answer.degraded
-            assert answer.offloaded
+            finished = await ask(device, small.image(1))
+            assert finished.answer.degraded
+            assert finished.answer.offloaded
             assert device.session.link_up
+            # Nothing was sent, and nothing is charged for it.
+            assert finished.trip is None
+            assert finished.costs.airtime_up_s == 0.0
+            assert "no time was left" in str(device.last_error)
+
+    asyncio.run(run())
+
+
+def test_a_refinement_too_slow_to_send_in_time_is_not_charged(
+    server: Server, small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run() -> None:
+        async with device_at(small, server.address, REFINED) as device:
+            whole = (await ask(device, small.image(0))).trip
+            quick = device.encoder.refinement
+
+            def slow(*arguments: Any, **options: Any) -> Any:
+                time.sleep(DEADLINE_S)
+                return quick(*arguments, **options)
+
+            monkeypatch.setattr(device.encoder, "refinement", slow)
+            (finished,) = await device.serve_batch([small.image(0)], device.clock.now())
+            answer = finished.answer
+            assert (answer.refined, answer.degraded, answer.local) == (True, True, False)
+            assert whole is not None
+            assert finished.trip is not None
+            assert finished.trip.uplink_bytes < whole.uplink_bytes
+            assert math.isfinite(finished.costs.energy_j)
 
     asyncio.run(run())
 
