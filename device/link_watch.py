@@ -25,8 +25,8 @@ class LinkWatch:
     """Keeps the session's `link_up`; make and use it on one event loop.
 
     probe_s     how often a lost link is looked at again
-    admit       raises RemoteError while the server does not fit; asked by `connect`, and again once the server has
-                refused this model. None takes any
+    admit       raises RemoteError while the server does not fit; asked by `connect`, and again once the connection
+                broke or the server has refused this model: another may stand there by then. None takes any
     last_error  why the last request that had to be answered here got no reply; None while all is well
     """
 
@@ -44,7 +44,7 @@ class LinkWatch:
         self._clock = clock
         self._probe_s = probe_s
         self._admit = admit
-        self._admitted = admit is None
+        self._admitted = False
         self._probing: asyncio.Task[None] | None = None
 
     async def connect(self) -> None:
@@ -63,7 +63,7 @@ class LinkWatch:
         self.last_error = error
         lost = isinstance(error, LinkDown | TimedOut | CertificateError)
         misfit = isinstance(error, Refused) and error.code in _MISFITS and self._admit is not None
-        if misfit:
+        if misfit or isinstance(error, LinkDown):
             self._admitted = False
         if lost or misfit:
             self._look_again()

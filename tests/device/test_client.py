@@ -50,13 +50,18 @@ def test_an_image_is_answered_by_the_server(client: Client, small: Small) -> Non
     assert result.decision == SENDING
 
 
+def start_quorum(start: Start, address: str, small: Small, other: Small, folder: Path) -> Server:
+    """A server at `address` for devices with the small network, which the other one votes beside."""
+    config = folder / "quorum.yaml"
+    learners = [{"model": str(small.file), "on_device": True}, {"model": str(other.file)}]
+    config.write_text(json.dumps({"learners": learners}), encoding="utf-8")
+    return start("", address, "--quorum", str(config))
+
+
 def test_a_quorum_of_other_networks_gets_the_image_whole(
     small: Small, other: Small, start_server: Start, tmp_path: Path
 ) -> None:
-    config = tmp_path / "quorum.yaml"
-    learners = [{"model": str(small.file), "on_device": True}, {"model": str(other.file)}]
-    config.write_text(json.dumps({"learners": learners}), encoding="utf-8")
-    quorum = start_server("", "127.0.0.1:0", "--quorum", str(config))
+    quorum = start_quorum(start_server, "127.0.0.1:0", small, other, tmp_path)
     codec = TokenCodec(codec_arrays(small.file), dim=small.card.dim)
     head = load_head(small.folder)
     with Client(quorum.address, small.folder, policy=SENDING, deadline_s=5.0) as client:
@@ -69,6 +74,19 @@ def test_a_quorum_of_other_networks_gets_the_image_whole(
     assert request.WhichOneof("payload") == "image"
     assert request.exit_state.exits_passed == 1
     assert result.uplink_bytes == request.ByteSize()
+
+
+def test_a_server_that_comes_back_as_a_quorum_gets_the_image_whole(
+    small: Small, other: Small, start_server: Start, tmp_path: Path
+) -> None:
+    address = free_address()
+    tail = start_server(small.file, address)
+    with Client(address, small.folder, policy=SENDING, deadline_s=5.0) as client:
+        assert client.infer(small.image(0)).where == "server"
+        tail.kill()
+        eventually(lambda: client.infer(small.image(0)).degraded, 5.0)
+        start_quorum(start_server, address, small, other, tmp_path)
+        eventually(lambda: client.infer(small.image(0)).where == "server", 5.0)
 
 
 def test_all_local_needs_no_server_and_is_the_networks_own_answer(small: Small) -> None:
