@@ -9,7 +9,7 @@ from pathlib import Path
 from ..errors import DataError, did_you_mean
 from .card import ModelCard
 
-__all__ = ["classes_of_folders", "classes_of_labels"]
+__all__ = ["classes_of_folders", "classes_of_labels", "classes_of_numbers"]
 
 
 def _by_name(names: Sequence[str], card: ModelCard) -> list[int | None]:
@@ -56,3 +56,20 @@ def classes_of_folders(names: tuple[str, ...], card: ModelCard, source: Path) ->
     if unnamed and len(names) == card.class_count:
         return list(range(len(names)))
     raise _differ(source, names[found.index(None)], card)
+
+
+def classes_of_numbers(labels: list[int], card: ModelCard, source: Path) -> list[int]:
+    """The network's class of each label of a file that does not name its labels: itself, as a rule.
+
+    Where all classes are numbers, as folders may be called, it is the one of that name: in order of their names 10 comes
+    before 2. DataError for a number that is none of them.
+    """
+    named = {int(name): place for place, name in enumerate(card.classes) if name.isdecimal()}
+    if len(named) < card.class_count or all(number == place for number, place in named.items()):
+        return labels
+    for label in labels:
+        if label not in named:
+            raise DataError(
+                f"{source}: label {label} is none of {card.name}'s classes {min(named)}..{max(named)}"
+            )
+    return [named[label] for label in labels]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..errors import DataError, UsageError, did_you_mean
 from . import clutter
 from .card import ModelCard
-from .classes import classes_of_folders, classes_of_labels
+from .classes import classes_of_folders, classes_of_labels, classes_of_numbers
 from .holdout import divided
 from .images import fit_images, image_files, read_image
 from .parquet_file import read_rows
@@ -75,9 +75,10 @@ def _read_parquet(path: Path, card: ModelCard | None) -> Dataset:
         raise DataError(
             f"{path}: labels span {min(labels)}..{max(labels)}, but only {len(names)} of them have names"
         )
-    if names and card is not None and card.classes:
-        meant = classes_of_labels(names, card, path)
-        if meant is not None:
+    if card is not None and card.classes:
+        if not names:
+            labels = classes_of_numbers(labels, card, path)
+        elif (meant := classes_of_labels(names, card, path)) is not None:
             labels, names = [meant[label] for label in labels], card.classes
     return _stacked(images, labels, names, path, card)
 

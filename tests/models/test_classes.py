@@ -66,6 +66,18 @@ def test_names_that_half_fit_are_an_error(names: tuple[str, ...]) -> None:
         classes_of_labels(names, tiny_card(), HERE)
 
 
+def test_numbers_mean_the_classes_that_are_called_so(tmp_path: Path) -> None:
+    table = pa.table({"image": [_png()] * 3, "label": [2, 10, 3]})
+    parquet.write_table(table, tmp_path / "d.parquet")
+    folders = tiny_card(classes=tuple(sorted(map(str, range(12)))))
+    labels = load_data(tmp_path / "d.parquet", card=folders).labels
+    assert [folders.classes[label] for label in labels] == ["2", "10", "3"]
+    padded = tiny_card(classes=("02", "03", "10"))
+    assert load_data(tmp_path / "d.parquet", card=padded).labels.tolist() == [0, 2, 1]
+    with pytest.raises(DataError, match=r"d\.parquet: label 10 is none of tiny's classes 1\.\.3"):
+        load_data(tmp_path / "d.parquet", card=tiny_card(classes=("1", "2", "3")))
+
+
 def test_labels_without_a_name_are_an_error(tmp_path: Path) -> None:
     path = _parquet(tmp_path / "d.parquet", [0, 2], ["a", "b"])
     with pytest.raises(DataError, match=r"labels span 0\.\.2, but only 2"):
