@@ -61,7 +61,7 @@ def classes_of_folders(names: tuple[str, ...], card: ModelCard, source: Path) ->
 def classes_of_numbers(labels: list[int], card: ModelCard, source: Path) -> list[int]:
     """The network's class of each label of a file that does not name its labels: itself, as a rule.
 
-    Where all classes are numbers, as folders may be called, it is the one of that name: in order of their names 10 comes
+    Where all classes are numbers, as folders may be called, it is the one of that name: in order of names 10 comes
     before 2. DataError for a number that is none of them.
     """
     named = {int(name): place for place, name in enumerate(card.classes) if name.isdecimal()}
