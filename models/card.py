@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
 from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 
-__all__ = ["ModelCard", "card_problem", "has_card", "read_card", "read_metadata"]
+__all__ = ["ModelCard", "card_problem", "has_card", "read_card", "read_header", "read_metadata"]
 
 _MAX_HEADER = 16 << 20
 
@@ -139,19 +139,26 @@ class ModelCard(BaseModel):
         )
 
 
-def read_metadata(path: Path | str) -> dict[str, str]:
-    """A safetensors file's metadata, without reading a tensor. DataError if it is no such file."""
-    path = Path(path)
+def read_header(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of each tensor, and its metadata. DataError if it is no such file."""
     try:
         with path.open("rb") as file:
             size = int.from_bytes(file.read(8), "little")
             if not 2 <= size <= _MAX_HEADER:
                 raise DataError(f"{path} is not a safetensors file")
-            found = json.loads(file.read(size)).get("__metadata__", {})
+            found = json.loads(file.read(size))
     except OSError as error:
         raise DataError(f"cannot read the model file {path}: {error.strerror}") from error
-    except (ValueError, AttributeError) as error:
+    except ValueError as error:
         raise DataError(f"{path} is not a safetensors file") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path} is not a safetensors file")
+    return found
+
+
+def read_metadata(path: Path | str) -> dict[str, str]:
+    """A safetensors file's metadata, without reading a tensor. DataError if it is no such file."""
+    found = read_header(Path(path)).get("__metadata__")
     return found if isinstance(found, dict) else {}
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ..codec.entropy import is_table, tables_crc
 from ..errors import DataError, UsageError, did_you_mean
 from ..whole_file import whole_file
-from .card import ModelCard, has_card, read_card, read_metadata
+from .card import ModelCard, has_card, read_card, read_header, read_metadata
 from .identity import CODEC, model_id, network_id
 from .joint_file import JOINT, joint_path, read_joint, save_joint
 
@@ -59,13 +59,22 @@ def resolve(name_or_path: str | Path) -> Path:
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:
-    """All arrays of a safetensors file, as they are stored. DataError if it cannot be read."""
+    """All arrays of a safetensors file, as they are stored; all as float32 where some are bfloat16 or smaller.
+
+    DataError if it cannot be read.
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
     try:
+        # numpy knows these by another library only; files that splitpoint writes, which boards read, have none.
+        kinds = {str(about["dtype"]) for about in read_header(path).values() if "dtype" in about}
+        if any(kind.startswith(("BF", "F8")) for kind in kinds):
+            from safetensors import torch
+
+            return {name: value.float().numpy() for name, value in torch.load_file(path).items()}
         return dict(load_file(path))
-    except (OSError, SafetensorError, ValueError) as error:
+    except (OSError, SafetensorError, ValueError, TypeError) as error:
         raise DataError(f"cannot read the model file {path}: {error}") from error
 
 

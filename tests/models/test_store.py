@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
+from safetensors.torch import save_file as save_torch
 
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.card import read_card, read_metadata
@@ -13,6 +14,7 @@ from splitpoint.models.store import (
     codec_arrays,
     load_network,
     resolve,
+    save_codes,
     save_network,
     save_tables,
 )
@@ -116,6 +118,14 @@ def test_weights_that_are_no_numbers_are_named(tmp_path: Path, tiny_file: Path) 
     save_file(tensors, tmp_path / "n.safetensors", metadata={"card": card.model_dump_json()})
     with pytest.raises(DataError, match=r"'exits\.1\.norm\.bias' holds NaN"):
         load_network(tmp_path / "n.safetensors")
+
+
+def test_joint_codes_lie_beside_somebodys_vit_of_bfloat16(tmp_path: Path) -> None:
+    path = tmp_path / "vit.safetensors"
+    save_torch({"norm.bias": torch.zeros(3, dtype=torch.bfloat16), "head.bias": torch.ones(2)}, path)
+    assert codec_arrays(path) == {}
+    save_codes(path, {"jscc.1.mean": np.ones(3, np.float32)}, {})
+    np.testing.assert_array_equal(codec_arrays(path)["jscc.1.mean"], np.ones(3))
 
 
 def test_codec_arrays_must_be_named_as_such(tmp_path: Path) -> None:
