@@ -13,6 +13,7 @@ from ..codec.tokens import TokenCodec
 from ..errors import UsageError
 from ..seeding import generator
 from .data import load_data
+from .identity import CODEC
 from .preprocess import normalise
 from .store import codec_arrays, load_network, resolve, save_tables
 from .vit import SplitViT
@@ -70,7 +71,7 @@ def fit_model_tables(
     path = resolve(model)
     network, card = load_network(path)
     arrays = codec_arrays(path)
-    if not any(name.endswith(".mean") for name in arrays):
+    if not any(name.startswith(CODEC) and name.endswith(".mean") for name in arrays):
         raise UsageError(f"{path} has no bottlenecks to code behind: it was not made by `splitpoint train`")
     loaded = load_data(data, "train", card=card, data_dir=data_dir)
     chosen = generator(seed, "code-tables").permutation(len(loaded))[:samples]

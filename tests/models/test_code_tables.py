@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import UsageError
@@ -17,7 +18,7 @@ from splitpoint.models.grid import Grid
 from splitpoint.models.measure import measure
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
-from splitpoint.models.store import codec_arrays, load_network, resolve, save_network
+from splitpoint.models.store import codec_arrays, load_network, resolve, save_codes, save_network
 
 from .conftest import tiny_network
 
@@ -60,6 +61,19 @@ def test_a_network_without_bottlenecks_is_refused(tmp_path: Path, folder: Path) 
     save_network(tmp_path / "n.safetensors", network, network.card, {})
     with pytest.raises(UsageError, match="no bottlenecks"):
         fit_model_tables(tmp_path / "n.safetensors", folder)
+
+
+def test_somebodys_vit_is_left_alone_though_joint_codes_lie_beside_it(tmp_path: Path, folder: Path) -> None:
+    network = tiny_network(
+        exits=(4,), exit_kind="linear", exit_state_dim=0, dim=64, heads=1, image_size=(16, 16)
+    )
+    path = tmp_path / "vit.safetensors"
+    save_file({name.removeprefix("exits.0."): value for name, value in network.state_dict().items()}, path)
+    before = path.read_bytes()
+    save_codes(path, {"jscc.1.mean": np.zeros(64, np.float32)}, {})
+    with pytest.raises(UsageError, match="no bottlenecks"):
+        fit_model_tables(path, folder)
+    assert path.read_bytes() == before
 
 
 def test_the_shipped_tables_shorten_messages_at_every_cut() -> None:
