@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from ..errors import DataError, MissingExtra
-from ..models.card import ModelCard, has_card
+from ..models.card import ModelCard
 from ..models.store import codec_arrays, load_network, resolve
 from ..models.vit import SplitViT
 from ..seeding import generator
@@ -85,7 +85,7 @@ def _remove_old(folder: Path) -> None:
 def _write_beside(path: Path, folder: Path) -> None:
     from safetensors.numpy import save
 
-    arrays = codec_arrays(path) if has_card(path) else {}
+    arrays = codec_arrays(path)
     (folder / CODEC).write_bytes(save({name: _narrow(array) for name, array in arrays.items()}))
     profile = calibration_of(path)
     if profile is not None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.export import export
@@ -16,7 +17,7 @@ from splitpoint.device.head import Head, HeadState, advanced
 from splitpoint.device.load import calibration_of, codec_of, load_head
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
-from splitpoint.models.store import codec_arrays, resolve
+from splitpoint.models.store import codec_arrays, load_network, resolve, save_codes
 
 from .conftest import Small, make_small
 
@@ -136,6 +137,17 @@ def test_an_export_holds_the_codec_and_the_calibration_profile(shipped: Path) ->
     assert profile is not None
     assert profile.read_bytes() == calibration_of("clutter").read_bytes()
     assert not list(shipped.glob("*evaluation*"))
+
+
+def test_an_export_of_somebodys_vit_holds_its_joint_codes(tmp_path: Path) -> None:
+    card = {"exit_kind": "linear", "exit_state_dim": 0, "exits": (4,), "dim": 64, "heads": 1}
+    made = make_small(tmp_path, 3, **card, image_size=(16, 16), channels=3, mean=(0.5,) * 3, std=(0.5,) * 3)
+    state = load_network(made.file)[0].state_dict()
+    path = tmp_path / "vit.safetensors"
+    save_file({name.removeprefix("exits.0."): value for name, value in state.items()}, path)
+    save_codes(path, {"jscc.1.mean": np.ones(3, np.float32)}, {})
+    export(path, tmp_path / "board", progress=False)
+    assert codec_arrays(codec_of(tmp_path / "board")).keys() == {"jscc.1.mean"}
 
 
 def test_an_export_into_an_old_one_leaves_nothing_of_it(small: Small, shipped: Path, tmp_path: Path) -> None:
