@@ -75,12 +75,14 @@ class _Estimate:
         self.way_s = 0.0
         self._measured = False
 
-    def seen(self, macs: int, server_s: float, waited_s: float) -> None:
+    def seen(self, macs: int, server_s: float, way_s: float | None = None) -> None:
+        """An opinion has come; way_s: with the first of an ask, which alone has been there and back."""
         weight = _WEIGHT if self._measured else 1.0
         self._measured = True
         if macs > 0 and server_s > 0.0:
             self._macs_per_s += weight * (macs / server_s - self._macs_per_s)
-        self.way_s += weight * (max(0.0, waited_s - server_s) - self.way_s)
+        if way_s is not None:
+            self.way_s += weight * (max(0.0, way_s) - self.way_s)
 
     def seconds(self, card: pb.Learner | None) -> float:
         return self.way_s + (sum(card.gate_macs) / self._macs_per_s if card is not None else 0.0)
@@ -118,7 +120,7 @@ class LocalVoter:
         async with aclosing(self._gates.ask(question)) as opinions:
             async for found in opinions:
                 now_s = time.monotonic()
-                self._estimate.seen(found.macs, now_s - since_s, now_s - since_s)
+                self._estimate.seen(found.macs, now_s - since_s)
                 since_s = now_s
                 yield Opinion(self._index, found.gate, found.probabilities, found.macs)
 
@@ -165,7 +167,8 @@ class RemoteVoter:
             async for result in results:
                 now_s = time.monotonic()
                 found = self._opinion(result, gate)
-                self._estimate.seen(result.macs, result.server_s, now_s - since_s)
+                way_s = now_s - since_s - result.server_s if gate == first else None
+                self._estimate.seen(result.macs, result.server_s, way_s)
                 since_s, gate = now_s, gate + 1
                 yield found
             if gate <= last:

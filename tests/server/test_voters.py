@@ -31,10 +31,11 @@ class Host:
         )
     }
 
-    def __init__(self, results):
-        self.client, self._results = self, results
+    def __init__(self, results, away_s=0.0):
+        self.client, self._results, self._away_s = self, results, away_s
 
     async def run_gates(self, message, timeout):
+        await asyncio.sleep(self._away_s)
         for result in self._results:
             yield result
 
@@ -44,8 +45,8 @@ def said(**changes):
     return pb.GateResult(**({"gate": 0, "probabilities": even, "macs": 100, "server_s": 0.01} | changes))
 
 
-async def opinions(voter):
-    return [found async for found in voter.ask(pb.InferRequest(request_id=1), 0, 0, 1.0)]
+async def opinions(voter, last=0):
+    return [found async for found in voter.ask(pb.InferRequest(request_id=1), 0, last, 1.0)]
 
 
 @pytest.mark.parametrize(
@@ -83,3 +84,11 @@ def test_what_an_opinion_cost_is_expected_of_the_next():
     assert voter.available
     # 300 MACs took half a second; the way there and back took none.
     assert voter.expected_s == pytest.approx(0.5, rel=1e-3)
+
+
+def test_the_way_is_that_of_a_question_and_not_the_pause_between_two_opinions():
+    results = [said(gate=gate, macs=0, server_s=0.0) for gate in range(3)]
+    voter = RemoteVoter(0, "a", Host(results, away_s=0.1), DEVICE)
+    for _ in range(2):
+        asyncio.run(opinions(voter, last=2))
+    assert voter.expected_s >= 0.1
