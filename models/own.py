@@ -97,9 +97,14 @@ def own_data(
 
 
 def check_held_out(source: Path, folder: Path) -> None:
-    """UsageError where `keep_held_out` would write over files that lie beside the data, which it did not make, or make
-    a divided folder of one with a training split: who trained on that would train on what is kept out.
+    """UsageError for a `folder` of trainings that does not go with the data: one within an image folder, where folders
+    are classes, one in which `keep_held_out` would write over what it did not make, and one that it would make a
+    divided folder, with a training split that was there: who trained on that would train on what is kept out.
     """
+    if source.is_dir() and not _train_path(source) and folder.resolve().is_relative_to(source.resolve()):
+        raise UsageError(
+            f"{folder} lies in the image folder {source}, where folders are classes: give another --out"
+        )
     beside = source if source.is_dir() else source.parent
     for split in ("calibration", "evaluation"):
         path = folder / f"{split}.parquet"

@@ -175,6 +175,14 @@ def test_kept_out_images_do_not_lie_beside_a_training_split_that_has_them(
     assert [entry.name for entry in both.iterdir()] == ["train"]
 
 
+def test_a_training_leaves_no_folder_among_the_classes(vit: Path, folder: Path) -> None:
+    config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=9, threads=1)
+    for out in (folder, folder / "runs" / "mine", folder / "mine.safetensors"):
+        with pytest.raises(UsageError, match="where folders are classes: give another --out"):
+            train(config, out, folder, str(vit))
+    assert sorted(entry.name for entry in folder.iterdir()) == ["3", "cat", "dog"]
+
+
 def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, tmp_path: Path) -> None:
     config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=32, threads=1)
     with pytest.raises(DataError, match="30 images to train on are less than one batch of 32"):
