@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,14 +33,14 @@ _TURNS = {
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Every image file below a folder, in order of paths; what is hidden (`.x`, `._x.png`) is left out."""
-    return [
-        file
-        for file in sorted(folder.rglob("*"))
-        if file.suffix.lower() in _SUFFIXES
-        and not any(part.startswith(".") for part in file.relative_to(folder).parts)
-        and not file.is_dir()
-    ]
+    """Every image file below a folder, behind links too, in order of paths; what is hidden (`.x`) is left out."""
+    found, seen = [], set()
+    for where, folders, files in os.walk(folder, followlinks=True):
+        seen.add(os.path.realpath(where))  # a link may lead back
+        shown = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in shown if os.path.realpath(Path(where, name)) not in seen]
+        found += [Path(where, name) for name in files if not name.startswith(".")]
+    return sorted(file for file in found if file.suffix.lower() in _SUFFIXES)
 
 
 def _mode(channels: int) -> str:

@@ -111,8 +111,10 @@ def test_a_folder_is_looked_through_for_what_is_meant_to_be_seen(tmp_path: Path)
         (tmp_path / name).touch()
     (tmp_path / "folder.png").mkdir()
     (tmp_path / "gone.gif").symlink_to("nowhere.gif")  # named as unreadable, not passed over
+    (tmp_path / "linked").symlink_to(".cache")
+    (tmp_path / ".cache" / "back").symlink_to(tmp_path)
     found = [str(path.relative_to(tmp_path)) for path in image_files(tmp_path)]
-    assert found == ["a.jpg", "b.PNG", "gone.gif", "sub/é 犬.webp"]
+    assert found == ["a.jpg", "b.PNG", "gone.gif", "linked/c.png", "sub/é 犬.webp"]
 
 
 def test_one_image_and_fitting_many(tmp_path: Path) -> None:
