@@ -22,7 +22,7 @@ from ..protos import splitpoint_pb2 as pb
 from .batching import Job
 from .coordinator import Coordinator, Poll
 from .desk import Done, described, reply_to
-from .refusals import Rejected, bad_payload, failed, invalid, queue_full
+from .refusals import Rejected, bad_payload, failed, invalid, queue_full, unmet
 from .validation import Checked, Validator, parse, soonest
 from .work import Answer
 
@@ -71,7 +71,8 @@ class QuorumDesk:
         if request.tokens.rest:
             raise invalid("tokens.rest: a quorum takes patches only, in their places")
         if not self._coordinator.takes(request.split):
-            raise invalid(f"split: no learner of the quorum takes a payload at {request.split}")
+            # They may have come after the device was told what is taken: by this code it asks again.
+            raise unmet(f"split: no learner of the quorum takes a payload at {request.split}")
         if self.load >= self.max_pending:
             raise queue_full(self.load)
         limit_s = soonest(checked.deadline_s, remaining_s)

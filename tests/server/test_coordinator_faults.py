@@ -1,16 +1,22 @@
 """A coordinator whose learners are late or gone, whose queue is full, and whose requests are bad."""
 
 import asyncio
+import socket
 import time
 import zlib
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from splitpoint.device.client import Client
 from splitpoint.errors import RemoteError
+from splitpoint.policies.decision import Decision
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, Refused, ServiceClient
+from splitpoint.server.engine import Parts
+from splitpoint.server.quorum_config import QuorumConfig
 
 from .coordinators import CODE, NAMES, with_state
 
@@ -111,7 +117,7 @@ def test_bad_requests_are_refused_by_name_and_blame_no_learner(small, quorum):
         (torn, CODE.INVALID_ARGUMENT, "image.data"),
         (other, CODE.FAILED_PRECONDITION, "model_id"),
         (passed, CODE.INVALID_ARGUMENT, "exit_state.exits_passed"),
-        (small.request(4, cut=2), CODE.INVALID_ARGUMENT, "split"),
+        (small.request(4, cut=2), CODE.FAILED_PRECONDITION, "split"),
         (small.request(5, cut=2, keep=0.5), CODE.INVALID_ARGUMENT, "tokens.count"),
     ]
 
@@ -184,3 +190,35 @@ def test_it_drains_what_it_has_taken(small, scripted, quorum):
             return reply
 
     assert asyncio.run(main()).request_id == 1
+
+
+def test_a_device_that_came_before_the_learners_learns_what_they_take(small, scripted, in_loop):
+    tail = scripted("a", lambda tokens, gate: scripted.leaning(3, 0.9))
+    tail.card = tail.card._replace(head_id=small.card.id, cut=2, shape=(4, 4, 24))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = [{"model": "a", "address": f"127.0.0.1:{port}"}]
+    config = QuorumConfig(learners=places, model=str(small.path), patience_s=30.0, probe_s=0.05)
+    image = np.zeros((16, 16, 1), np.uint8)
+
+    async def main():
+        async with in_loop(Parts(device=(small.card, small.codec)), quorum=config) as address:
+            opened = partial(Client, address, small.path, policy=Decision(2), deadline_s=5.0)
+            device = await asyncio.to_thread(opened)
+            learner = Parts(runners={"a": tail}, codecs={small.card.id: small.codec})
+            async with in_loop(learner, port=port), ServiceClient(address) as client:
+                end = time.monotonic() + 20.0
+                while not await client.health():
+                    assert time.monotonic() < end
+                # Of its first request, an image, it is told that nobody takes it.
+                results = [await asyncio.to_thread(device.infer, image)]
+                while results[-1].local:
+                    assert time.monotonic() < end, device.last_error
+                    results.append(await asyncio.to_thread(device.infer, image))
+                await asyncio.to_thread(device.close)
+            return results
+
+    results = asyncio.run(main())
+    assert results[0].degraded
+    assert results[-1].prediction == 3
