@@ -18,7 +18,8 @@ __all__ = ["UNREADABLE", "fit_images", "image_files", "picture_pixels", "read_im
 UNREADABLE = (OSError, ValueError, SyntaxError, RuntimeError, Image.DecompressionBombError)
 """What Pillow raises, by format, where a picture is broken or of a kind that it does not know."""
 
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
+_NETPBM = {".pbm", ".pgm", ".ppm"}
+_SUFFIXES = {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".avif", ".bmp", ".gif", ".tif", ".tiff"} | _NETPBM
 _ORIENTATION = 0x0112  # of EXIF
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

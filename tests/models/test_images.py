@@ -96,6 +96,14 @@ def test_every_mode_is_read_alike(tmp_path: Path) -> None:
         assert np.abs(found.astype(int) - (200, 90, 30)).max() <= 6, (mode, kind)
 
 
+@pytest.mark.parametrize("suffix", ["jfif", "avif", "pbm", "pgm", "ppm"])
+def test_rarer_formats_are_not_passed_over(tmp_path: Path, suffix: str) -> None:
+    mode = {"pbm": "1", "pgm": "L"}.get(suffix, "RGB")
+    Image.new(mode, (24, 16), "white").save(tmp_path / f"x.{suffix}")
+    assert image_files(tmp_path) == [tmp_path / f"x.{suffix}"]
+    assert read_image(tmp_path / f"x.{suffix}", (16, 24), 3).min() >= 250
+
+
 def test_a_folder_is_looked_through_for_what_is_meant_to_be_seen(tmp_path: Path) -> None:
     for name in (
         "b.PNG",
