@@ -38,8 +38,8 @@ __all__ = ["CodecConfig", "check_checkpoints", "received", "train_bottleneck"]
 
 _SAVE_EVERY = 200
 _DIM_SHARES = (1.0, 1 / 2, 1 / 3, 1 / 3, 1 / 4, 1 / 6)
-_BITS = (8, 4, 4, 3, 3, 2, 2, 1)
-_KEEPS = (0.02, 1.0)
+_BITS = (8, 4, 4, 3, 3, 2)
+_KEEPS = (0.02, 0.6)
 """Small dims, few bits and few tokens come oftener: they need it."""
 
 
@@ -57,7 +57,7 @@ class CodecConfig(BaseModel):
     seed: int = Field(0, ge=0)
     cuts: tuple[int, ...] = ()
     rest: bool = True
-    steps: int = Field(8000, ge=1)
+    steps: int = Field(6000, ge=1)
     batch: int = Field(128, ge=2)
     learning_rate: float = Field(1e-3, gt=0)
     density_rate: float = Field(3e-2, gt=0)
