@@ -163,6 +163,11 @@ def from_state_dict(
             )
         weights |= {"head.weight": torch.zeros(1, dim), "head.bias": torch.zeros(1)}
         classes = None
+    if not any(key.endswith("attn.qkv.bias") for key in weights):
+        projections = [key for key in weights if key.endswith("attn.qkv.weight")]
+        weights |= {
+            f"{key.removesuffix('weight')}bias": torch.zeros(len(weights[key])) for key in projections
+        }
     class_count, _ = _shape(weights, "head.weight", 2, source)
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
     if heads is None and (dim % 64 or dim > _WIDEST):

@@ -15,7 +15,9 @@ from splitpoint.models.vit import SplitViT
 from .conftest import tiny_card
 
 
-def _reference(seed: int = 0, image_size: int | tuple[int, int] = 32) -> ViTForImageClassification:
+def _reference(
+    seed: int = 0, image_size: int | tuple[int, int] = 32, qkv_bias: bool = True
+) -> ViTForImageClassification:
     torch.manual_seed(seed)
     config = ViTConfig(
         hidden_size=48,
@@ -25,6 +27,7 @@ def _reference(seed: int = 0, image_size: int | tuple[int, int] = 32) -> ViTForI
         image_size=image_size,
         patch_size=8,
         num_labels=7,
+        qkv_bias=qkv_bias,
     )
     model = ViTForImageClassification(config).eval()
     # Random weights of a size that makes logits differ; transformers' own start them near zero.
@@ -103,6 +106,14 @@ def test_half_and_double_precision_are_widened(dtype: torch.dtype) -> None:
     network, _ = from_state_dict(reference.state_dict(), heads=4)
     images = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(network(images)[-1], reference.float()(images).logits, atol=1e-4, rtol=0)
+
+
+@torch.inference_mode()
+def test_attention_without_biases_has_zeros_for_them() -> None:
+    reference = _reference(qkv_bias=False)
+    network, _ = from_state_dict(reference.state_dict(), heads=4)
+    images = torch.randn(2, 3, 32, 32)
+    torch.testing.assert_close(network(images)[-1], reference(images).logits, atol=1e-4, rtol=0)
 
 
 @torch.inference_mode()
