@@ -163,11 +163,6 @@ def from_state_dict(
             )
         weights |= {"head.weight": torch.zeros(1, dim), "head.bias": torch.zeros(1)}
         classes = None
-    if not any(key.endswith("attn.qkv.bias") for key in weights):
-        projections = [key for key in weights if key.endswith("attn.qkv.weight")]
-        weights |= {
-            f"{key.removesuffix('weight')}bias": torch.zeros(len(weights[key])) for key in projections
-        }
     class_count, _ = _shape(weights, "head.weight", 2, source)
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
     if heads is None and (dim % 64 or dim > _WIDEST):
@@ -176,6 +171,8 @@ def from_state_dict(
             "put num_attention_heads into a config.json beside the file"
         )
     depth = 1 + max(int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key))
+    if not any(key.endswith("attn.qkv.bias") for key in weights):
+        weights |= {f"blocks.{block}.attn.qkv.bias": torch.zeros(3 * dim) for block in range(depth)}
     size = _image_size(count, patch, image_size, usual_size, source)
     if classes is not None and len(classes) != class_count:
         raise DataError(f"{source} has {class_count} classes, but {len(classes)} are named")
