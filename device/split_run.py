@@ -27,6 +27,7 @@ from ..models.split_optimizer import read_checkpoint
 from ..models.split_plan import SplitPlan
 from ..models.store import load_network
 from ..models.training_data import TrainingData
+from ..options import checked
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import LinkDown, Refused, ServiceClient, TimedOut
 from ..whole_file import whole_file
@@ -46,7 +47,7 @@ class SplitRunConfig(BaseModel):
     link may be down.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     model: str
     cut: int = Field(0, ge=0)
@@ -65,7 +66,8 @@ class SplitRunConfig(BaseModel):
     patience_s: float = Field(120.0, ge=0)
 
     def plan(self, card: ModelCard, samples: int) -> SplitPlan:
-        """The plan for `samples` of an epoch. UsageError for a cut that the network does not have."""
+        """The plan for `samples` of an epoch. UsageError for a cut that the network does not have, and for what no plan
+        may say."""
         cut = self.cut or card.depth // 2
         if not 1 <= cut < card.depth:
             raise UsageError(f"--cut: must be in 1..{card.depth - 1} for {card.name}, not {cut}")
@@ -73,7 +75,9 @@ class SplitRunConfig(BaseModel):
         if not steps:
             raise UsageError(f"--batch: {self.batch} is more than the {samples} training images")
         shared = SplitPlan.model_fields.keys() - {"cut", "steps"}
-        return SplitPlan(cut=cut, steps=steps * self.epochs, **{name: getattr(self, name) for name in shared})
+        values = {name: getattr(self, name) for name in shared}
+        plan: SplitPlan = checked(SplitPlan, cut=cut, steps=steps * self.epochs, **values)
+        return plan
 
 
 class Patient:

@@ -282,6 +282,30 @@ def test_a_server_that_is_not_there_is_told_once_and_waited_for(caplog: pytest.L
     assert [record.message for record in caplog.records] == ["cannot reach it; trying again for 10 s"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"learning_rate": 2.0}, "--learning-rate: Input should be less than or equal to 1"),
+        ({"weight_decay": 3.0}, "--weight-decay: Input should be less than or equal to 1"),
+        ({"seed": 1 << 63}, "--seed: Input should be less than"),
+        ({"epochs": 10_000_000}, "--steps: Input should be less than or equal to 10000000"),
+        ({"cut": 4}, r"--cut: must be in 1\.\.3"),
+        ({"batch": 49}, "--batch: 49 is more than the 48 training images"),
+    ],
+)
+def test_what_no_plan_may_say_is_one_line(small: Small, changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        _config(small, **changes).plan(small.card, 48)
+
+
+@pytest.mark.parametrize("option", ["--step-timeout-s", "--patience-s", "--learning-rate"])
+def test_what_is_not_finite_is_refused(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["train", "clutter", "--split-learning", "--server", "127.0.0.1:9", option, "inf"])
+    assert ended.value.code == 2
+    assert f"{option}: Input should be a finite number" in capsys.readouterr().err
+
+
 def test_the_command_trains_and_prints_where_the_head_is(
     small: Small, training: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
