@@ -12,8 +12,9 @@ from ..codec.entropy import fit_tables
 from ..codec.tokens import TokenCodec
 from ..errors import UsageError
 from ..seeding import generator
-from .data import load_data
+from .data import NAMED, load_data
 from .identity import CODEC
+from .own import own_data
 from .preprocess import normalise
 from .store import codec_arrays, load_network, resolve, save_tables
 from .vit import SplitViT
@@ -61,7 +62,7 @@ def fit_model_tables(
 ) -> Path:
     """Fit the tables of a model that exists on training data and write them into its file; returns the path.
 
-    data     a named set, of which the training split is read, or a parquet file or image folder
+    data     a named set, parquet file or image folder, of which the training split is read
     samples  of the data, drawn by `seed`
     out      another file; by default the model's own
 
@@ -73,7 +74,10 @@ def fit_model_tables(
     arrays = codec_arrays(path)
     if not any(name.startswith(CODEC) and name.endswith(".mean") for name in arrays):
         raise UsageError(f"{path} has no bottlenecks to code behind: it was not made by `splitpoint train`")
-    loaded = load_data(data, "train", card=card, data_dir=data_dir)
+    if str(data) in NAMED:
+        loaded = load_data(data, "train", card=card, data_dir=data_dir)
+    else:
+        loaded = own_data(data, card, seed, matched=True)[0].train
     chosen = generator(seed, "code-tables").permutation(len(loaded))[:samples]
     return save_tables(path, network_tables(network, arrays, loaded.images[chosen]), out)
 

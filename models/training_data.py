@@ -102,6 +102,7 @@ def _holed(images: NDArray[np.uint8], rng: np.random.Generator, side: int) -> ND
 class StoredData:
     """Every stored training image once an epoch: moved and flipped, toned, with a square cut out.
 
+    train     the images as they are stored
     light     moved and flipped only, for trainings of so few epochs that nothing is learnt by heart
     identity  as of `TrainingData`
     """
@@ -110,17 +111,17 @@ class StoredData:
         self, seed: int, load: Callable[[str], Dataset], *, light: bool = False, identity: str = ""
     ) -> None:
         self.seed, self.light, self.identity = seed, light, identity
-        self._train, self.held_out, self.evaluation = (
+        self.train, self.held_out, self.evaluation = (
             load(split) for split in ("train", "calibration", "evaluation")
         )
 
     def epoch(self, index: int) -> _Views:
         rng = generator(self.seed, "training-views", index)
-        order = rng.permutation(len(self._train))
-        images = self._train.images[order]
+        order = rng.permutation(len(self.train))
+        images = self.train.images[order]
         side = min(images.shape[1:3])
         views = []
         for part in np.array_split(images, max(1, len(images) // 500)):
             moved = _cropped(part, rng, side // 8)
             views.append(moved if self.light else _holed(_toned(moved, rng), rng, side // 4))
-        return np.concatenate(views), self._train.labels[order]
+        return np.concatenate(views), self.train.labels[order]

@@ -14,8 +14,10 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import UsageError
 from splitpoint.models.code_tables import fit_model_tables
 from splitpoint.models.data import load_data
+from splitpoint.models.data_file import write_parquet
 from splitpoint.models.grid import Grid
 from splitpoint.models.measure import measure
+from splitpoint.models.own import own_data
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
 from splitpoint.models.store import codec_arrays, load_network, resolve, save_codes, save_network
@@ -54,6 +56,20 @@ def test_fitted_tables_are_a_function_of_the_data_and_leave_answers_alone(
     assert (plain.tables_crc, coded.tables_crc) == (0, codec.tables_crc)
     coded.save(tmp_path / "coded.npz")
     assert Profile.load(tmp_path / "coded.npz").tables_crc == codec.tables_crc
+
+
+def test_tables_are_fitted_to_what_is_trained_on(tiny_file: Path, folder: Path, tmp_path: Path) -> None:
+    kept = own_data(folder, load_network(tiny_file)[1], 0, matched=True)[0].train
+    assert len(kept) < len(load_data(folder))
+    write_parquet(kept, tmp_path / "train.parquet")
+    write_parquet(kept.first(2), tmp_path / "calibration.parquet")
+    write_parquet(kept.first(2), tmp_path / "evaluation.parquet")
+    fitted = [
+        codec_arrays(fit_model_tables(tiny_file, data, samples=99, out=tmp_path / "coded.safetensors"))
+        for data in (folder, tmp_path)
+    ]
+    for name in fitted[0]:
+        np.testing.assert_array_equal(fitted[0][name], fitted[1][name])
 
 
 def test_a_network_without_bottlenecks_is_refused(tmp_path: Path, folder: Path) -> None:

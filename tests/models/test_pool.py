@@ -92,7 +92,7 @@ def test_learners_see_other_samples_of_the_training_split_and_all_of_the_others(
     one, two = (learner_data(_config(seed=seed), _load) for seed in (0, 1))
     assert len(one.epoch(0)[1]) == len(two.epoch(0)[1]) == 60
     assert not np.array_equal(
-        np.sort(one._train.images.sum((1, 2, 3))), np.sort(two._train.images.sum((1, 2, 3)))
+        np.sort(one.train.images.sum((1, 2, 3))), np.sort(two.train.images.sum((1, 2, 3)))
     )
     assert len(one.held_out) == len(one.evaluation) == 120
 
