@@ -23,6 +23,7 @@ from google.protobuf.message import DecodeError
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import connect
 from ..protos.device_name import device_name
+from ..protos.failures import BROKEN
 from ..protos.options import SERVICE
 from .config import ChannelConfig
 from .radio import Radio
@@ -122,7 +123,7 @@ class Emulator:
                 # The device half-closed: what it sent is still answered.
                 await call.done_writing()
                 await asyncio.wait((downward,))
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+        except BROKEN:
             pass  # the status of the call says why
         finally:
             for task in (upward, downward):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Any
 
-import grpc
+from ..protos.failures import BROKEN
 
 __all__ = ["relay"]
 
@@ -23,7 +23,7 @@ async def relay(read: Any, carry: Any, write: Any) -> None:
         if carried is None:
             return
         # Whoever it was for may have gone meanwhile; the call's own status says so.
-        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError, grpc.aio.UsageError):
+        with contextlib.suppress(*BROKEN):
             async with lock:
                 task = asyncio.current_task()
                 assert task is not None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import grpc
 
 from ..errors import RemoteError
 
-__all__ = ["CertificateError", "LinkDown", "Refused", "TimedOut", "from_rpc_error", "from_status"]
+__all__ = ["BROKEN", "CertificateError", "LinkDown", "Refused", "TimedOut", "from_rpc_error", "from_status"]
+
+BROKEN = (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
+"""What a write raises on a call that is over, or that dies meanwhile; the call's own status says why."""
 
 
 class LinkDown(RemoteError):  # noqa: N818 - reads as what happened

@@ -20,14 +20,12 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from . import splitpoint_pb2 as pb
-from .failures import LinkDown, Refused, TimedOut, from_status
+from .failures import BROKEN, LinkDown, Refused, TimedOut, from_status
 from .options import MAX_MESSAGE_BYTES
 
 __all__ = ["InferStream"]
 
 _UNAVAILABLE = grpc.StatusCode.UNAVAILABLE.value[0]
-_BROKEN = (grpc.aio.AioRpcError, grpc.aio.InternalError, grpc.aio.UsageError, asyncio.InvalidStateError)
-"""What a write raises on a stream that is over; the reader learns why."""
 
 Call = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -82,7 +80,7 @@ class _Life:
             self._outgoing.append(data)
             return
         # The writer has nothing to do: the write starts here and now, and the writer sees it through.
-        with suppress(*_BROKEN):
+        with suppress(*BROKEN):
             self._begun = _Begun(self.call.write(data))
             self._rouse()
 
@@ -110,7 +108,7 @@ class _Life:
                     self._wake = self._loop.create_future()
                     await self._wake
             await call.done_writing()
-        except _BROKEN:
+        except BROKEN:
             pass  # the reader learns the status and tells everybody
 
     async def _read(self) -> None:

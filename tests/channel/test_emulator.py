@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import signal
 import subprocess
@@ -259,6 +260,31 @@ def test_a_reply_that_is_being_written_is_written_to_its_end() -> None:
         return written
 
     assert asyncio.run(asyncio.wait_for(scenario(), 10.0)) == [b"written"]
+
+
+def test_a_reply_to_a_device_that_dies_as_it_is_written_is_told_to_nobody() -> None:
+    """What gRPC raises then is nobody's to hear of; asyncio would write about a task that failed."""
+    told: list[Any] = []
+
+    async def scenario() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context))
+        messages = iter((b"reply",))
+
+        async def read() -> bytes | None:
+            await asyncio.sleep(0.01)
+            return next(messages, None)
+
+        async def carry(data: bytes) -> bytes:
+            return data
+
+        async def write(data: bytes) -> None:
+            raise grpc.aio.InternalError('Failed "execute_batch"')
+
+        await relay(read, carry, write)
+        gc.collect()
+
+    asyncio.run(asyncio.wait_for(scenario(), 10.0))
+    assert told == []
 
 
 def test_symbols_get_the_links_noise_and_take_channel_uses(tmp_path: Path) -> None:
