@@ -23,6 +23,8 @@ __all__ = [
 
 Loss = Annotated[float, Field(ge=0.0, le=0.9)]
 Decibel = Annotated[float, Field(ge=-200.0, le=200.0)]
+Spread = Annotated[float, Field(ge=0.0, le=200.0)]
+"""A standard deviation in dB; with much more no power is a number any longer."""
 
 
 class Frozen(BaseModel):
@@ -49,6 +51,8 @@ class OutageConfig(Frozen):
             raise ValueError("give either windows or mean_up_s and mean_down_s")
         if bursts and (self.mean_up_s is None or self.mean_down_s is None):
             raise ValueError("mean_up_s and mean_down_s belong together")
+        if self.shared and not (bursts or self.windows):
+            raise ValueError("shared says whom bursts hit: give mean_up_s and mean_down_s")
         edges = [edge for window in self.windows for edge in window]
         if any(later <= earlier for earlier, later in pairwise(edges)):
             raise ValueError("windows must be (begin_s, end_s) in rising order and must not touch")
@@ -86,7 +90,7 @@ class _MeanSnrConfig(_ShannonConfig):
     """mean_snr_db over time; each device's own mean lies around it with deviation `shadowing_db`."""
 
     mean_snr_db: Decibel = 15.0
-    shadowing_db: NonNegativeFloat = 0.0
+    shadowing_db: Spread = 0.0
 
 
 class AwgnConfig(_MeanSnrConfig):

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
 from .link import Link
-from .link_config import Frozen
+from .link_config import Frozen, Spread
 from .mahimahi import MahimahiMedium, read_opportunities
 from .medium import DedicatedMedium, FifoMedium, Medium
 from .report import SnrReport
@@ -62,7 +62,7 @@ class SnrReportConfig(Frozen):
 
     step_db: NonNegativeFloat = 1.0
     delay_s: NonNegativeFloat = 0.02
-    sigma_db: NonNegativeFloat = 1.0
+    sigma_db: Spread = 1.0
     every_s: float | None = Field(None, ge=0.001)
 
 

@@ -38,6 +38,8 @@ def test_every_kind_builds_a_medium(kind):
 @pytest.mark.parametrize(
     ("fields", "place"),
     [
+        ({"kind": "awgn", "shadowing_db": 1e6}, "shadowing_db"),
+        ({"kind": "awgn", "outages": {"shared": True}}, "shared"),
         ({"kind": "rayleigh", "dopler_hz": 3}, "dopler_hz"),
         ({"kind": "raleigh"}, "rayleigh"),
         ({"kind": "constant"}, "rate_bps"),
@@ -61,3 +63,8 @@ def test_devices_beyond_the_last_link_share_its_configuration():
     )
     assert [config.link_of(device).kind for device in range(4)] == ["constant"] + 3 * ["rayleigh"]
     assert config.uplink.kind == "fifo"
+
+
+def test_a_report_is_no_noisier_than_powers_can_be():
+    with pytest.raises(ValidationError, match="sigma_db"):
+        ChannelConfig.model_validate({"links": [{"kind": "awgn"}], "report": {"sigma_db": 1e4}})
