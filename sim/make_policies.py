@@ -161,7 +161,7 @@ class PolicyMaker:
         setup = self._setup
         budgets = setup.scenario.budgets.budgets()
         prices = self._calibrated(config) if config.prices is None else config.prices
-        if len(prices) not in (1, len(budgets.active)) and budgets.active:
+        if len(prices) not in ((1, len(budgets.active)) if budgets.active else (0,)):
             raise ConfigError(
                 f"policy '{config.name}': {len(prices)} prices for {len(budgets.active)} budgets"
             )
@@ -222,8 +222,16 @@ class PolicyMaker:
                 None if config.labels else setup.calibration,
             ),
         )
-        prices = config.prices[device] if config.prices else ()
-        return Oracle(tables, sight, setup.scenario.budgets.budgets(), prices)
+        budgets = setup.scenario.budgets.budgets()
+        if config.prices is None:
+            return Oracle(tables, sight, budgets)
+        devices, active = len(setup.groups), len(budgets.active)
+        if len(config.prices) != devices or any(len(row) != active for row in config.prices):
+            raise ConfigError(
+                f"policy '{config.name}': prices must be {devices} lists, one a device, "
+                f"of {active} prices, one a budget"
+            )
+        return Oracle(tables, sight, budgets, config.prices[device])
 
 
 def _prices(budgets: Budgets) -> list[tuple[float, ...]]:

@@ -36,6 +36,9 @@ EXPLORE_AFTER: Any = Field(
     "never where the modem measures by itself",
 )
 
+ExitMargins = Annotated[tuple[float, ...], Field(min_length=1)]
+Price = Annotated[float, Field(ge=0)]
+
 
 class DecisionConfig(Section):
     """A Decision as a scenario writes it."""
@@ -81,7 +84,7 @@ class BestStaticPolicy(Section):
 
     kind: Literal["best_static"] = "best_static"
     name: str = "best-static"
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    exit_margins: ExitMargins = EXIT_MARGINS
     requests: int = Field(400, ge=1, description="per candidate, over all devices")
 
 
@@ -90,7 +93,7 @@ class RandomPolicy(Section):
 
     kind: Literal["random"] = "random"
     name: str = "random"
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    exit_margins: ExitMargins = EXIT_MARGINS
 
 
 class GreedyPolicy(Section):
@@ -98,7 +101,7 @@ class GreedyPolicy(Section):
 
     kind: Literal["greedy"] = "greedy"
     name: str = "greedy"
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    exit_margins: ExitMargins = EXIT_MARGINS
     explore_after: int | None = EXPLORE_AFTER
 
 
@@ -115,12 +118,12 @@ class LyapunovPolicy(Section):
 
     kind: Literal["lyapunov"] = "lyapunov"
     name: str = "lyapunov"
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    exit_margins: ExitMargins = EXIT_MARGINS
     explore_after: int | None = EXPLORE_AFTER
     v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
     debt: float = Field(DEBT, ge=0, description="kappa: more pressure while a path is over budget")
-    prices: tuple[float, ...] | None = Field(
+    prices: tuple[Price, ...] | None = Field(
         None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
     )
 
@@ -131,7 +134,7 @@ class BanditPolicy(Section):
     kind: Literal["bandit"] = "bandit"
     name: str = "bandit"
     rule: Literal["ucb", "thompson"] = "thompson"
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
+    exit_margins: ExitMargins = EXIT_MARGINS
     explore_after: int | None = EXPLORE_AFTER
     width: float = Field(0.1, ge=0, description="standard deviations that exploration is worth")
     ridge: float = Field(4.0, gt=0, description="weight of the predictions, in requests")
@@ -146,8 +149,8 @@ class OraclePolicy(Section):
     kind: Literal["oracle"] = "oracle"
     name: str = "oracle"
     labels: bool = Field(False, description="know the labels too: the label oracle")
-    exit_margins: tuple[float, ...] = EXIT_MARGINS
-    prices: tuple[tuple[float, ...], ...] | None = Field(
+    exit_margins: ExitMargins = EXIT_MARGINS
+    prices: tuple[tuple[Price, ...], ...] | None = Field(
         None,
         description="for each device, utility per unit of each budget; none: the best constant ones in hindsight",
     )
@@ -171,7 +174,7 @@ class TrainedPolicy(Section):
     v: float = Field(200.0, gt=0, description="weight of utility against backlog")
     step: float = Field(1.0, gt=0, description="mu: how fast a virtual queue grows")
     debt: float = Field(DEBT, ge=0, description="kappa: more pressure while a path is over budget")
-    prices: tuple[float, ...] | None = Field(
+    prices: tuple[Price, ...] | None = Field(
         None, description="Z_0 / V of each budget; none: the best constant ones on calibration data"
     )
 

@@ -64,7 +64,10 @@ class Scenario(Section):
     @model_validator(mode="after")
     def _training_is_valid(self) -> Scenario:
         if self.training:
-            self.for_training({})
+            try:
+                self.for_training({})
+            except ValidationError as error:
+                raise ValueError(f"training: {first_problem(error, scenario_schema())}") from None
         return self
 
     @model_validator(mode="after")

@@ -74,13 +74,15 @@ def calibrated_prices(setup: Setup, config: LyapunovPolicy | TrainedPolicy) -> t
 
 def hindsight_prices(engine: VirtualEngine, config: OraclePolicy) -> tuple[tuple[float, ...], ...]:
     """The best constant prices for an oracle, known only after the run: for each device, one a budget."""
-    budgets = engine.setup.scenario.budgets.budgets()
+    budgets, devices = engine.setup.scenario.budgets.budgets(), len(engine.setup.groups)
 
     def spent(prices: np.ndarray) -> np.ndarray:
         priced = config.model_copy(update={"prices": tuple(map(tuple, prices.T.tolist()))})
-        return device_costs(engine.run(priced), budgets)
+        costs = device_costs(engine.run(priced), budgets)
+        # Of fewer requests than devices the last devices have none, and spend nothing.
+        return np.pad(costs, ((0, 0), (0, devices - costs.shape[1])))
 
-    found = least_prices(spent, (len(budgets.active), len(engine.setup.groups)))
+    found = least_prices(spent, (len(budgets.active), devices))
     return tuple(map(tuple, found.T.tolist()))
 
 
