@@ -97,7 +97,9 @@ class LinkWatch:
             await asyncio.gather(*asked, return_exceptions=True)
         # With no wait behind it: who finds the link lost from here on begins to look anew.
         self._session.link_up = True
-        self.last_error = None
+        # A refusal by a server that fits all the same was the request's fault, and the next one's may be the same.
+        if not isinstance(self.last_error, Refused):
+            self.last_error = None
 
     async def _answered(self, asked: set[asyncio.Task[bool]]) -> bool:
         """Ask once more, and wait `probe_s` at most until one of those asked finds the server there.

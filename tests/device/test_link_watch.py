@@ -6,13 +6,15 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
+import grpc
+
 from splitpoint.clock import Clock
 from splitpoint.device.link_watch import LinkWatch
 from splitpoint.device.load import load_head
 from splitpoint.device.realtime_batch import BatchDevice
 from splitpoint.policies.decision import Decision
 from splitpoint.protos import splitpoint_pb2 as pb
-from splitpoint.protos.client import LinkDown
+from splitpoint.protos.client import LinkDown, Refused
 
 from .conftest import Small
 from .real_time import make_encoder, make_session
@@ -94,6 +96,31 @@ def test_a_link_that_is_lost_again_as_it_is_found_is_looked_for_again() -> None:
             async with asyncio.timeout(1.0):
                 while not session.link_up:
                     await asyncio.sleep(0)
+        await watch.close()
+
+    asyncio.run(run())
+
+
+def test_why_a_server_that_fits_refuses_is_not_forgotten_as_it_is_found_again() -> None:
+    async def run() -> None:
+        session: Any = SimpleNamespace(link_up=True)
+        asked: list[str] = []
+
+        async def admit() -> None:
+            asked.append("does it fit?")
+
+        service = Lost()
+        service.checks = 3
+        watch = LinkWatch(session, service, Clock(), 0.01, admit)  # type: ignore[arg-type]
+        await watch.connect()
+        error = Refused(grpc.StatusCode.FAILED_PRECONDITION, "split: nobody takes it")
+        assert not watch.failed(error)
+        assert not session.link_up
+        async with asyncio.timeout(1.0):
+            while not session.link_up:
+                await asyncio.sleep(0)
+        assert len(asked) == 2
+        assert watch.last_error is error
         await watch.close()
 
     asyncio.run(run())
