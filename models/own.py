@@ -86,14 +86,17 @@ def own_data(
 
     matched  labels are the base's classes, as in `load_data`; else the data's own, of which there must be two at least
 
-    DataError if there are no labelled images, or their classes do not do.
+    DataError if there are no labelled images, or too few, or their classes do not do.
     """
     source = Path(source).absolute()  # a folder that is named like a named set is meant
     if source.is_dir() and not any(source.iterdir()):
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
     own = _OwnData(source, base, matched)
     identity = f"{images_id(own.whole)} {'|'.join(own.classes)}"
-    return StoredData(seed, own.load, identity=identity), own.classes
+    data = StoredData(seed, own.load, identity=identity)
+    if len(data.train) < 2:
+        raise DataError(f"{source}: of {len(own.whole)} images {len(data.train)} are left to train on")
+    return data, own.classes
 
 
 def check_held_out(source: Path, folder: Path) -> None:

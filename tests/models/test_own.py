@@ -215,6 +215,9 @@ def test_data_that_cannot_be_used_are_named(tmp_path: Path, vit: Path) -> None:
         parquet.write_table(pa.table({"image": [PNG] * 2, "label": [0, label]}), tmp_path / "labels.parquet")
         with pytest.raises(DataError, match=r"labels span .* below 65536"):
             own_data(tmp_path / "labels.parquet", base, 0)
+    parquet.write_table(pa.table({"image": [PNG] * 3, "label": [0, 1, 1]}), tmp_path / "few.parquet")
+    with pytest.raises(DataError, match=r"few\.parquet: of 3 images 1 are left to train on"):
+        own_data(tmp_path / "few.parquet", base, 0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="is empty"):
         own_data(tmp_path / "empty", base, 0)
