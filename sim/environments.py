@@ -51,6 +51,7 @@ def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> E
     channel = scenario.channel_config()
     try:
         return EnvironmentConfig(
+            device=device,
             macs_per_s=group.macs_per_s,
             overhead_s=group.overhead_s,
             slack_s=group.slack_s,
@@ -80,16 +81,26 @@ def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[S
         if name not in Scenario.model_fields:
             known = {*Scenario.model_fields, *_OPTIONS, "scenario", "device", "decisions"}
             raise UsageError(f"unknown argument '{name}': {did_you_mean(name, known)}")
-    if isinstance(scenario, Scenario):
+    if not isinstance(scenario, Scenario):
+        return load_scenario(scenario, fields), options
+    try:
         return Scenario.model_validate(scenario.model_dump() | fields), options
-    return load_scenario(scenario, fields), options
+    except ValidationError as error:
+        raise UsageError(first_problem(error, Scenario.model_json_schema())) from None
 
 
 def _made(
     scenario: str | Path | Scenario, device: int, changes: dict[str, Any]
 ) -> tuple[EnvironmentConfig, Profile]:
     loaded, options = _loaded(scenario, changes)
-    return environment_config(loaded, device, **options), Setup(loaded).calibration
+    return environment_config(loaded, device, **options), _calibration(loaded)
+
+
+def _calibration(scenario: Scenario) -> Profile:
+    """The calibration profile, measured with the scenario's coder."""
+    profile = Setup(scenario).calibration
+    profile.require("calibration", scenario.coder)
+    return profile
 
 
 _OPTIONS = frozenset(
@@ -131,6 +142,9 @@ def make_recursive_exit(
     **changes: Any,
 ) -> RecursiveExitEnv:
     """`splitpoint/RecursiveExit-v0`; keep, dims and bits are of whatever is sent."""
+    for name in ("decisions", "exit_margins", "keeps", "offload_slopes"):
+        if name in changes:
+            raise UsageError(f"{name}: RecursiveExit-v0 decides exit by exit and chooses from no such list")
     config, profile = _made(scenario, device, changes)
     return RecursiveExitEnv(
         config, profile, keep=keep, dims=dims, bits=bits, server_exit_margin=server_exit_margin
@@ -148,7 +162,7 @@ def parallel_env(
     loaded, options = _loaded(scenario, changes)
     config = environment_config(loaded, **options)
     count = len(loaded.device_groups()) if devices is None else devices
-    return SharedOffloadEnv(config, Setup(loaded).calibration, count, decisions)
+    return SharedOffloadEnv(config, _calibration(loaded), count, decisions)
 
 
 def register() -> None:

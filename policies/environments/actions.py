@@ -70,6 +70,9 @@ class Actions:
             self.lengths = (len(self.decisions),)
         for decision in self.decisions:
             decision.check(card.depth, card.dim)
+            for name, none in (("symbols", 0), ("refine_bits", 0), ("merge", 1)):
+                if (value := getattr(decision, name)) != none:
+                    raise UsageError(f"Decision.{name} {value:g}: environments know nothing of it")
         self.splits: NDArray[np.int64] = np.array([decision.split for decision in self.decisions])
         self._first_split = self.splits if decisions is not None else np.array(axes[0], dtype=np.int64)
         self.mask_size = sum(self.lengths)
@@ -82,9 +85,9 @@ class Actions:
         """Index into `decisions`. UsageError for anything but one action of the space."""
         try:
             return self._flat[tuple(action.tolist()) if action.ndim else (int(action),)]
-        except (AttributeError, KeyError):
+        except (AttributeError, KeyError, TypeError):
             levels = np.asarray(action)
-        found = self._flat.get(tuple(levels.ravel().tolist()))
+        found = self._flat.get(tuple(levels.ravel().tolist())) if levels.ndim < 2 else None
         if found is None:
             raise UsageError(f"an action is one of {self.space}, not {action!r}")
         return found

@@ -24,6 +24,7 @@ class EnvironmentConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    device: int = Field(0, ge=0, description="its index in the engines, by which its paths are drawn")
     macs_per_s: float = Field(gt=0, description="how fast the device computes")
     overhead_s: float = Field(ge=0, description="per offloaded request: codec and RPC")
     slack_s: float = Field(ge=0, description="kept in reserve before the deadline")
@@ -42,7 +43,10 @@ class EnvironmentConfig(BaseModel):
 
     episode_requests: int = Field(200, ge=1, description="steps of an episode (requests of each device)")
     start_spread_s: float = Field(
-        0.0, ge=0, description="an episode begins at a random time up to this: traces are then met anywhere"
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="an episode begins at a random time up to this: traces are then met anywhere",
     )
     keeps: tuple[float, ...] | None = Field(None, min_length=1)
     dims: tuple[int, ...] | None = Field(None, min_length=1)

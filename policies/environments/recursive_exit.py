@@ -116,7 +116,7 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
         if path is None:
             if seed is None:
                 seed = int(self.np_random.integers(1 << 31))
-            path = draw_path(self.config, seed, 0, len(self.profile))
+            path = draw_path(self.config, seed, self.config.device, len(self.profile))
         self._solo = Solo(self.config, path, self.profile.reply_bytes)
         self._steps = len(path.arrivals_s) - 1
         self._begin()

@@ -48,6 +48,8 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         if num_envs < 1:
             raise UsageError("a vector environment needs at least one copy")
+        if link_paths < 1:
+            raise UsageError("a vector environment needs at least one link path")
         self.config, self.profile, self.num_envs = config, profile, num_envs
         self.actions = Actions(config, profile, decisions)
         self.single_action_space = self.actions.space

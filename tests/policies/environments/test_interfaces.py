@@ -135,7 +135,8 @@ def test_a_list_of_decisions_makes_the_actions_discrete(profile: Profile) -> Non
 
 
 @pytest.mark.parametrize(
-    "action", [np.array([7, 0, 0, 0, 0, 0]), np.array([0, 0]), "abc", np.array([-1] * 6)]
+    "action",
+    [np.array([7, 0, 0, 0, 0, 0]), np.array([0, 0]), "abc", np.array([-1] * 6), np.zeros((1, 6), int)],
 )
 def test_actions_outside_the_space_are_refused(profile: Profile, action: Any) -> None:
     env = OffloadEnv(config(), profile)
@@ -163,6 +164,12 @@ def test_arguments_are_checked(profile: Profile) -> None:
         ({"scenari": "fading"}, "unknown argument 'scenari': did you mean 'scenario'"),
         ({"episode_requests": 0}, "episode_requests: .* greater than or equal to 1 .given: 0"),
         ({"start_spread_s": -1}, "start_spread_s: .* greater than or equal to 0"),
+        ({"start_spread_s": float("inf")}, "start_spread_s: .* finite"),
+        ({"scenario": load_scenario("quickstart"), "deadline_s": -1}, "deadline_s: .* greater than 0"),
+        ({"coder": "ans"}, "measured with coder 'packed', not 'ans'"),
+        ({"decisions": [Decision(1, symbols=0.25)]}, "Decision.symbols 0.25"),
+        ({"decisions": [Decision(1, bits=2, refine_bits=4)]}, "Decision.refine_bits 4"),
+        ({"decisions": [Decision(1, merge=0.5)]}, "Decision.merge 0.5"),
         ({"keeps": 0.5}, "keeps: .* list"),
         ({"bits": []}, "bits: List should have at least 1 item"),
         ({"offload_slopes": []}, "offload_slopes: List should have at least 1 item"),
@@ -178,9 +185,31 @@ def test_what_is_wrong_with_an_argument_is_one_line(wrong: dict[str, Any], said:
 def test_environments_of_nobody_and_steps_of_nobody_are_refused(profile: Profile) -> None:
     with pytest.raises(UsageError, match="at least one copy"):
         environments.make_offload_vector(0)
+    with pytest.raises(UsageError, match="at least one link path"):
+        environments.make_offload_vector(2, link_paths=0)
     env = SharedOffloadEnv(config(), profile, 2)
     with pytest.raises(UsageError, match="reset this environment before its first step"):
         env.step({})
     env.reset(seed=0)
     with pytest.raises(UsageError, match="there is none of device_1"):
         env.step({"device_0": env.action_space("device_0").sample()})
+
+
+@pytest.mark.parametrize(
+    "choice",
+    [{"keeps": [0.5]}, {"exit_margins": [0.5]}, {"offload_slopes": [0.0]}, {"decisions": [Decision(1)]}],
+)
+def test_deciding_exit_by_exit_takes_no_lists_to_choose_from(choice: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=f"{next(iter(choice))}: RecursiveExit-v0"):
+        environments.make_recursive_exit(**choice)
+
+
+@pytest.mark.parametrize("make", [environments.make_offload, environments.make_recursive_exit])
+def test_an_environment_walks_the_path_of_its_device(make: Any) -> None:
+    env = make(device=2, episode_requests=4)
+    env.reset(seed=5)
+    setup = Setup(load_scenario("quickstart", {"seed": 5, "requests": 20}))
+    arrivals = setup.arrivals()
+    assert env._solo.arrival_s == arrivals[2][0]
+    assert env._solo.sample == setup.inputs(len(env.profile), arrivals)[2][0]
+    assert env._solo.link.device == 2
