@@ -41,7 +41,7 @@ def train(
     env: Annotated[str, typer.Option(help="The environment.")] = "splitpoint/Offload-v0",
     algo: Annotated[AlgorithmName, typer.Option(help="How.")] = AlgorithmName.ppo,
     steps: Annotated[int, typer.Option(min=1, help="Requests, over all copies.")] = 1_500_000,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1)] = 0,
     choices: Annotated[
         Choices,
         typer.Option(help="An action is one of the Decisions worth looking at, or every field of one."),

@@ -54,7 +54,7 @@ class PolicyTraining(BaseModel):
 
     algorithm: Algorithm = "ppo"
     steps: int = Field(1_500_000, ge=1)
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32, description="what Stable-Baselines3 takes")
     choices: Literal["pruned", "grid"] = "pruned"
     warm: bool = True
     copies: int = Field(256, ge=1)
@@ -83,6 +83,7 @@ def train_policy(
     torch.set_num_threads(1)
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
+    setup.calibration.require("calibration", scenario.coder)
     checkpoint = PolicyCheckpoint(out, _about(scenario, setup, training))
     budgets = scenario.budgets.budgets()
     tables = GreedyTables(setup.calibration, setup.deployment(0), EXIT_MARGINS, _PRICED)

@@ -11,6 +11,7 @@ import torch
 from sb3_contrib import MaskablePPO
 from stable_baselines3 import DQN, PPO
 
+from splitpoint.cli import main
 from splitpoint.errors import DataError, UsageError
 from splitpoint.policies.environments.vector import OffloadVectorEnv
 from splitpoint.policies.trained_file import load_trained
@@ -122,6 +123,19 @@ def test_a_grid_of_fields_is_no_list_for_dqn(scenario: Scenario, tmp_path: Path)
     training = PolicyTraining(algorithm="dqn", choices="grid", **SMALL)
     with pytest.raises(UsageError, match="pruned"):
         train_policy(scenario, training, tmp_path / "p.safetensors")
+
+
+def test_training_needs_a_profile_of_the_scenarios_coder(scenario: Scenario, tmp_path: Path) -> None:
+    other = scenario.model_copy(update={"coder": "ans"})
+    with pytest.raises(UsageError, match="coder 'packed', not 'ans'"):
+        train_policy(other, PolicyTraining(steps=256, **SMALL), tmp_path / "p.safetensors")
+
+
+def test_a_seed_that_numpy_cannot_take_is_refused(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["policy", "train", "--seed", str(2**32), "--out", str(tmp_path / "p.safetensors")])
+    assert stopped.value.code == 2
+    assert "--seed" in capsys.readouterr().err
 
 
 def test_evaluation_is_paired_and_ranks(trained: Path, scenario: Scenario) -> None:
