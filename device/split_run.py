@@ -30,6 +30,7 @@ from ..models.training_data import TrainingData
 from ..options import checked
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import LinkDown, Refused, ServiceClient, TimedOut
+from ..protos.options import MAX_MESSAGE_BYTES
 from ..whole_file import whole_file
 from .split_trainer import DeviceTrainer, Exchange
 
@@ -38,6 +39,7 @@ __all__ = ["Patient", "SplitRunConfig", "split_run"]
 logger = logging.getLogger(__name__)
 
 _MOST_LOSSES = 5  # sessions lost between two checkpoints before giving up
+_BESIDE_BYTES = 4096  # of a message with activations, more than all else in it
 
 
 class SplitRunConfig(BaseModel):
@@ -180,12 +182,14 @@ class _Run:
         await trainer.checkpoint(self._checkpoint, history=history, data=self.data.identity)
 
     async def _accuracy(self, trainer: DeviceTrainer) -> float | None:
-        held = self.data.held_out
-        count, batch = min(self.config.held_out, len(held)), self.config.batch
+        held, card = self.data.held_out, trainer.card
+        # Uncompressed, a batch may be longer than a message.
+        fit = (MAX_MESSAGE_BYTES - _BESIDE_BYTES) // (2 * (card.patch_tokens + 1) * card.dim)
+        count, batch = min(self.config.held_out, len(held)), max(1, min(self.config.batch, fit))
         right = 0
         for start in range(0, count, batch):
             part = slice(start, min(start + batch, count))
-            logits = await trainer.logits(torch.from_numpy(normalise(held.images[part], trainer.card)))
+            logits = await trainer.logits(torch.from_numpy(normalise(held.images[part], card)))
             right += int((logits.argmax(axis=1) == held.labels[part]).sum())
         return right / count if count else None
 

@@ -176,6 +176,30 @@ def test_labels_stay_on_the_device_unless_they_may_leave(small: Small, tmp_path:
         seen.clear()
 
 
+def test_an_evaluation_takes_as_many_messages_as_it_needs(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not compressed: a batch whose training fits into a message may not."""
+    most = 4096 + 5 * 2 * 17 * small.card.dim
+    expected = _in_process(small, _config(small), tmp_path / "whole")
+    monkeypatch.setattr("splitpoint.device.split_run.MAX_MESSAGE_BYTES", most)
+    service, rows = _service(small, tmp_path / "server"), []
+
+    async def exchange(request: pb.TrainStepRequest) -> pb.TrainStepReply:
+        if request.evaluate:
+            assert request.ByteSize() <= most
+            rows.append(request.outputs)
+        return pb.TrainStepReply.FromString(service.answer(request.SerializeToString()))
+
+    result = asyncio.run(split_run(_config(small), Data(), exchange, tmp_path / "device"))
+    service.close()
+    assert rows == [5, 5, 5, 5] * 2
+    found, wanted = (
+        [entry["calibration_accuracy"] for entry in run["history"]] for run in (result, expected)
+    )
+    assert found == wanted
+
+
 def test_joined_halves_are_the_network_that_was_trained(small: Small, tmp_path: Path) -> None:
     result = _in_process(small, _config(small, method="none", rate=1.0, epochs=3), tmp_path)
     tail = tmp_path / "server" / result["session"] / "tail.safetensors"
