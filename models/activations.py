@@ -40,10 +40,12 @@ class Activations(NamedTuple):
 
 
 def check_cuts(card: ModelCard, cuts: Iterable[int]) -> None:
-    """UsageError for cuts that the network has not, and for a network with gates: what these leave is not what is
-    cached here."""
+    """UsageError for cuts that the network has not, or where it has none, and for a network with gates: what these
+    leave is not what is cached here."""
     if card.gates:
         raise UsageError(f"{card.name} has gates: codecs are trained for networks without")
+    if card.depth < 2:
+        raise UsageError(f"{card.name} has 1 block only: there is nowhere to cut")
     for cut in cuts:
         if not 1 <= cut < card.depth:
             raise UsageError(f"cut must be in 1..{card.depth - 1}, not {cut}")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from ..errors import UsageError
 from ..whole_file import check_writable
 from .data import Dataset
 from .gate_eval import gate_report
@@ -41,11 +42,14 @@ def train_gates(
     The card takes the file's name, and records the configuration, and for some alphas what is kept and the
     accuracy on the calibration split. NAME.gates.pt beside it is the checkpoint of a run that was killed. After
     steps the entropy coder's tables are left out: fit them anew (`splitpoint tables`), as the codes have changed.
-    Raises DataError where nothing can be written, UsageError for the checkpoint of another run.
+    Raises DataError where nothing can be written, UsageError for the checkpoint of another run and for a network of
+    one block, between which gates would stand, or of one patch, of which they would drop some.
     """
     torch.set_num_threads(threads)
     check_writable(out, "model file")
     network, card = load_network(model)
+    if card.depth < 2 or card.patch_tokens < 2:
+        raise UsageError(f"{model}: gates need two blocks to stand between and two patches to choose from")
     path = resolve(model)
     codec = {k: v for k, v in codec_arrays(path).items() if k.startswith("codec.")}
     if config.steps:

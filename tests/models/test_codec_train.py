@@ -109,6 +109,9 @@ def test_what_cannot_be_is_said_before_anything_is_trained(
     gated = tmp_path / "gated.safetensors"
     save_network(gated, tiny_network(gates=True), tiny_network(gates=True).card, {})
     refused("tiny has gates", gated)
+    shallow = tiny_network(depth=1, exits=(1,))
+    save_network(tmp_path / "shallow.safetensors", shallow, shallow.card, {})
+    refused("1 block only: there is nowhere to cut", tmp_path / "shallow.safetensors", cuts=())
     refused(r"in 1\.\.3, not 4", tiny_file, cuts=(1, 4))
     refused(r"NAME\.safetensors", tiny_file, "out")
     refused("another file", tiny_file, str(tiny_file))

@@ -18,7 +18,7 @@ from splitpoint.models.gated import with_gates
 from splitpoint.models.jscc_command import train_codes
 from splitpoint.models.jscc_train import JsccConfig
 from splitpoint.models.preprocess import normalise
-from splitpoint.models.store import load_network
+from splitpoint.models.store import load_network, save_network
 
 from .conftest import tiny_network
 
@@ -130,6 +130,14 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
             train_gates(tiny_file, CONFIG, out)
     with pytest.raises(DataError, match="cannot write the joint codes"):
         train_codes(tiny_file, JsccConfig(steps=1), tmp_path)
+
+
+@pytest.mark.parametrize("small", [{"depth": 1, "exits": (1,)}, {"image_size": (4, 4)}])
+def test_networks_too_small_for_gates_are_refused(tmp_path: Path, small: dict[str, object]) -> None:
+    network = tiny_network(**small)
+    save_network(tmp_path / "n.safetensors", network, network.card, {})
+    with pytest.raises(UsageError, match=r"n\.safetensors: gates need two blocks .* two patches"):
+        train_gates(tmp_path / "n.safetensors", CONFIG, tmp_path / "gates.safetensors")
 
 
 def test_the_shipped_gates_keep_alpha_on_test_data_within_three_hundredths() -> None:
