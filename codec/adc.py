@@ -25,7 +25,20 @@ from ..protos import splitpoint_pb2 as pb
 from ..seeding import generator
 from .errors import PayloadError
 
-__all__ = ["Merged", "Selection", "groups_message", "merge", "merged_shape", "ratios", "select", "unmerge"]
+__all__ = [
+    "MOST_GROUPS",
+    "Merged",
+    "Selection",
+    "groups_message",
+    "merge",
+    "merged_shape",
+    "ratios",
+    "select",
+    "unmerge",
+]
+
+MOST_GROUPS = 64
+"""Of a message to Infer: each is a sample in the server's queue."""
 
 _Answer = TypeVar("_Answer")
 _ROUNDS = 100

@@ -33,7 +33,8 @@ class BatchDevice(RealTimeDevice):
     async def serve_next(
         self, images: Sequence[np.ndarray], arrival_s: float, queue: int = 0
     ) -> list[Finished]:
-        """By one Decision, answer all of `images` where it lets them be merged, else the first of them alone.
+        """By one Decision, answer the first of `images`: as many as one message may merge where it lets them be merged,
+        else one alone.
 
         Whole inputs, as a quorum of other networks takes them, are never merged.
         """
@@ -43,11 +44,12 @@ class BatchDevice(RealTimeDevice):
         now_s = self.clock.now()
         together = 1 if self.encoder.whole_input else len(images)
         generator: Any = self.session.begin_batch(now_s, arrival_s, behind, together, observation)
-        if self.session.batch == 1:
+        batch = self.session.batch
+        if batch == 1:
             return [self.session.finish(await self._drive(generator, images[0], now_s))]
-        answers = await self._drive_batch(generator, images, now_s)
+        answers = await self._drive_batch(generator, images[:batch], now_s)
         # Ids count requests, not messages.
-        self._request_id += len(images) - 1
+        self._request_id += batch - 1
         return self.session.finish_batch(answers)
 
     async def _drive_batch(

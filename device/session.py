@@ -9,6 +9,7 @@ from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple
 
 from ..channel.report import Modem
+from ..codec.adc import MOST_GROUPS
 from ..policies.decision import Decision
 from ..policies.estimate import LinkEstimate
 from ..policies.guard import GuardedPolicy
@@ -113,14 +114,15 @@ class Session:
         count: int,
         observation: Observation | None = None,
     ) -> Generator[BatchEffect, Any, list[Answer]] | Generator[Effect, Any, Answer]:
-        """As `begin`, for `count` requests of one arrival, where the Decision lets them be merged; else for the first
-        of them alone. `batch` says how many."""
+        """As `begin`, for the first of `count` requests of one arrival: for as many as one message may merge where the
+        Decision lets them be merged, else for one alone. `batch` says how many."""
         single = self.begin(start_s, arrival_s, queue, observation)
         decision = self._decision
-        self.batch = count if decision.merges else 1
+        self.batch = min(count, int(MOST_GROUPS / decision.merge)) if decision.merges else 1
         if self.batch == 1:
             return single
-        return answer_batch(self.agent, decision, count, start_s, arrival_s + self._deadline_s, self.may_send)
+        due_s = arrival_s + self._deadline_s
+        return answer_batch(self.agent, decision, self.batch, start_s, due_s, self.may_send)
 
     def spare_s(self, observation: Observation) -> float:
         """How long a policy may be waited for, so that the first exit can still answer in time."""

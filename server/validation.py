@@ -12,6 +12,7 @@ from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
+from ..codec.adc import MOST_GROUPS
 from ..codec.errors import PayloadError
 from ..codec.requests import check_payload_crc, read_exit_state
 from ..codec.tokens import TokenCodec, group_count
@@ -33,7 +34,6 @@ __all__ = [
 ]
 
 _SHORTEST_DEADLINE_S = 1e-4
-_MOST_GROUPS = 64  # of a merged batch: each is a sample in the queue
 _M = TypeVar("_M", bound=Message)
 
 
@@ -109,8 +109,8 @@ class Validator:
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
         """The samples of a merged batch, one a group."""
         cut, count = request.split, group_count(request.tokens)
-        if count > _MOST_GROUPS:
-            raise invalid(f"tokens.groups: at most {_MOST_GROUPS} groups, not {count}")
+        if count > MOST_GROUPS:
+            raise invalid(f"tokens.groups: at most {MOST_GROUPS} groups, not {count}")
         samples = tuple(Sample(cut, NOTHING, exit_margin) for _ in range(count))
         if request.HasField("exit_state"):
             self._read_state(request.exit_state, samples)

@@ -187,6 +187,17 @@ def test_a_batch_is_merged_only_where_the_decision_allows(server: Server, small:
     assert len({result.margin for result in results}) == (4 if merge == 1.0 else 2)
 
 
+def test_a_batch_of_more_groups_than_a_message_may_have_is_sent_in_parts(
+    server: Server, small: Small
+) -> None:
+    images = [small.image(seed % 7) for seed in range(150)]
+    with Client(server.address, small.folder, policy=Decision(2, merge=0.5), deadline_s=30.0) as client:
+        results = client.infer_batch(images)
+        assert client.last_error is None
+    assert len(results) == len(images)
+    assert [result.where for result in results] == ["server"] * len(images)
+
+
 def test_a_lost_server_costs_a_batch_no_answer(start_server: Start, small: Small) -> None:
     server = start_server(small.file)
     with Client(server.address, small.file, policy=Decision(2, merge=0.5), deadline_s=0.5) as client:
