@@ -106,6 +106,9 @@ def _are_splits(names: tuple[str, ...]) -> bool:
 def _read_folder(path: Path, card: ModelCard | None) -> Dataset:
     folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     names = tuple(folder.name for folder in folders)
+    for name in names:
+        if name != name.encode(errors="replace").decode():
+            raise DataError(f"{path}: the folder {name!r} is not named in UTF-8, as classes are: rename it")
     files = [image_files(folder) for folder in folders]
     if not any(files):
         raise _no_image_folder(path, names)

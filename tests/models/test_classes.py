@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -104,6 +105,13 @@ def test_a_plain_vit_takes_as_many_folders_as_it_has_classes_in_order() -> None:
 def test_hidden_folders_are_no_classes(tmp_path: Path) -> None:
     data = load_data(_folders(tmp_path, ".ipynb_checkpoints", "cat", "犬"))
     assert (data.classes, data.labels.tolist()) == (("cat", "犬"), [0, 1])
+
+
+def test_a_class_has_a_name_that_can_be_written(tmp_path: Path) -> None:
+    # As zip archives of other systems leave them.
+    with pytest.raises(DataError, match=r"the folder 'caf\\udce9' is not named in UTF-8") as caught:
+        load_data(_folders(tmp_path, "b", os.fsdecode(b"caf\xe9")))
+    assert str(caught.value).encode()
 
 
 def test_splits_are_no_classes(tmp_path: Path) -> None:
