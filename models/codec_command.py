@@ -19,7 +19,7 @@ from .codec_train import CodecConfig, check_checkpoints, received, train_bottlen
 from .compression import Bottleneck
 from .data import Dataset
 from .step_bar import step_bar
-from .store import codec_arrays, load_network, resolve, save_network
+from .store import check_other_file, codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
 from .vit import SplitViT
 
@@ -45,8 +45,9 @@ def train_codec(
     Before anything is trained: DataError where nothing can be written, UsageError for an `out` that is no new
     safetensors, for a network with gates, for cuts that it has not and for the checkpoint of another run.
     """
-    if out.suffix != ".safetensors" or out.resolve() == resolve(model).resolve():
-        raise UsageError(f"--out: must be NAME.safetensors, and another file than {model}, not {out}")
+    if out.suffix != ".safetensors":
+        raise UsageError(f"--out: must be NAME.safetensors, not {out}")
+    check_other_file(out, model)
     check_writable(out, "model file")
     network, card = load_network(model)
     cuts = config.cuts or tuple(range(1, card.depth))

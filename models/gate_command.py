@@ -14,7 +14,7 @@ from .data import Dataset
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
 from .step_bar import step_bar
-from .store import codec_arrays, load_network, resolve, save_network
+from .store import check_other_file, codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
 
 __all__ = ["train_gates"]
@@ -42,10 +42,11 @@ def train_gates(
     The card takes the file's name, and records the configuration, and for some alphas what is kept and the
     accuracy on the calibration split. NAME.gates.pt beside it is the checkpoint of a run that was killed. After
     steps the entropy coder's tables are left out: fit them anew (`splitpoint tables`), as the codes have changed.
-    Raises DataError where nothing can be written, UsageError for the checkpoint of another run and for a network of
-    one block, between which gates would stand, or of one patch, of which they would drop some.
+    Raises DataError where nothing can be written, UsageError where `out` is the model itself, for the checkpoint of
+    another run and for a network of one block, between which gates would stand, or of one patch.
     """
     torch.set_num_threads(threads)
+    check_other_file(out, model)
     check_writable(out, "model file")
     network, card = load_network(model)
     if card.depth < 2 or card.patch_tokens < 2:

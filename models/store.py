@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "built_in_models",
+    "check_other_file",
     "codec_arrays",
     "fill",
     "float16_weights",
@@ -56,6 +57,12 @@ def resolve(name_or_path: str | Path) -> Path:
     if str(name_or_path) in built_in_models():
         return _WEIGHTS / f"{name_or_path}.safetensors"
     raise UsageError(f"unknown model '{name_or_path}'; {did_you_mean(str(name_or_path), built_in_models())}")
+
+
+def check_other_file(out: Path, model: str | Path) -> None:
+    """UsageError where `out` is the file of `model` itself: what is made of a model does not take its place."""
+    if out.resolve() == resolve(model).resolve():
+        raise UsageError(f"--out: must be another file than {model}, not {out}")
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:

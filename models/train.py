@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from ..errors import DataError, MissingExtra, UsageError
+from ..whole_file import check_writable
 from .data import Dataset, load_data
 from .evaluate import exit_logits
 from .measure import measure_file
 from .own import adapted, check_held_out, keep_held_out, own_config, own_data
 from .recursion import prediction
-from .store import load_network, save_network
+from .store import check_other_file, load_network, save_network
 from .train_config import TrainConfig, network_config
 from .train_run import TrainRun
 from .training_data import ClutterData, StoredData, TrainingData
@@ -72,8 +73,8 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     a scenario can name it at once. The working folder gets checkpoint.pt, from which a later call with the
     same configuration goes on, and logs/ for TensorBoard. The card records the configuration, the seconds of
     training and the accuracy at every exit on the evaluation split. UsageError for a checkpoint of another
-    configuration or other data, and where own data would be written over; DataError where nothing can be written,
-    MissingExtra without the extra `sim`.
+    configuration or other data, and where own data or the own model would be written over; DataError where nothing
+    can be written, MissingExtra without the extra `sim`.
     """
     try:
         from torch.utils.tensorboard import SummaryWriter
@@ -84,12 +85,15 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     to_file = out.suffix == ".safetensors"
     folder = out.with_suffix(".training") if to_file else out
     path = out if to_file else out / f"{config.network}.safetensors"
+    if model:
+        check_other_file(path, model)
     if model and data_dir is not None:
         check_held_out(data_dir, path.parent)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise DataError(f"cannot write to {folder}: {error.strerror}") from error
+    check_writable(path, "model file")
     if config.threads:
         torch.set_num_threads(config.threads)
     run = TrainRun(config, *_source(config, model, data_dir), folder)

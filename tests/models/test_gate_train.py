@@ -132,6 +132,11 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
         train_codes(tiny_file, JsccConfig(steps=1), tmp_path)
 
 
+def test_the_network_that_gets_gates_stays(tiny_file: Path) -> None:
+    with pytest.raises(UsageError, match=r"another file than .*tiny\.safetensors"):
+        train_gates(tiny_file, CONFIG, tiny_file)
+
+
 @pytest.mark.parametrize("small", [{"depth": 1, "exits": (1,)}, {"image_size": (4, 4)}])
 def test_networks_too_small_for_gates_are_refused(tmp_path: Path, small: dict[str, object]) -> None:
     network = tiny_network(**small)

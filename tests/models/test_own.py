@@ -183,6 +183,16 @@ def test_a_training_leaves_no_folder_among_the_classes(vit: Path, folder: Path) 
     assert sorted(entry.name for entry in folder.iterdir()) == ["3", "cat", "dog"]
 
 
+def test_the_model_that_is_started_from_stays(vit: Path, folder: Path, tmp_path: Path) -> None:
+    config = own_config(str(vit), load_network(vit)[1], "vit", epochs=2, batch=9, threads=1)
+    for out in (vit, tmp_path):
+        with pytest.raises(UsageError, match=r"another file than .*vit\.safetensors"):
+            train(config, out, folder, str(vit))
+    (tmp_path / "folder.safetensors").mkdir()
+    with pytest.raises(DataError, match="cannot write the model file"):
+        train(config, tmp_path / "folder.safetensors", folder, str(vit))
+
+
 def test_too_few_images_for_a_batch_are_not_trained_on(vit: Path, folder: Path, tmp_path: Path) -> None:
     config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=32, threads=1)
     with pytest.raises(DataError, match="30 images to train on are less than one batch of 32"):
