@@ -99,20 +99,21 @@ def own_data(
     return data, own.classes
 
 
-def check_held_out(source: Path, folder: Path) -> None:
-    """UsageError for a `folder` of trainings that does not go with the data: one within an image folder, where folders
-    are classes, one in which `keep_held_out` would write over what it did not make, and one that it would make a
-    divided folder, with a training split that was there: who trained on that would train on what is kept out.
+def check_held_out(source: Path, folder: Path, checkpoint: Path) -> None:
+    """UsageError for a `folder` that is no place for what `keep_held_out` leaves there.
+
+    One within an image folder, where folders are classes; one that has files of these names, not of the training that
+    `checkpoint` is of; and one with a training split of the same images: it would be read as a divided folder, and who
+    trained on that would train on what is kept out.
     """
     if source.is_dir() and not _train_path(source) and folder.resolve().is_relative_to(source.resolve()):
         raise UsageError(
             f"{folder} lies in the image folder {source}, where folders are classes: give another --out"
         )
-    beside = source if source.is_dir() else source.parent
     for split in ("calibration", "evaluation"):
         path = folder / f"{split}.parquet"
-        if folder.resolve() == beside.resolve() and path.exists():
-            raise UsageError(f"{path} lies beside the data and would be written over: give another --out")
+        if path.exists() and not checkpoint.exists():
+            raise UsageError(f"{path} is there already and would be written over: give another --out")
     train = _train_path(folder)
     if train and folder.resolve() in (source.resolve(), source.resolve().parent):
         raise UsageError(

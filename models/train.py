@@ -29,7 +29,7 @@ from .own import adapted, check_held_out, keep_held_out, own_config, own_data
 from .recursion import prediction
 from .store import check_other_file, load_network, save_network
 from .train_config import TrainConfig, network_config
-from .train_run import TrainRun
+from .train_run import CHECKPOINT, TrainRun
 from .training_data import ClutterData, StoredData, TrainingData
 from .vit import SplitViT
 
@@ -88,7 +88,7 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
     if model:
         check_other_file(path, model)
     if model and data_dir is not None:
-        check_held_out(data_dir, path.parent)
+        check_held_out(data_dir, path.parent, folder / CHECKPOINT)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

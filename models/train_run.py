@@ -24,7 +24,9 @@ from .train_config import TrainConfig
 from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
-__all__ = ["TrainRun", "draw_compression"]
+__all__ = ["CHECKPOINT", "TrainRun", "draw_compression"]
+
+CHECKPOINT = "checkpoint.pt"
 
 _OTHER_EPOCH = 1 << 20  # one that training never reaches
 
@@ -41,11 +43,11 @@ def draw_compression(rng: np.random.Generator, card: ModelCard) -> dict[str, Any
 
 
 class TrainRun:
-    """State of `train`. `folder` holds checkpoint.pt, which `resume` reads and `save` writes."""
+    """State of `train`. `folder` holds CHECKPOINT, which `resume` reads and `save` writes."""
 
     def __init__(self, config: TrainConfig, network: SplitViT, data: TrainingData, folder: Path) -> None:
         self.config, self.data = config, data
-        self.checkpoint = folder / "checkpoint.pt"
+        self.checkpoint = folder / CHECKPOINT
         self.device = training_device(config.accelerator)
         self.card = network.card
         self.network = network.train().to(self.device)

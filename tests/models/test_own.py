@@ -68,6 +68,7 @@ def test_one_command_fits_a_vit_to_an_image_folder(vit: Path, folder: Path, tmp_
     base = load_network(vit)[1]
     config = own_config(str(vit), base, "mine", epochs=2, batch=9, threads=1)
     path = train(config, tmp_path / "out", folder, str(vit))
+    assert train(config, tmp_path / "out", folder, str(vit)) == path
     network, card = load_network(path)
     assert (card.name, card.classes, card.exits, card.exit_kind) == (
         "mine",
@@ -160,6 +161,11 @@ def test_data_of_ones_own_are_not_written_over(vit: Path, tmp_path: Path) -> Non
         with pytest.raises(UsageError, match="would be written over: give another --out"):
             train(config, tmp_path / "mine.safetensors", source, str(vit))
     assert (tmp_path / "evaluation.parquet").read_bytes() == before
+    # Nor those that another training has kept.
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "evaluation.parquet").rename(tmp_path / "runs" / "evaluation.parquet")
+    with pytest.raises(UsageError, match="would be written over: give another --out"):
+        train(config, tmp_path / "runs" / "mine.safetensors", tmp_path / "train.parquet", str(vit))
 
 
 def test_kept_out_images_do_not_lie_beside_a_training_split_that_has_them(
