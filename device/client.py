@@ -11,6 +11,7 @@ import math
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -29,7 +30,7 @@ from ..policies.guard import GuardedPolicy
 from ..policies.policy import Policy
 from ..policies.service_time import times_at_keep
 from ..policies.static import Static
-from ..protos.client import ServiceClient, Tls
+from ..protos.client import ServiceClient, Timeouts, Tls
 from .agent import Agent
 from .background import Background
 from .connection import agreement
@@ -222,7 +223,10 @@ class Client:
 
     async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:
         self._turn = asyncio.Lock()
-        self._service = ServiceClient(address, device=device, tls=tls)
+        # A ping waits behind what was sent before it: where that may take longer, its silence tells nothing.
+        timeouts = Timeouts()
+        timeouts = replace(timeouts, ping=max(timeouts.ping, self._deadline_s))
+        self._service = ServiceClient(address, device=device, timeouts=timeouts, tls=tls)
         self._device = BatchDevice(
             self._session,
             self._head,

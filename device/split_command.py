@@ -156,12 +156,15 @@ async def _over_grpc(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-    from ..protos.client import ServiceClient
+    from ..protos.client import ServiceClient, Timeouts
     from .split_run import Patient, split_run
+
+    # A ping waits behind the step before it, which takes its time on a narrow link.
+    timeouts = Timeouts(ping=config.step_timeout_s)
 
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    async with ServiceClient(server, device=index, tls=tls) as client:
+    async with ServiceClient(server, device=index, tls=tls, timeouts=timeouts) as client:
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task("split learning", total=None)
 

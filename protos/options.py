@@ -28,7 +28,7 @@ class Timeouts:
     train       deadline of one split-learning step and of one RunGates
     stream      life of one InferStream; a fresh one is opened before it ends
     keepalive   silence after which the peer is pinged
-    ping        silence after a ping that counts as a dead peer
+    ping        silence after a ping that counts as a dead peer; a ping waits behind what was sent before it
     attempt     one attempt to connect, TLS included
     backoff     longest pause between two attempts
     retry       longest pause between two tries of a unary call
@@ -46,7 +46,8 @@ class Timeouts:
 
 
 def _milliseconds(seconds: float) -> int:
-    return max(1, round(seconds * 1000))
+    """As an option takes it: an int of 32 bits."""
+    return min(max(1, round(seconds * 1000)), 2**31 - 1)
 
 
 def _shared(max_message_bytes: int) -> list[tuple[str, str | int]]:

@@ -30,6 +30,7 @@ from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
 
 from .conftest import Server, Small, Start, eventually, free_address
+from .narrow import Narrow
 
 SENDING = Decision(2, keep=0.5, bits=4)
 
@@ -74,6 +75,20 @@ def test_a_quorum_of_other_networks_gets_the_image_whole(
     assert request.WhichOneof("payload") == "image"
     assert request.exit_state.exits_passed == 1
     assert result.uplink_bytes == request.ByteSize()
+
+
+def test_a_request_may_be_on_its_way_for_longer_than_a_ping_is_waited_for(
+    server: Server, small: Small
+) -> None:
+    with (
+        Narrow(server.address) as way,
+        Client(way.address, small.folder, policy=Decision(2), deadline_s=15.0) as client,
+    ):
+        first = client.infer(small.image(0))
+        way.bytes_per_s = first.uplink_bytes / 2.5
+        result = client.infer(small.image(0))
+    assert result.where == first.where == "server"
+    assert result.latency_s > 2.0
 
 
 def test_a_server_that_comes_back_as_a_quorum_gets_the_image_whole(

@@ -33,6 +33,7 @@ from splitpoint.server.refusals import Rejected
 from splitpoint.server.training import TrainService
 
 from .conftest import Small, Start, random_card, save_random
+from .narrow import Narrow
 
 pytestmark = pytest.mark.timeout(120)
 LINK = {"kind": "constant", "rate_bps": 20e6, "round_trip_s": 0.01, "snr_db": 20.0}
@@ -330,18 +331,38 @@ def test_what_is_not_finite_is_refused(option: str, capsys: pytest.CaptureFixtur
     assert f"{option}: Input should be a finite number" in capsys.readouterr().err
 
 
+def _write_images(folder: Path) -> str:
+    """The data as a folder of images; its name."""
+    data = Data()
+    for index, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
+        path = folder / "abcde"[label] / f"{index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[:, :, 0]).save(path)
+    return str(folder)
+
+
+def test_a_step_may_be_on_its_way_for_longer_than_a_ping_is_waited_for(
+    small: Small, training: tuple[str, Path], tmp_path: Path
+) -> None:
+    with Narrow(training[0]) as way:
+        way.bytes_per_s = 15_000.0
+        arguments = ["train", str(small.file), "--split-learning", "--server", way.address, "--epochs", "1"]
+        arguments += ["--data", _write_images(tmp_path / "images"), "--out", str(tmp_path / "out")]
+        # About 30 KB each way: two seconds.
+        arguments += ["--method", "none", "--rate", "1", "--batch", "36", "--held-out", "0"]
+        with pytest.raises(SystemExit) as ended:
+            main([*arguments, "--patience-s", "0"])
+    assert ended.value.code == 0
+
+
 def test_the_command_trains_and_prints_where_the_head_is(
     small: Small, training: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    data = Data()
-    for index, (image, label) in enumerate(zip(data.images, data.labels, strict=True)):
-        path = tmp_path / "images" / "abcde"[label] / f"{index}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image[:, :, 0]).save(path)
+    images = _write_images(tmp_path / "images")
     arguments = ["train", str(small.file), "--split-learning", "--server", training[0], "--epochs", "1"]
     arguments += [
         "--data",
-        str(tmp_path / "images"),
+        images,
         "--batch",
         "12",
         "--out",
