@@ -60,6 +60,8 @@ class DecisionConfig(Section):
             self.decision()
         except UsageError as error:
             raise ValueError(str(error)) from None
+        if self.refine_margin and not self.refine_bits:
+            raise ValueError("Decision.refine_margin without refine_bits: nothing is refined")
         return self
 
     def decision(self) -> Decision:

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from ..models.card import ModelCard
 from ..models.data import NAMED
 from .scenario import Scenario
+from .sections import DataConfig
 
 __all__ = ["facts", "quantity"]
 
@@ -43,6 +44,8 @@ def quantity(name: str, value: Any) -> str:
             )
             return f"{words} {_scaled(float(value), unit)}".strip()
     words = name.replace("_", " ")
+    if name == "windows":
+        return ", ".join(f"{begin:g} to {end:g} s" for begin, end in value)
     if isinstance(value, bool):
         return words if value else f"no {words}"
     return f"{words} {value:g}" if isinstance(value, int | float) else f"{words} {value}"
@@ -116,10 +119,7 @@ def facts(
             f"{', '.join(map(str, card.exits))}; inputs {height}×{width}, {card.patch_tokens} patches, "
             f"{card.class_count} classes",
         ),
-        (
-            "data",
-            scenario.data.name + (f", {scenario.data.split} split" if scenario.data.name in NAMED else ""),
-        ),
+        ("data", _data(scenario.data)),
     ]
     if budgets := _described(scenario.budgets):
         found.append(("budgets", f"{budgets}; means over each device's requests"))
@@ -131,6 +131,13 @@ def facts(
         )
         found.append(("faults", ", ".join(faults)))
     return found
+
+
+def _data(data: DataConfig) -> str:
+    """Where the inputs come from, and how they drift."""
+    named = f", {data.split} split" if data.name in NAMED else ""
+    drift = ", ".join(f"{100 * share:g} % from {at_s:g} s" for at_s, share in data.hard_share)
+    return f"{data.name}{named}" + (f"; hard inputs: {drift}" if drift else "")
 
 
 def _servers(scenario: Scenario) -> tuple[str, str]:

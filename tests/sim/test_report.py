@@ -17,7 +17,7 @@ from splitpoint.errors import DataError, MissingExtra
 from splitpoint.sim.metrics import summarise
 from splitpoint.sim.report import KeptPatches, overview_figure, write_report
 from splitpoint.sim.report_choices import choices_figure
-from splitpoint.sim.report_facts import quantity
+from splitpoint.sim.report_facts import facts, quantity
 from splitpoint.sim.report_headline import by_utility
 from splitpoint.sim.report_lanes import lane_figure
 from splitpoint.sim.report_patches import draw_kept
@@ -337,7 +337,15 @@ def test_missing_libraries_name_the_extra(
         ("macs_per_s", 2.5e8, "250 M MAC/s"),
         ("rate_scale", 0.3, "rate scale 0.3"),
         ("interpolate", False, "no interpolate"),
+        ("windows", ((3.0, 4.5), (6.0, 7.0)), "3 to 4.5 s, 6 to 7 s"),
     ],
 )
 def test_configured_values_are_said_with_their_units(name: str, value: Any, words: str) -> None:
     assert quantity(name, value) == words
+
+
+def test_the_facts_tell_of_inputs_that_drift() -> None:
+    drifting = scenario(data={"hard_share": [[0.0, 0.0], [33.0, 1.0]]})
+    assert dict(facts(drifting, "profile", CARD, 0, 100))["data"] == (
+        "clutter, evaluation split; hard inputs: 0 % from 0 s, 100 % from 33 s"
+    )

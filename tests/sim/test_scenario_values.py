@@ -66,3 +66,10 @@ def test_an_oracle_finds_prices_where_some_devices_have_no_request() -> None:
 def test_what_is_wrong_in_training_is_said_to_be_there(training: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigError, match=named):
         load_scenario("quickstart", {"training": training})
+
+
+def test_a_margin_to_refine_below_needs_bits_to_refine_to() -> None:
+    decision = {"split": 2, "bits": 2, "refine_margin": 0.9}
+    policy = {"kind": "static", "name": "one", "decision": decision}
+    with pytest.raises(ConfigError, match="refine_margin without refine_bits"):
+        load_scenario("quickstart", {"policies": [policy]})
