@@ -12,13 +12,17 @@ from .sections import Section, ServerConfig
 __all__ = ["DEVICE", "LearnerConfig", "QuorumConfig"]
 
 DEVICE = "device"
+_TAKEN = {"server", "channel"}
+"""Of a live run's other processes, whose logs are called so."""
 
 
 class LearnerConfig(Section):
     """One learner and the process that it runs in."""
 
     name: str = Field(description="a learner of the pool; on the device, the scenario's model")
-    place: str = Field(description="'device', or the name of a server process; equal names share one")
+    place: str = Field(
+        pattern=r"^\w[\w.-]*$", description="'device', or the name of a server process; equal names share one"
+    )
 
 
 class QuorumConfig(Section):
@@ -49,6 +53,8 @@ class QuorumConfig(Section):
         for name in names:
             if names.count(name) > 1:
                 raise ValueError(f"two learners are named '{name}'")
+        if taken := _TAKEN.intersection(learner.place for learner in self.learners):
+            raise ValueError(f"a process of learners cannot be called '{min(taken)}': another one is")
         if sum(learner.place == DEVICE for learner in self.learners) > 1:
             raise ValueError("one learner at most runs on the device: the scenario's model")
         if all(learner.place == DEVICE for learner in self.learners):

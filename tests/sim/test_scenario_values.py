@@ -73,3 +73,11 @@ def test_a_margin_to_refine_below_needs_bits_to_refine_to() -> None:
     policy = {"kind": "static", "name": "one", "decision": decision}
     with pytest.raises(ConfigError, match="refine_margin without refine_bits"):
         load_scenario("quickstart", {"policies": [policy]})
+
+
+@pytest.mark.parametrize("place", ["", "edge/1", "../edge", "server", "channel"])
+def test_a_process_of_learners_has_a_name_of_its_own(place: str) -> None:
+    """Its log is called by it, in the folder of those of all processes."""
+    quorum = {"learners": [{"name": "cifar10-plain", "place": place}]}
+    with pytest.raises(ConfigError, match="quorum"):
+        load_scenario("quorum", {"quorum": quorum})
