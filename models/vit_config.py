@@ -126,6 +126,8 @@ def _check_run(config: VitConfig, file: Path) -> None:
         raise DataError(f"{file}: layer_norm_eps {config.layer_norm_eps:g}; 1e-6 is run")
     if config.do_rescale is False or abs((config.rescale_factor or 1 / 255) * 255 - 1) > 1e-3:
         raise DataError(f"{file}: do_rescale and rescale_factor; pixels are scaled by 1/255")
+    if (highest := max(config.mean or (0,))) > 1:
+        raise DataError(f"{file}: a mean of {highest:g}; pixels are scaled by 1/255")
 
 
 def read_vit_config(folder: Path) -> VitConfig:

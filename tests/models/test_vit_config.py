@@ -97,6 +97,10 @@ def test_pixels_that_are_not_normalised_stay_so(tmp_path: Path) -> None:
         ({"num_attention_heads": 2, "layer_norm_eps": 1e-3}, "layer_norm_eps 0.001"),
         ({"num_attention_heads": 2, "do_rescale": False}, "pixels are scaled by 1/255"),
         ({"num_attention_heads": 2, "rescale_factor": 1 / 127.5}, "pixels are scaled by 1/255"),
+        (
+            {"num_attention_heads": 2, "pretrained_cfg": {"mean": [124, 116, 104], "std": [58, 57, 57]}},
+            "a mean of 124; pixels are scaled by 1/255",
+        ),
         ([1], r"config\.json: Input should be"),
         ("text", "is not JSON"),
     ],
