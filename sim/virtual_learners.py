@@ -25,7 +25,8 @@ class GateTask:
 
 
 class LearnerServer:
-    """reached(now_s, task) is called at each gate, lost(now_s, task) for tasks in a killed process's hands.
+    """reached(now_s, task) is called at each gate, lost(now_s, task) for tasks in a killed process's hands, and
+    refused(now_s, task) for one that finds `max_pending` others waiting or in work.
 
     A cancelled task stops at the next gate: in the queue it is not begun any more.
     """
@@ -36,17 +37,21 @@ class LearnerServer:
         gate_macs: Sequence[Sequence[int]],
         pace: Pace,
         max_batch: int,
+        max_pending: int,
         faults: Sequence[Fault],
         reached: Callable[[float, GateTask], None],
         lost: Callable[[float, GateTask], None],
+        refused: Callable[[float, GateTask], None],
     ) -> None:
         self.life = Life(timeline, faults, self._stopped, self._thawed)
         self._timeline = timeline
         self._gate_macs = gate_macs
         self._pace = pace
         self._max_batch = max_batch
+        self._max_pending = max_pending
         self._reached = reached
         self._lost = lost
+        self._refused = refused
         self._queue: BatchQueue[GateTask] = BatchQueue()
         self._in_work: list[GateTask] = []
         self._busy = False
@@ -54,6 +59,9 @@ class LearnerServer:
     def receive(self, now_s: float, task: GateTask) -> None:
         if not self.life.reachable:
             self._lost(now_s, task)
+            return
+        if len(self._queue) + len(self._in_work) >= self._max_pending:
+            self._refused(now_s, task)
             return
         self._queue.push((task.learner, task.gate), task)
         if not self._busy and not self.life.frozen:

@@ -78,9 +78,11 @@ class VirtualQuorum:
                 gate_macs,
                 pace,
                 config.server.max_batch,
+                config.server.max_pending,
                 [fault for fault in faults if fault.process == name],
                 self._reached,
                 self._broke,
+                self._refused,
             )
             self._servers |= dict.fromkeys(learners, server)
         self._order = config.asked
@@ -193,6 +195,9 @@ class VirtualQuorum:
     def _broke(self, now_s: float, task: GateTask) -> None:
         if not task.cancelled:
             self._gone(now_s, task, late=False)
+
+    def _refused(self, now_s: float, task: GateTask) -> None:
+        self._timeline.after(self._config.hop_s, self._broke, task)
 
     def _gone(self, now_s: float, task: GateTask, late: bool) -> None:
         task.cancelled = True

@@ -84,6 +84,20 @@ def test_losing_a_learner_shrinks_the_quorum_and_answers_everything(scenario: Sc
     )
 
 
+def test_a_learner_whose_queue_is_full_refuses_and_the_other_answers(scenario: Scenario) -> None:
+    """Two learners of one process, asked at once: the second finds the first there."""
+    assert scenario.quorum is not None
+    learners = [learner.model_dump() | {"place": "a"} for learner in scenario.quorum.learners[1:]]
+    server = scenario.quorum.server.model_dump()
+    votes = []
+    for most in (1, 256):
+        beside = {"parallel": True, "server": server | {"max_pending": most}}
+        found = _run(scenario, "profile", "server", learners=learners, **beside)
+        assert len(found["sample"]) == 120
+        votes.append(int(found["votes"].max()))
+    assert votes == [1, 2]
+
+
 def test_learners_that_are_all_late_have_till_the_deadline(scenario: Scenario) -> None:
     patient = _run(scenario, "profile", "server", patience_s=10.0)
     hasty = _run(scenario, "profile", "server", patience_s=1e-4)
