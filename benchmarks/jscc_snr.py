@@ -156,9 +156,9 @@ def wire_agreement(
         message, _ = codec.encode(here.tokens[0].float().numpy(), here.scores[0].numpy(), cut, keep, 0.1, 0.0)
         sent = np.frombuffer(message.values, "<f2").astype(np.float32)
         added = sent + np.sqrt(0.5) * noise[0, :, :m].numpy().ravel()
-        on_wire = pb.Symbols(
-            count=message.count, per_token=m, snr_db=0.0, values=added.astype("<f2").tobytes()
-        )
+        on_wire = pb.Symbols()
+        on_wire.CopyFrom(message)
+        on_wire.values = added.astype("<f2").tobytes()
         by_wire = torch.from_numpy(codec.decode(on_wire, cut))[None]
         answers = [tail_logits(network, tokens, cut, here)[-1].argmax() for tokens in (by_torch, by_wire)]
         equal += bool(answers[0] == answers[1])

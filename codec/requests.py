@@ -114,7 +114,7 @@ def build_reply(
 def payload_crc(request: pb.InferRequest) -> int:
     """CRC-32 of the payload's bytes fields, in field order; 0 where there is no payload.
 
-    Of symbols only what is digital counts, count, per_token and snr_db: the values change on the air.
+    Of symbols only what is digital counts, all fields but the values, which change on the air.
     """
     return zlib.crc32(b"".join(_payload_bytes(request)))
 
@@ -178,7 +178,7 @@ def _payload_bytes(request: pb.InferRequest) -> list[bytes]:
         return [request.image.data]
     if kind == "symbols":
         symbols = request.symbols
-        return [struct.pack("<IIf", symbols.count, symbols.per_token, symbols.snr_db)]
+        return [struct.pack("<IIfI", symbols.count, symbols.per_token, symbols.snr_db, symbols.code_crc)]
     return []
 
 

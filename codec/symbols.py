@@ -10,6 +10,7 @@ mean power, whatever m. `models/jscc.py` says what the layers are, and trains th
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
@@ -64,12 +65,19 @@ def measured_snr_db(power: float, count: int, snr_db: float) -> float:
 
 
 class JointLayers:
-    """Encoder and decoder of one cut. `arrays` are those of `models.jscc.JointCode`, matrices as (in, out)."""
+    """Encoder and decoder of one cut. `arrays` are those of `models.jscc.JointCode`, matrices as (in, out).
+
+    crc  CRC-32 of their names and values, by name, as little-endian float32: it names the code on the wire
+    """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._a = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         self.dim = int(self._a["encoder.skip.weight"].shape[0])
         self.symbols = int(self._a["encoder.skip.weight"].shape[1]) // 2
+        self.crc = 0
+        for name in sorted(self._a):
+            values = self._a[name].astype("<f4", copy=False).tobytes()
+            self.crc = zlib.crc32(values, zlib.crc32(name.encode(), self.crc))
 
     def encode(self, tokens: np.ndarray, snr_db: float, symbols: int) -> np.ndarray:
         """Tokens (T, d), CLS first, to symbols complex64 (T, m) of unit mean power each."""
@@ -171,7 +179,9 @@ class SymbolCodec:
         values = layers.encode(sent, snr_db, symbols).view(np.float32).astype("<f2")
         if not np.isfinite(values).all():
             raise PayloadError("tokens", "give symbols that are not finite")
-        message = pb.Symbols(count=len(sent), per_token=symbols, values=values.tobytes(), snr_db=snr_db)
+        message = pb.Symbols(
+            count=len(sent), per_token=symbols, values=values.tobytes(), snr_db=snr_db, code_crc=layers.crc
+        )
         return message, kept
 
     def decode(self, message: pb.Symbols, cut: int) -> np.ndarray:
@@ -182,6 +192,11 @@ class SymbolCodec:
         """What `decode` gives, checked now and decoded by calling what is returned, which raises nothing."""
         layers = self.layers(cut)
         count, symbols = message.count, message.per_token
+        if message.code_crc != layers.crc:
+            raise PayloadError(
+                "symbols.code_crc",
+                f"is {message.code_crc:#010x}, that of the joint code is {layers.crc:#010x}",
+            )
         check_within("symbols.count", count, 1, self.max_tokens)
         check_within("symbols.per_token", symbols, 1, layers.symbols)
         if not (message.HasField("snr_db") and math.isfinite(message.snr_db)):

@@ -451,6 +451,7 @@ class Symbols(_message.Message):
     PER_TOKEN_FIELD_NUMBER: _builtins.int
     VALUES_FIELD_NUMBER: _builtins.int
     SNR_DB_FIELD_NUMBER: _builtins.int
+    CODE_CRC_FIELD_NUMBER: _builtins.int
     count: _builtins.int
     """tokens, CLS included"""
     per_token: _builtins.int
@@ -459,6 +460,8 @@ class Symbols(_message.Message):
     """little-endian float16 re, im interleaved; a channel adds its noise to them"""
     snr_db: _builtins.float
     """the estimate that the encoder was given"""
+    code_crc: _builtins.int
+    """of the joint code that made them: model_id does not name it"""
     def __init__(
         self,
         *,
@@ -466,10 +469,11 @@ class Symbols(_message.Message):
         per_token: _builtins.int = ...,
         values: _builtins.bytes = ...,
         snr_db: _builtins.float | None = ...,
+        code_crc: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "snr_db", b"snr_db"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "count", b"count", "per_token", b"per_token", "snr_db", b"snr_db", "values", b"values"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db", "code_crc", b"code_crc", "count", b"count", "per_token", b"per_token", "snr_db", b"snr_db", "values", b"values"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__snr_db: _TypeAlias = _typing.Literal["snr_db"]  # noqa: Y015
     _WhichOneofArgType__snr_db: _TypeAlias = _typing.Literal["_snr_db", b"_snr_db"]  # noqa: Y015

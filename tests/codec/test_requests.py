@@ -91,11 +91,11 @@ def test_the_crc_is_over_the_bytes_fields_in_field_order(payload, data):
 
 
 def test_the_crc_of_symbols_is_over_what_noise_does_not_change():
-    sent = request(payload=pb.Symbols(count=3, per_token=2, values=b"1234" * 6, snr_db=-2.5))
-    assert sent.payload_crc == zlib.crc32(struct.pack("<IIf", 3, 2, -2.5))
+    sent = request(payload=pb.Symbols(count=3, per_token=2, values=b"1234" * 6, snr_db=-2.5, code_crc=7))
+    assert sent.payload_crc == zlib.crc32(struct.pack("<IIfI", 3, 2, -2.5, 7))
     sent.symbols.values = b"4321" * 6
     check_payload_crc(sent)
-    for name, value in (("count", 2), ("per_token", 3), ("snr_db", 2.5)):
+    for name, value in (("count", 2), ("per_token", 3), ("snr_db", 2.5), ("code_crc", 8)):
         damaged = pb.InferRequest.FromString(sent.SerializeToString())
         setattr(damaged.symbols, name, value)
         with pytest.raises(PayloadError, match="payload_crc"):

@@ -157,6 +157,7 @@ HUGE = 2**32 - 1
         ("values", {"values": struct.pack("<e", -math.inf) * 2 * MOST * (PATCHES + 1)}),
         ("snr_db", {"snr_db": math.nan}),
         ("snr_db", {"snr_db": math.inf}),
+        ("code_crc", {"code_crc": 0}),
     ],
 )
 def test_what_does_not_fit_is_refused_by_name(field: str, changes: dict[str, object]) -> None:
@@ -168,6 +169,14 @@ def test_what_does_not_fit_is_refused_by_name(field: str, changes: dict[str, obj
     assert caught.value.field == f"symbols.{field}"
 
 
+def test_symbols_of_a_code_that_was_trained_anew_are_refused() -> None:
+    arrays = random_arrays()
+    assert SymbolCodec(dict(reversed(arrays.items()))).decode(message(), CUT).shape == (PATCHES + 1, DIM)
+    arrays[f"jscc.{CUT}.decoder.leave.bias"] += 0.01
+    with pytest.raises(PayloadError, match="code_crc"):
+        SymbolCodec(arrays).decode(message(), CUT)
+
+
 def test_a_missing_estimate_is_refused() -> None:
     payload = message()
     payload.ClearField("snr_db")
@@ -177,7 +186,7 @@ def test_a_missing_estimate_is_refused() -> None:
 
 @given(data=st.binary(min_size=4 * 2 * 3, max_size=4 * 2 * 3), snr_db=st.floats(-1e6, 1e6))
 def test_any_finite_symbols_give_finite_tokens(data: bytes, snr_db: float) -> None:
-    payload = pb.Symbols(count=3, per_token=2, values=data, snr_db=snr_db)
+    payload = pb.Symbols(count=3, per_token=2, values=data, snr_db=snr_db, code_crc=CODEC.layers(CUT).crc)
     if np.isfinite(np.frombuffer(data, "<f2")).all():
         assert np.isfinite(CODEC.decode(payload, CUT)).all()
     else:
