@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from ..whole_file import whole_file
 from .decision import Decision
 from .features import FEATURES
@@ -31,7 +31,7 @@ class TrainedCard(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: int = 1
+    format: Literal[1] = 1
     algorithm: str
     environment: str
     scenario: str
@@ -120,12 +120,16 @@ def load_trained(path: Path) -> TrainedNetwork:
         card = TrainedCard.model_validate(json.loads(metadata["card"]))
         network = TrainedNetwork(card, arrays)
         found = network(np.zeros(len(card.observation), np.float32)).shape
+        for index in range(len(card.decisions)):
+            card.decision([index])
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the policy {path}: {error}") from None
-    except (KeyError, ValueError, ValidationError) as error:
+    except (KeyError, TypeError, ValueError, ValidationError, UsageError) as error:
         raise DataError(
             f"{path} is no trained policy of this version: {' '.join(str(error).split())[:200]}"
         ) from None
     if found != (sum(card.outputs),):
         raise DataError(f"{path}: the network has {found[0]} outputs, and its card says {sum(card.outputs)}")
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise DataError(f"{path}: the network's weights are no numbers: its training went astray")
     return network

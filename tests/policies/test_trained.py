@@ -122,6 +122,21 @@ def test_files_that_are_no_trained_policy_are_named(tmp_path: Path) -> None:
         load_trained(Path(Setup(load_scenario("quickstart")).model_path))
 
 
+def test_a_policy_that_could_only_be_replaced_or_decide_alike_is_refused(tmp_path: Path) -> None:
+    path, arrays = tmp_path / "p.safetensors", _by("unsent", 1.0)
+    for name in arrays:
+        save_trained(path, _card(), arrays | {name: arrays[name] * np.float32(np.nan)})
+        with pytest.raises(DataError, match=r"p\.safetensors: the network's weights are no numbers"):
+            load_trained(path)
+    for wrong in ({"keep": 3.0}, {"speed": 1.0}):
+        save_trained(path, _card(decisions=(LIST[0] | wrong, *LIST[1:])), arrays)
+        with pytest.raises(DataError, match="no trained policy"):
+            load_trained(path)
+    save_trained(path, _card().model_copy(update={"format": 2}), arrays)
+    with pytest.raises(DataError, match="no trained policy of this version"):
+        load_trained(path)
+
+
 def test_scenarios_use_the_file_and_refuse_one_that_does_not_fit(tmp_path: Path) -> None:
     path = tmp_path / "p.safetensors"
     save_trained(path, _card(), _by("device_queue", 1.0))
