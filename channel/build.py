@@ -134,9 +134,8 @@ def _trace_path(config: SnrTraceConfig, seed: int, device: int) -> SnrTracePath:
     elif config.trace in traces:
         trace = traces[config.trace]
     else:
-        raise ConfigError(
-            f"{config.path} has no trace '{config.trace}'; {did_you_mean(config.trace, traces)}"
-        )
+        known = did_you_mean(config.trace, traces) if any(traces) else "its one recording has no name"
+        raise ConfigError(f"{config.path} has no trace '{config.trace}'; {known}")
     start_s = config.start_s
     if start_s is None:
         start_s = trace.duration_s * float(generator(seed, "trace-start", device).random())

@@ -79,7 +79,8 @@ def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[S
     fields = {name: value for name, value in changes.items() if name not in _OPTIONS}
     for name in fields:
         if name not in Scenario.model_fields:
-            known = {*Scenario.model_fields, *_OPTIONS, "scenario", "device", "decisions"}
+            # What another environment takes is unknown to this one all the same.
+            known = {*Scenario.model_fields, *_OPTIONS, "scenario", "device", "decisions"} - {name}
             raise UsageError(f"unknown argument '{name}': {did_you_mean(name, known)}")
     if not isinstance(scenario, Scenario):
         return load_scenario(scenario, fields), options

@@ -95,6 +95,10 @@ def test_errors_name_file_and_column(tmp_path, drives):
         snr(drives, (0.0,), column="snr")
     with pytest.raises(ConfigError, match="no trace 'c'"):
         snr(drives, (0.0,), trace="c")
+    nameless = tmp_path / "nameless.csv"
+    nameless.write_text("snr_db\n5\n")
+    with pytest.raises(ConfigError, match="no trace 'c'; its one recording has no name"):
+        snr(nameless, (0.0,), trace="c")
     bad = tmp_path / "bad.csv"
     bad.write_text("snr_db\n1\nx\n")
     with pytest.raises(DataError, match="row 2"):

@@ -182,6 +182,11 @@ def test_what_is_wrong_with_an_argument_is_one_line(wrong: dict[str, Any], said:
         assert "\n" not in str(caught.value)
 
 
+def test_what_only_another_environment_takes_is_not_proposed_again() -> None:
+    with pytest.raises(UsageError, match="unknown argument 'device': did you mean 'devices'"):
+        environments.parallel_env(device=1)
+
+
 def test_environments_of_nobody_and_steps_of_nobody_are_refused(profile: Profile) -> None:
     with pytest.raises(UsageError, match="at least one copy"):
         environments.make_offload_vector(0)
