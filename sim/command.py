@@ -28,6 +28,9 @@ from .summary_table import summary_table
 
 __all__ = ["RunOptions", "print_scenarios", "run_command"]
 
+_FILE_WIDTH = 120
+"""Columns of what is no terminal: it has no edge to fold the policies' names at."""
+
 
 class RunOptions(NamedTuple):
     """The options of `splitpoint run`; None stands for the scenario's own value."""
@@ -77,6 +80,8 @@ def run_command(options: RunOptions) -> None:
 
 def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[PolicyConfig]) -> None:
     console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = max(console.width, _FILE_WIDTH)
     inputs = _inputs_to_draw(setup, options.engine, console)
     comparison: dict[str, dict[str, Any]] = {}
     if options.compare:
@@ -102,7 +107,7 @@ def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[Polic
         (out / "comparison.json").unlink(missing_ok=True)  # of an earlier run into this folder
     write_run(out, run)
     _report(out, setup, run, inputs, comparison, console)
-    console.print(summary_table(run.summaries))
+    console.print(summary_table(run.summaries, console.width))
     for sentence in failed_policies(run.summaries):
         console.print(sentence, markup=False, soft_wrap=True)
     for name, result in comparison.items():

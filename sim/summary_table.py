@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -20,13 +19,13 @@ _HEADS = (
 )  # fmt: skip
 
 
-def summary_table(summaries: Sequence[Mapping[str, Any]], width: int | None = None) -> RichTable:
+def summary_table(summaries: Sequence[Mapping[str, Any]], width: int) -> RichTable:
     """One row a policy, the best utility first and in bold. Names are shown as they are, not as markup.
 
-    width: columns of the terminal, asked of it when None. Under 100, columns stand closer, each ± goes to a second
-    line, and large numbers are rounded, so that 80 are enough: the last column says what was lost.
+    width: columns of the terminal. Under 100, those of the table stand closer, each ± goes to a second line, and large
+    numbers are rounded, so that 80 are enough: the last column says what was lost.
     """
-    narrow = (Console().width if width is None else width) < 100
+    narrow = width < 100
     between = "\n" if narrow else " "
     table = RichTable(
         box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 0 if narrow else 1, 0, 0)

@@ -48,7 +48,10 @@ def test_a_run_writes_its_files_and_prints_the_summary(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     _runs([*QUICK, "--policy", "split", "greedy", "--out", str(tmp_path), "--json"])
-    printed = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    # In a file a policy has one line.
+    assert [line.split()[0] for line in captured.err.splitlines() if "±" in line] == ["greedy", "split"]
+    printed = json.loads(captured.out)
     assert [row["policy"] for row in printed] == ["split", "greedy"]
     assert all(row.keys() >= FIELDS for row in printed)
     assert all(row["answered"] == row["requests"] == 40 and row["lost"] == 0 for row in printed)
@@ -155,7 +158,7 @@ def test_what_the_system_refuses_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("splitpoint.sim.command.print_scenarios", full)
+    monkeypatch.setattr("splitpoint.sim.scenario.print_scenarios", full)
     assert _fails(capsys, ["run", "--list"], 1) == "error: somewhere: No space left on device"
 
 
