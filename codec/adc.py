@@ -24,6 +24,7 @@ from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
 from ..seeding import generator
 from .errors import PayloadError
+from .selection import kept_count
 
 __all__ = [
     "MOST_GROUPS",
@@ -86,8 +87,8 @@ def merged_shape(batch: int, tokens: int, rho_batch: float, rho_tokens: float) -
     for name, rho in (("rho_batch", rho_batch), ("rho_tokens", rho_tokens)):
         if not 0.0 < rho <= 1.0:
             raise UsageError(f"{name} must be in (0, 1], not {rho!r}")
-    clusters = min(batch, 256, max(2, math.floor(rho_batch * batch)))
-    return clusters, max(1, math.floor(rho_tokens * tokens))
+    clusters = min(batch, 256, max(2, kept_count(batch, rho_batch)))
+    return clusters, kept_count(tokens, rho_tokens)
 
 
 def select(

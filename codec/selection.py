@@ -22,7 +22,8 @@ __all__ = ["Sent", "kept_count", "kept_tokens", "sent_tokens"]
 
 
 def kept_count(patches: int, keep: float) -> int:
-    """Patch tokens kept out of `patches` at the fraction `keep` in (0, 1]: max(1, floor(keep * patches)).
+    """Patch tokens, or whatever is counted, kept out of `patches` at the fraction `keep` in (0, 1]:
+    max(1, floor(keep * patches)).
 
     k of n patches are k for keep = k / n too, which as a float may be a little less.
     """

@@ -25,7 +25,8 @@ def bottleneck_shape(geometry: Geometry, rate: float) -> tuple[int, tuple[int, i
     rows, columns = geometry.grid
     stride = 2 if rate <= 0.25 and rows % 2 == 0 and columns % 2 == 0 else 1
     grid = (rows // stride, columns // stride)
-    channels = math.floor(rate * geometry.values / (grid[0] * grid[1] + 1))
+    # As in `kept_count`: c / d of the values are c channels.
+    channels = math.floor(rate * geometry.values / (grid[0] * grid[1] + 1) + 1e-9)
     if channels < 1:
         raise UsageError(f"rate {rate:g} leaves BottleNet++ no channel at dim {geometry.dim}")
     return stride, grid, channels

@@ -9,12 +9,11 @@ a bit mask.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
+from ...codec.selection import kept_count
 from ...seeding import generator
 from .base import Decoder, Encoder, Geometry, Sent
 from .gaps import pack_positions, unpack_positions
@@ -26,7 +25,7 @@ _ASIDE = 0.1
 
 def kept_values(geometry: Geometry, rate: float) -> int:
     """k = max(1, floor(rate n d))."""
-    return max(1, math.floor(rate * geometry.values))
+    return kept_count(geometry.values, rate)
 
 
 class TopKEncoder(Encoder):

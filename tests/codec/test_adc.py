@@ -42,7 +42,7 @@ def test_shapes_rates_and_groups_hold_for_any_batch(seed, samples, tokens, rho_b
         attention[:] = attention[0]
     merged = merge(x, attention, rho_batch, rho_tokens, seed=1)
     groups, kept = merged_shape(samples, tokens, rho_batch, rho_tokens)
-    assert groups == min(samples, max(2, int(rho_batch * samples)))
+    assert groups == min(samples, max(2, int(rho_batch * samples + 1e-9)))
     assert merged.tokens.shape == (groups, kept, x.shape[2])
     assert sorted(set(merged.assignment.tolist())) == list(range(groups))
     assert np.isfinite(merged.tokens).all()
@@ -89,6 +89,13 @@ def test_the_default_ratios_share_the_rate():
     rho_batch, rho_tokens = ratios(0.25)
     assert rho_batch == rho_tokens == 0.5
     assert merged_shape(8, 64, rho_batch, rho_tokens) == (4, 32)
+
+
+@pytest.mark.parametrize("count", [50, 100])
+def test_shares_that_are_whole_numbers_give_these(count):
+    """29 of 50 tokens are 29, though 29 / 50 * 50 is a little less."""
+    for wanted in range(2, count + 1):
+        assert merged_shape(count, count, wanted / count, wanted / count) == (wanted, wanted)
 
 
 @pytest.mark.parametrize("samples", [300, 1000])

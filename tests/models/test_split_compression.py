@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from splitpoint.codec.errors import PayloadError
 from splitpoint.errors import UsageError
 from splitpoint.models.split_compression.base import Geometry
-from splitpoint.models.split_compression.bottlenet import BottleNetEncoder
+from splitpoint.models.split_compression.bottlenet import BottleNetEncoder, bottleneck_shape
 from splitpoint.models.split_compression.c3_sl import C3Decoder, C3Encoder, keys
 from splitpoint.models.split_compression.gaps import pack_positions, unpack_positions
 from splitpoint.models.split_compression.methods import METHODS, build_decoder, build_encoder
@@ -76,6 +76,15 @@ def test_top_k_keeps_the_largest_magnitudes_and_only_they_get_a_gradient():
         assert (found[row][largest] == flat[row][largest]).all()
     sent.values.sum().backward()
     assert ((x.grad.flatten(1) != 0) == (found != 0)).all()
+
+
+def test_rates_that_are_whole_numbers_give_these():
+    """29 of 96 channels are 29, though 29 / 96 * 96 is a little less; so are values."""
+    geometry = Geometry(65, 96, (8, 8), 10)
+    for channels in range(25, 97):
+        assert bottleneck_shape(geometry, channels / 96)[2] == channels
+    hundred = Geometry(5, 20, (2, 2), 10)
+    assert [kept_values(hundred, kept / 100) for kept in range(1, 101)] == list(range(1, 101))
 
 
 def test_random_top_k_takes_a_tenth_from_the_others():
