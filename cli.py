@@ -21,7 +21,7 @@ from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
 from .models.train_command import train, train_codec, train_gates, train_jscc
-from .options import Json, checked, host_port, need_torch
+from .options import Json, checked, host_port, need_sim, need_torch
 from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
@@ -98,15 +98,18 @@ def run(
     schema: Annotated[bool, typer.Option(help="Print the JSON Schema of scenario files.")] = False,
 ) -> None:
     """Run a scenario: all its policies on the same arrivals, inputs and channel; then table and report."""
-    from .sim.command import RunOptions, print_scenarios, run_command
-    from .sim.scenario import scenario_schema
+    from .sim.scenario import built_in_scenarios, scenario_schema
 
     if list_:
-        print_scenarios()
+        for name, description in built_in_scenarios().items():
+            print(f"{name:12} {description}")
         return
     if schema:
         print(json.dumps(scenario_schema(), indent=2))
         return
+    need_sim("running a scenario", "filelock", "simpy")
+    from .sim.command import RunOptions, run_command
+
     run_command(
         RunOptions(
             scenario,

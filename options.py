@@ -10,7 +10,7 @@ import typer
 
 from .errors import MissingExtra, UsageError
 
-__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_torch"]
+__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_sim", "need_torch"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -39,10 +39,15 @@ def checked(kind: Any, **values: Any) -> Any:
         raise UsageError(f"--{place}: {said}" if place else said) from None
 
 
+def need_sim(what: str, *modules: str) -> None:
+    """MissingExtra, naming what needs it, where one of these modules of the extra `sim` is not installed."""
+    if any(find_spec(module) is None for module in modules):
+        raise MissingExtra(what, "sim")
+
+
 def need_torch(what: str) -> None:
     """MissingExtra, naming what needs it, where torch is not installed."""
-    if find_spec("torch") is None:
-        raise MissingExtra(what, "sim")
+    need_sim(what, "torch")
 
 
 def host_port(text: str) -> tuple[str, int]:

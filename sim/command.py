@@ -22,11 +22,11 @@ from .inputs import load_inputs
 from .policy_config import PolicyConfig, ReplayPolicy
 from .report_headline import failed_policies
 from .run import Run, alone_in, make_engine, output_folder, policies_named, run_policies, write_run
-from .scenario import built_in_scenarios, load_scenario
+from .scenario import load_scenario
 from .setup import Setup
 from .summary_table import summary_table
 
-__all__ = ["RunOptions", "print_scenarios", "run_command"]
+__all__ = ["RunOptions", "run_command"]
 
 _FILE_WIDTH = 120
 """Columns of what is no terminal: it has no edge to fold the policies' names at."""
@@ -45,12 +45,6 @@ class RunOptions(NamedTuple):
     server: str | None
     head: str
     json: bool
-
-
-def print_scenarios() -> None:
-    """Name and description of every built-in scenario, on standard output."""
-    for name, description in built_in_scenarios().items():
-        print(f"{name:12} {description}")
 
 
 def run_command(options: RunOptions) -> None:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import MissingExtra, UsageError, did_you_mean
+from ..errors import UsageError, did_you_mean
 from ..json_text import json_text
+from ..options import need_sim
 
 __all__ = ["comparison_table", "policy_app"]
 
@@ -52,7 +53,7 @@ def train(
     resume: Annotated[bool, typer.Option(help="Go on from the checkpoint beside --out.")] = True,
 ) -> None:
     """Train a policy on a scenario's calibration data; the file runs on boards without torch."""
-    _needs_training()
+    need_sim("training a policy", "torch", "stable_baselines3", "gymnasium")
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
@@ -89,6 +90,7 @@ def evaluate(
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
     """Compare policies on the evaluation profile and on equal sample paths, with 95 % intervals over the seeds."""
+    need_sim("comparing policies", "simpy")
     from rich.console import Console
     from rich.progress import Progress
 
@@ -147,11 +149,3 @@ def comparison_table(rows: list[dict[str, Any]], title: str, width: int) -> Any:
         )
         table.add_row(*map(Text, cells))
     return table
-
-
-def _needs_training() -> None:
-    from importlib.util import find_spec
-
-    for module in ("torch", "stable_baselines3", "gymnasium"):
-        if find_spec(module) is None:
-            raise MissingExtra("training a policy", "sim")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +160,7 @@ def test_what_the_system_refuses_is_one_line(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "somewhere")
 
-    monkeypatch.setattr("splitpoint.sim.scenario.print_scenarios", full)
+    monkeypatch.setattr("splitpoint.sim.scenario.built_in_scenarios", full)
     assert _fails(capsys, ["run", "--list"], 1) == "error: somewhere: No space left on device"
 
 
@@ -199,6 +201,30 @@ def test_policies_of_one_name_are_not_one(capsys: pytest.CaptureFixture[str], tm
 def test_a_live_run_of_oracles_alone_is_none(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     scenario = _scenario(tmp_path, policies=[{"kind": "oracle"}])
     assert "clairvoyant" in _fails(capsys, ["run", scenario, "--out", str(tmp_path / "out")], 2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--list"], "quickstart"),
+        (["run", "--schema"], '"deadline_s"'),
+        (["run", "quickstart", "--engine", "profile"], "error: running a scenario needs the extra 'sim'"),
+        (["policy", "evaluate", "mine.safetensors"], "error: comparing policies needs the extra 'sim'"),
+    ],
+)
+def test_without_the_extra_scenarios_are_listed_and_runs_name_it(arguments: list[str], said: str) -> None:
+    program = """
+import sys
+for name in ("filelock", "gymnasium", "jinja2", "matplotlib", "pyarrow", "simpy", "torch"):
+    sys.modules[name] = None  # as if it were not installed
+from splitpoint.cli import main
+main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", program, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == (5 if said.startswith("error") else 0)
+    assert said in (run.stderr if run.returncode else run.stdout)
+    assert "Traceback" not in run.stderr
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
