@@ -78,14 +78,16 @@ def best_refinement(
             further = _further_bytes(profile, cut, keep, dims, bits, refine_bits)[order]
             base = float(first.nbytes.mean()) + REFINABLE_BYTES
             mean_bytes = base + np.concatenate(([0], np.cumsum(further))) / len(profile)
-            most = int(np.searchsorted(mean_bytes, most_bytes, side="right")) - 1
-            if most < 0:
+            edges = np.concatenate((margins[order], [np.float32(2.0)]))
+            # No threshold stands between equal margins: they are refined together or not at all.
+            counts = np.flatnonzero(np.diff(edges, prepend=np.float32(-1.0)) > 0)
+            counts = counts[mean_bytes[counts] <= most_bytes]
+            if not len(counts):
                 continue
-            count = int(np.argmax(right[: most + 1]))
+            count = int(counts[np.argmax(right[counts])])
             score = (float(right[count]), -float(mean_bytes[count]))
             if best is None or score > best:
-                edge = np.concatenate((margins[order], [np.float32(2.0)])).astype(float)
-                best, chosen = score, RefinementRule(bits, refine_bits, float(edge[count]))
+                best, chosen = score, RefinementRule(bits, refine_bits, float(edges[count]))
     return chosen
 
 

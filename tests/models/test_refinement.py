@@ -72,8 +72,12 @@ def test_the_rule_keeps_to_the_bytes_and_beats_the_width_that_costs_them() -> No
             assert found.correct.mean() > exchange(profile, *PLACE, bits).correct.mean()
 
 
-def test_no_other_rule_is_right_more_often_within_the_bytes() -> None:
+@pytest.mark.parametrize("steps", [0, 2, 3])
+def test_no_other_rule_is_right_more_often_within_the_bytes(steps: int) -> None:
+    """With margins of a few values too, of which no threshold refines only a part."""
     profile, most_bytes = made_up(seed=3), 340.0
+    if steps:
+        profile = replace(profile, tail_margin=np.floor(profile.tail_margin * steps) / np.float32(steps))
     best = best_refinement(profile, *PLACE, most_bytes)
     assert best is not None
     wanted = refined_exchange(profile, *PLACE, best).correct.mean()
