@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from ..errors import DataError, UsageError
 from ..whole_file import whole_file
 from .card import ModelCard
-from .store import load_network, resolve, save_network
+from .identity import CODEC
+from .store import codec_arrays, load_network, resolve, save_network
 from .vit import SplitViT
 
 __all__ = [
@@ -107,4 +108,5 @@ def join_halves(model: str | Path, head: Path, tail: Path, out: Path) -> ModelCa
         raise UsageError(f"{head} and {tail} were cut at different blocks: {min(cuts)} and {max(cuts)}")
     with torch.no_grad():
         network.load_state_dict(state)
-    return save_network(out, network, card, {})
+    codec = {name: array for name, array in codec_arrays(resolve(model)).items() if name.startswith(CODEC)}
+    return save_network(out, network, card, codec)

@@ -24,8 +24,8 @@ from splitpoint.errors import UsageError
 from splitpoint.models.card import read_card
 from splitpoint.models.data import Dataset
 from splitpoint.models.preprocess import normalise
-from splitpoint.models.split_halves import join_halves, tail_logits
-from splitpoint.models.store import load_network
+from splitpoint.models.split_halves import join_halves, save_half, tail_logits
+from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import LinkDown, Refused, ServiceClient
 from splitpoint.server.config import TrainingConfig
@@ -214,6 +214,19 @@ def test_joined_halves_are_the_network_that_was_trained(small: Small, tmp_path: 
     assert found == pytest.approx(result["history"][-1]["calibration_accuracy"])
     with pytest.raises(UsageError, match="is not a trained head"):
         join_halves(small.file, tail, tail, tmp_path / "wrong.safetensors")
+
+
+def test_halves_as_they_were_join_to_the_model_itself_with_its_codec(tmp_path: Path) -> None:
+    network, card = load_network("clutter")
+    halves = [tmp_path / f"{side}.safetensors" for side in ("head", "tail")]
+    save_half(halves[0], network, card, 2, "head")
+    save_half(halves[1], network, card, 2, "tail")
+    joined = tmp_path / "joined.safetensors"
+    assert join_halves("clutter", *halves, joined) == card
+    codec = codec_arrays(joined)
+    expected = {k: v for k, v in codec_arrays(resolve("clutter")).items() if k.startswith("codec.")}
+    assert codec.keys() == expected.keys()
+    assert all((codec[name] == array).all() for name, array in expected.items())
 
 
 class Interrupted(Exception):  # noqa: N818 - what a killed process would be
