@@ -73,6 +73,7 @@ class CodeTables:
     """
 
     def __init__(self, array: np.ndarray) -> None:
+        array = np.atleast_1d(array)
         dim = int(array[0]) if array.ndim == 1 and array.dtype == np.uint16 and array.size else 0
         counts = array[1 + dim :]
         if dim == 0 or counts.size == 0 or counts.size % _BINS or not counts.all():

@@ -149,6 +149,7 @@ def test_tables_fitted_to_nothing_still_code():
     "array",
     [
         np.zeros(0, np.uint16),
+        np.array(DIM, np.uint16),
         ARRAY.astype(np.int64),
         ARRAY[:-1],
         ARRAY[: 1 + DIM],
