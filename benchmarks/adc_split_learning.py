@@ -31,6 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import run
 from split_learning_runs import Runs, Setting, Start
 
 METHODS = ("adc", "adc, tuned", "none", "top-k", "random-top-k", "c3-sl", "bottlenet++")
@@ -250,7 +251,9 @@ def main() -> None:
     def result_of(kind: str, method: str, rate: float, seed: int, rho_batch: float = 0.0) -> dict[str, Any]:
         name = f"{method}-{rho_batch:g}" if kind == "choice" else method.replace(", ", "-")
         path = given.out / f"{key}-{kind}-{name}-{rate:g}-{seed}.json"
-        if not path.exists():
+        known = json.loads(path.read_text()) if path.exists() else None
+        # Where other rho_B were tried than before, another one may have been chosen.
+        if known is None or (method == "adc, tuned" and known["rho_batch"] != rho_batch):
             about = {"setting_key": key, "kind": kind, "setting": shared, "device": given.accelerator}
             if kind == "bytes" and method in OURS and seed == 0:
                 # The training that was tried for the choice, and its accuracy on test images, which chose nothing.
@@ -297,4 +300,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

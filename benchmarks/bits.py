@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from command_line import command_line
+from command_line import command_line, run
 
 from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.selection import sent_tokens
@@ -308,4 +308,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

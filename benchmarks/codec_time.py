@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import command_line, run
 
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
@@ -108,7 +109,7 @@ def main() -> None:
     summary = {"benchmark": "codec_time", "model": card.name, "ratio": rows[0]["ratio"], "setting": setting}
     RESULTS.mkdir(exist_ok=True)
     found = {
-        "command": f"python benchmarks/codec_time.py --model {given.model}",
+        "command": command_line(),
         "model_id": card.id,
         "machine": platform.machine(),
         "summary": summary,
@@ -119,4 +120,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import command_line
+from command_line import command_line, run
 from curves import Curve, area, interval
 from exit_curves import answers, giving_up, repaired_curve, scored_curve, softmax
 from exit_logits import exit_logits
@@ -196,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

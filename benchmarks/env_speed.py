@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import gymnasium
+from command_line import command_line
 
 import splitpoint.sim.environments  # noqa: F401 - registers the ids
 
@@ -109,7 +110,7 @@ def main() -> None:
         json.dumps(
             {
                 "benchmark": "env_speed",
-                "command": "python benchmarks/env_speed.py",
+                "command": command_line(),
                 "peer": PEER,
                 "copies": COPIES,
                 # Of all processes on the machine: other work takes caches away, and array code feels it most.

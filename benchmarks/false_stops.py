@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import command_line
+from command_line import command_line, run
 from rich.console import Console
 from rich.table import Table
 from squad_curves import load_profiles
@@ -122,4 +122,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -67,7 +67,7 @@ def training_data(name: str, data_dir: Path | None, seed: int) -> TrainingData:
 def fine_tuned(
     name: str, kind: str, data: TrainingData, folder: Path, *, images: int, seed: int, rate: float = 3e-4
 ) -> SplitViT:
-    """The network after `images` training images of random quality, the loss at its last exit; kept in `folder`."""
+    """The network after `images` training images of random quality, by the loss at every exit; kept in `folder`."""
     network, card = load_network(name)
     path = folder / f"{card.name}.{card.id}.{kind}.{images}.{seed}.pt"
     if path.exists():

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from capacity_rivals import KINDS, Rivals, budget_bytes
+from command_line import command_line, run
 from jscc_figures import plot, show
 from rich.progress import track
 
@@ -241,8 +242,7 @@ def main() -> None:
             rows.append(row)
 
     result = {
-        "command": f"python benchmarks/jscc_snr.py --model {given.model} --keep {given.keep:g} --steps {given.steps} "
-        f"--noises {given.noises}" + (f" --images {given.images}" if given.images else ""),
+        "command": command_line(),
         "model": card.name,
         "model_id": card.id,
         "cut": cut,
@@ -282,4 +282,4 @@ def bars(rows: list[dict[str, Any]], clean: float) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

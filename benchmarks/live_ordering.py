@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from command_line import command_line
+from command_line import command_line, run
 
 from splitpoint.sim.run import make_engine, policies_named, run_policies
 from splitpoint.sim.scenario import load_scenario
@@ -116,4 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

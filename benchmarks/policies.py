@@ -11,19 +11,22 @@ in `cellular` and `overload`. Policies over a budget (worst device, worst seed, 
 last. `beats` says over which feasible rivals that are not clairvoyant the trained policy's mean advantage exceeds the
 paired interval. Results go to benchmarks/results/policies-SCENARIO.json; what is there of the same scenario, seeds and
 policies is not run again, so that a long benchmark can be done in parts: remove what was measured before a scenario
-changed. Trained policies of --policies are always run.
+changed. A trained policy is run again where its file is another one.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from command_line import run
 
+from splitpoint.errors import UsageError
 from splitpoint.sim.policy_config import PolicyConfig, TrainedPolicy
 from splitpoint.sim.rl_evaluate import evaluate_policies, interval
 from splitpoint.sim.scenario import Scenario, load_scenario
@@ -66,6 +69,8 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
         path = options.policies / f"{name}.safetensors"
         if options.train and not path.exists():
             train(scenario, path, options.steps)
+        if not path.is_file():
+            raise UsageError(f"there is no trained policy {path}: --train makes it")
         policies = [policy for policy in policies if policy.name != "trained"]
         policies.append(TrainedPolicy(name="trained", path=path))
     if options.traces is not None and name == "driving":
@@ -73,19 +78,30 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
     # One file a scenario, so that scenarios can be run side by side.
     out = options.out.with_name(f"{options.out.stem}-{scenario.name}.json")
     about = {"scenario": scenario.name, "seeds": options.seeds, "requests": options.requests}
-    known = {}
+    known, weights = {}, weights_id(policies)
     if out.exists():
         before = json.loads(out.read_text("utf-8"))
         known = before["runs"] if before["about"] == about else {}
         known = {policy.name: known[policy.name] for policy in policies if policy.name in known}
-    if options.policies is not None:
-        # What is known is of the policy that comes with the scenario.
-        known.pop("trained", None)
+        if before.get("trained") != weights:
+            known.pop("trained", None)
     found = evaluate_policies(scenario, policies, range(options.seeds), known=known)
-    result = {"about": about, "rows": found.rows, "beats": beats(found.runs), "runs": found.runs}
+    result = {
+        "about": about,
+        "trained": weights,
+        "rows": found.rows,
+        "beats": beats(found.runs),
+        "runs": found.runs,
+    }
     out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
     show(result)
     return result
+
+
+def weights_id(policies: list[PolicyConfig]) -> str | None:
+    """Hash of the trained policy's file; none without such a policy."""
+    paths = [policy.path for policy in policies if isinstance(policy, TrainedPolicy)]
+    return hashlib.sha256(paths[0].read_bytes()).hexdigest()[:16] if paths else None
 
 
 def on_traces(scenario: Scenario, path: Path) -> Scenario:
@@ -150,4 +166,4 @@ def show(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

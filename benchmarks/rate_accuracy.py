@@ -31,7 +31,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from command_line import command_line
+from command_line import command_line, run
 from image_rivals import FORMATS, fine_tuned, measured, training_data
 from rich.console import Console
 from rich.table import Table
@@ -306,4 +306,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

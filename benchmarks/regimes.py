@@ -21,8 +21,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from command_line import command_line, run
 from numpy.typing import NDArray
 
+from splitpoint.errors import UsageError, did_you_mean
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.learner import Learner, load_learner
 from splitpoint.models.pool import learner_data, train_learner
@@ -49,11 +51,17 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--work", type=Path, default=Path("runs/regimes"), help="trained learners are kept here"
     )
-    return parser.parse_args()
+    given = parser.parse_args()
+    if given.seeds < 2:
+        parser.error("--seeds: a spread needs at least two")
+    return given
 
 
 def config(given: argparse.Namespace, regime: str, seed: int) -> LearnerConfig:
-    base = next(one for one in pool_configs(given.pool) if one.name == f"{given.pool}-{given.learner}")
+    bases = {one.name.removeprefix(f"{given.pool}-"): one for one in pool_configs(given.pool)}
+    if given.learner not in bases:
+        raise UsageError(f"unknown learner '{given.learner}'; {did_you_mean(given.learner, bases)}")
+    base = bases[given.learner]
     own = int(generator(seed, "regimes").integers(1 << 31))
     changes = {"seed": own, "regime": regime, "epochs": given.epochs, "small_share": 0.0, "share": 1.0}
     card = base.card.model_copy(update={"name": f"{base.name}-{regime}-{seed}"})
@@ -128,7 +136,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(5, 3.5))
     for regime in REGIMES:
         curves = np.array([row["curve"] for row in rows if row["regime"] == regime])
-        mean, spread = curves.mean(axis=0), curves[:, :, 0].std(axis=0)
+        mean, spread = curves.mean(axis=0), curves[:, :, 0].std(axis=0, ddof=1)
         line = axes.plot(mean[:, 1] / 1e6, mean[:, 0], marker=".", label=regime)[0]
         axes.fill_between(
             mean[:, 1] / 1e6, mean[:, 0] - spread, mean[:, 0] + spread, alpha=0.2, color=line.get_color()
@@ -154,24 +162,21 @@ def main() -> None:
         own = [row for row in rows if row["regime"] == regime]
         gates = np.array([row["gates"] for row in own])
         areas = np.array([row["area"] for row in own])
-        shown = " ".join(f"{m:.3f}±{s:.3f}" for m, s in zip(gates.mean(0), gates.std(0), strict=True))
+        shown = " ".join(f"{m:.3f}±{s:.3f}" for m, s in zip(gates.mean(0), gates.std(0, ddof=1), strict=True))
         print(f"{regime:10} {shown:36} {areas.mean():.4f} {np.mean([row['train_s'] for row in own]):10.0f}")
         summary[regime] = {
             "last_gate": round(float(gates[:, -1].mean()), 4),
-            "last_gate_std": round(float(gates[:, -1].std()), 4),
+            "last_gate_std": round(float(gates[:, -1].std(ddof=1)), 4),
             "area": round(float(areas.mean()), 4),
-            "area_std": round(float(areas.std()), 4),
+            "area_std": round(float(areas.std(ddof=1)), 4),
         }
     RESULTS.mkdir(exist_ok=True)
-    options = {
-        name: str(value) for name, value in vars(given).items() if name not in ("data_dir", "work", "threads")
-    }
     (RESULTS / f"regimes_{given.pool}.json").write_text(
-        json.dumps({"options": options, "summary": summary, "runs": rows}, indent=1) + "\n"
+        json.dumps({"command": command_line(), "summary": summary, "runs": rows}, indent=1) + "\n"
     )
     plot(rows, RESULTS / f"regimes_{given.pool}.png")
     print(json.dumps(summary))
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -101,10 +101,10 @@ def main() -> None:
     baseline = max(engine(100, 30)[0] for _ in range(3))
     growth = {}
     for devices in (1_000, 10_000):
-        rate, sent = engine(devices, 30)
+        rate, share = engine(devices, 30)
         growth[devices] = baseline / rate
         print(
-            f"{devices:>6} devices: {rate:.0f} requests/s, {sent:.2f} sent, {growth[devices]:.2f} x time per request"
+            f"{devices:>6} devices: {rate:.0f} requests/s, {share:.2f} sent, {growth[devices]:.2f} x time per request"
         )
     print(
         json.dumps(

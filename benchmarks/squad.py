@@ -27,18 +27,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import command_line
+from command_line import command_line, run
 from curves import Curve, Mix, at_accuracy, at_cost, interval
 from quest_picks import picks_compared
 from squad_curves import METRICS, load_profiles, quorum_curve, single_curve, static_ensemble
 from squad_report import drawn, report
 
-from splitpoint.errors import SplitpointError
 from splitpoint.models.quest import pick
 from splitpoint.policies.quorum import QuorumRule
 
@@ -121,10 +119,7 @@ def main() -> None:
     )
     parser.add_argument("--name", default="cifar10", help="of the results")
     options = parser.parse_args()
-    try:
-        profiles = load_profiles(options.pool)
-    except SplitpointError as error:
-        sys.exit(str(error))
+    profiles = load_profiles(options.pool)
     calibration = profiles["calibration"]
     pool = [name for name in calibration.names if name != options.network]
     quest = pick(calibration, options.size, among=pool)
@@ -211,4 +206,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -1,0 +1,80 @@
+"""What benchmarks write beside their figures is what was run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+from splitpoint.errors import UsageError
+
+BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
+
+
+@pytest.fixture(autouse=True)
+def _beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+
+
+def test_a_command_tells_every_option_and_no_path_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = [
+        "--cut",
+        "1",
+        "--data-dir",
+        "/home/a b/data",
+        "--rounds=3",
+        "--peer=/opt/python",
+        "--policy",
+        "a b",
+    ]
+    monkeypatch.setattr(sys, "argv", ["/somewhere/benchmarks/bits.py", *given])
+    assert import_module("command_line").command_line() == (
+        "python benchmarks/bits.py --cut 1 --data-dir DIR --rounds=3 --peer PYTHON --policy 'a b'"
+    )
+
+
+def test_a_mistake_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def wrong() -> None:
+        raise UsageError("unknown model 'cluter'")
+
+    with pytest.raises(SystemExit) as stopped:
+        import_module("command_line").run(wrong)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err == "error: unknown model 'cluter'\n"
+
+
+@pytest.fixture
+def policies(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The benchmark, whose runs say which file the trained policy was read from."""
+    module = import_module("policies")
+
+    def evaluated(_: Any, policies: Any, seeds: Any, known: dict[str, Any]) -> SimpleNamespace:
+        path = next(str(policy.path) for policy in policies if policy.name == "trained")
+        return SimpleNamespace(rows=[], runs={"trained": [{"path": path}], "random": []} | known)
+
+    monkeypatch.setattr(module, "evaluate_policies", evaluated)
+    monkeypatch.setattr(module, "beats", lambda _: {})
+    return module
+
+
+def test_a_trained_policy_is_not_taken_for_another_one(policies: ModuleType, tmp_path: Path) -> None:
+    def trained(folder: Path | None) -> str:
+        options = argparse.Namespace(
+            requests=10, seeds=2, replies_only=False, policies=folder, train=False, traces=None,
+            out=tmp_path / "policies.json",
+        )  # fmt: skip
+        policies.one("fading", options)
+        found: str = json.loads((tmp_path / "policies-fading.json").read_text())["runs"]["trained"][0]["path"]
+        return found
+
+    with pytest.raises(UsageError, match="no trained policy"):
+        trained(tmp_path)
+    (tmp_path / "fading.safetensors").write_bytes(b"another")
+    for folder in (None, tmp_path, None):
+        assert (trained(folder) == str(tmp_path / "fading.safetensors")) == (folder is not None)
