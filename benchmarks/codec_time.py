@@ -27,6 +27,7 @@ from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
 from splitpoint.device.load import load_head
+from splitpoint.errors import UsageError
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.protos import splitpoint_pb2 as pb
@@ -96,6 +97,8 @@ def main() -> None:
     given = arguments()
     torch.set_num_threads(1)
     card = load_network(given.model)[1]
+    if not 0 < given.cut < card.depth:
+        raise UsageError(f"--cut must be in 1..{card.depth - 1}, not {given.cut}")
     codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim)
     coders = ["packed", "ans"] if pb.CODER_ANS in codec.coders(given.cut) else ["packed"]
     rows = [measured(given, coder) for coder in coders]
