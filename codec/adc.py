@@ -8,8 +8,8 @@ Source: arXiv 2509.15058. With a_b the mean over heads of the CLS row of the las
 where n counts all tokens, CLS included, so that rho_T = 1 drops nothing. The rate is xi = (T / B) (k / n),
 by default rho_B = rho_T = sqrt(xi). Ours, where the abstract is silent: k-means++ seeding from a keyed
 generator, a cluster that would be empty takes the worst-fitting sample, kept tokens stay in ascending
-position, T never exceeds B or 256, and T = B leaves every sample alone. The group of each sample travels as
-one byte (`AdcGroups`); every sample of a cluster gets the cluster's answer.
+position, T never exceeds B, and T = B leaves every sample alone. The group of each sample travels as one byte
+(`AdcGroups`), so that `merge` makes at most 256; every sample of a cluster gets the cluster's answer.
 """
 
 from __future__ import annotations
@@ -40,6 +40,9 @@ __all__ = [
 
 MOST_GROUPS = 64
 """Of a message to Infer: each is a sample in the server's queue."""
+
+_MOST_NAMED = 256
+"""Groups that one byte can tell apart."""
 
 _Answer = TypeVar("_Answer")
 _ROUNDS = 100
@@ -87,17 +90,23 @@ def merged_shape(batch: int, tokens: int, rho_batch: float, rho_tokens: float) -
     for name, rho in (("rho_batch", rho_batch), ("rho_tokens", rho_tokens)):
         if not 0.0 < rho <= 1.0:
             raise UsageError(f"{name} must be in (0, 1], not {rho!r}")
-    clusters = min(batch, 256, max(2, kept_count(batch, rho_batch)))
-    return clusters, kept_count(tokens, rho_tokens)
+    return min(batch, max(2, kept_count(batch, rho_batch))), kept_count(tokens, rho_tokens)
 
 
 def select(
-    attention: np.ndarray, rho_batch: float, rho_tokens: float, *, seed: int, key: int = 0
+    attention: np.ndarray,
+    rho_batch: float,
+    rho_tokens: float,
+    *,
+    seed: int,
+    key: int = 0,
+    most: int | None = None,
 ) -> Selection:
     """Cluster a batch by its attention, and choose each cluster's tokens.
 
     attention   float32 (B, n-1), attention from CLS to the patches, mean over heads
     seed, key   of the k-means seeding: equal ones give equal clusters
+    most        clusters at most; None: no limit but B
 
     Raises PayloadError for an empty batch or values that are not finite, UsageError for ratios out of (0, 1].
     """
@@ -106,12 +115,13 @@ def select(
     if not np.isfinite(attention).all():
         raise PayloadError("attention", "must be finite")
     batch, patches = attention.shape
-    clusters, kept_count = merged_shape(batch, patches + 1, rho_batch, rho_tokens)
+    clusters, length = merged_shape(batch, patches + 1, rho_batch, rho_tokens)
+    clusters = clusters if most is None else min(clusters, most)
     assignment = _cluster(attention.astype(np.float64), clusters, generator(seed, "adc", key))
-    kept = np.empty((clusters, kept_count), np.int64)
+    kept = np.empty((clusters, length), np.int64)
     for cluster in range(clusters):
         scores = attention[assignment == cluster].mean(axis=0, dtype=np.float64)
-        best = np.argsort(-scores, kind="stable")[: kept_count - 1]
+        best = np.argsort(-scores, kind="stable")[: length - 1]
         kept[cluster] = np.concatenate(([0], np.sort(best) + 1))
     return Selection(kept, assignment)
 
@@ -132,14 +142,14 @@ def merge(
     if not np.isfinite(tokens).all():
         raise PayloadError("tokens", "must be finite")
     batch, length, _ = tokens.shape
-    kept, assignment = select(attention, rho_batch, rho_tokens, seed=seed, key=key)
-    clusters, kept_count = kept.shape
-    merged = np.empty((clusters, kept_count, tokens.shape[2]), np.float32)
+    kept, assignment = select(attention, rho_batch, rho_tokens, seed=seed, key=key, most=_MOST_NAMED)
+    clusters = len(kept)
+    merged = np.empty((*kept.shape, tokens.shape[2]), np.float32)
     for cluster in range(clusters):
         members = np.flatnonzero(assignment == cluster)
         # One sample's mean is that sample, to the bit.
         merged[cluster] = tokens[np.ix_(members, kept[cluster])].mean(axis=0, dtype=np.float64)
-    return Merged(merged, kept, assignment, clusters * kept_count / (batch * length))
+    return Merged(merged, kept, assignment, kept.size / (batch * length))
 
 
 def unmerge(assignment: Sequence[int] | np.ndarray, answers: Sequence[_Answer]) -> list[_Answer]:

@@ -100,7 +100,9 @@ def test_shares_that_are_whole_numbers_give_these(count):
 
 @pytest.mark.parametrize("samples", [300, 1000])
 def test_groups_never_outgrow_one_byte(samples):
-    assert merged_shape(samples, 65, 1.0, 1.0)[0] == 256
+    merged = merge(*batch(13, samples), 1.0, 1.0, seed=3)
+    assert len(merged.tokens) == 256
+    assert np.bincount(merged.assignment).size == 256
 
 
 def test_groups_go_through_the_payload():

@@ -24,8 +24,10 @@ def _batch(samples: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, tor
     return x, attention, torch.from_numpy(random.integers(0, 4, samples))
 
 
-def test_rate_one_is_the_identity_with_its_gradient():
-    x, attention, classes = _batch(12)
+@pytest.mark.parametrize("samples", [12, 300])
+def test_rate_one_is_the_identity_with_its_gradient(samples):
+    """Of more samples than a message can name groups too: no groups are sent here."""
+    x, attention, classes = _batch(samples)
     sent = AdcEncoder(GEOMETRY, 1.0, 0).encode(x, attention, classes, step=3)
     assert (sent.values == x).all()
     assert (sent.targets == classes).all()
