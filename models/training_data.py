@@ -87,7 +87,8 @@ def _toned(images: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.ui
 
 
 def _holed(images: NDArray[np.uint8], rng: np.random.Generator, side: int) -> NDArray[np.uint8]:
-    """A square of `side` pixels of each second image, on average, painted in its mean colour (cutout)."""
+    """A square of `side` pixels, one more where that is even, of each second image on average, in its mean colour
+    (cutout)."""
     count, height, width, _ = images.shape
     centre = rng.integers(0, (height, width), (count, 2))
     inside = [
