@@ -5,7 +5,7 @@ from pathlib import Path
 
 import yaml
 
-from splitpoint.sim.scenario import Scenario
+from splitpoint.sim.scenario import Scenario, built_in_scenarios, load_scenario
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -31,6 +31,15 @@ def test_the_example_is_a_scenario() -> None:
     assert example is not None
     scenario = Scenario.model_validate({"name": "example", **yaml.safe_load(example[1])})
     assert [policy.name for policy in scenario.policies] == ["local", "greedy", "lyapunov"]
+
+
+def test_the_scenarios_whose_modems_measure_by_themselves_are_named() -> None:
+    text = (ROOT / "docs" / "scenarios.md").read_text()
+    named = re.search(r"they do not send\. ([^.]*?) have `every_s: 0\.1`", text, re.S)
+    assert named is not None
+    scenarios = (load_scenario(name) for name in built_in_scenarios())
+    measuring = {one.name for one in scenarios if one.channel.report.every_s == 0.1}
+    assert set(re.findall(r"`(\w+)`", named[1])) == measuring
 
 
 def test_the_scenarios_that_come_with_a_trained_policy_are_named() -> None:
