@@ -29,9 +29,11 @@ from .jscc import JointCode, through_noise
 from .training_data import TrainingData, identity_on
 from .vit import SplitViT
 
-__all__ = ["JsccConfig", "train_code"]
+__all__ = ["JsccConfig", "drawn_symbols", "train_code"]
 
 _SAVE_EVERY = 200
+_OCTAVES = 5.6
+"""Span of the drawn counts, at least: with few symbols, more than they have, so that one is drawn oftener."""
 
 
 class JsccConfig(BaseModel):
@@ -129,8 +131,7 @@ def _loss(
     estimate = snr_db + config.estimate_db * rng.standard_normal(count)
     symbols = np.full(count, code.symbols)
     if not config.dedicated:
-        # About log-uniform, the many symbols a little oftener: they have more to learn.
-        symbols = np.maximum(1, np.rint(code.symbols * 2.0 ** (-5.6 * rng.random(count) ** 1.5)))
+        symbols = drawn_symbols(rng, code.symbols, count)
     noise = rng.standard_normal((*x.shape[:2], code.symbols, 2), dtype=np.float32)
     true, told, m = (
         torch.from_numpy(np.asarray(v, np.float32)).to(device) for v in (snr_db, estimate, symbols)
@@ -142,6 +143,14 @@ def _loss(
     logits = tail_logits(network, decoded, cut, here, network.card.exits[last])
     task = torch.stack([functional.cross_entropy(qbar, here.labels) for qbar in logits]).mean()
     return task + config.reconstruction * error
+
+
+def drawn_symbols(rng: np.random.Generator, most: int, count: int) -> np.ndarray:
+    """Counts of symbols from 1 to `most`, (count,): about log-uniform, the many a little oftener, as they have more
+    to learn."""
+    octaves = max(_OCTAVES, math.log2(most))
+    symbols: np.ndarray = np.maximum(1, np.rint(most * 2.0 ** (-octaves * rng.random(count) ** 1.5)))
+    return symbols
 
 
 def _schedule(step: int, steps: int) -> float:

@@ -16,7 +16,7 @@ from splitpoint.models.activations import activations, cached_activations, tail_
 from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
 from splitpoint.models.jscc_command import train_codes
-from splitpoint.models.jscc_train import JsccConfig, train_code
+from splitpoint.models.jscc_train import JsccConfig, drawn_symbols, train_code
 from splitpoint.models.recursion import running_logits
 from splitpoint.models.store import built_in_models, codec_arrays, load_network, resolve, save_codes
 
@@ -175,6 +175,13 @@ def test_a_wrong_cut_is_told_before_the_first_is_trained(
     monkeypatch.setattr("splitpoint.models.jscc_command.training_views", pytest.fail)
     with pytest.raises(UsageError, match=r"1\.\.3, not 4"):
         train_codes(tiny_file, CONFIG.model_copy(update={"cuts": (1, 4)}), tmp_path)
+
+
+@pytest.mark.parametrize("most", [1, 5, 48, 96, 384])
+def test_every_count_of_symbols_that_decodes_is_trained(most: int) -> None:
+    """However wide the network: one symbol too, not only an octave or two above it."""
+    drawn = drawn_symbols(np.random.default_rng(0), most, 100_000)
+    assert set(drawn.tolist()) == set(range(1, most + 1))
 
 
 def test_training_a_dedicated_pair_takes_all_its_symbols(tmp_path: Path) -> None:
