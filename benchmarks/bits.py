@@ -31,7 +31,7 @@ from splitpoint.codec.selection import sent_tokens
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
-from splitpoint.models.measure import measure
+from splitpoint.models.measure import images_id, measure
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction, running_logits
@@ -69,16 +69,18 @@ def arguments() -> argparse.Namespace:
 
 
 def profiles(given: argparse.Namespace, data: dict[str, Dataset]) -> dict[str, Profile]:
-    """A profile of each split at all widths, measured once."""
+    """A profile of each split at all widths, measured once for a grid and data."""
     given.work.mkdir(parents=True, exist_ok=True)
     card = load_network(given.model)[1]
     grid = Grid(tuple(given.cut), tuple(given.keep), tuple(given.dims), WIDTHS)
     found = {}
     for split in SPLITS:
         path = given.work / f"{card.name}.{card.id}.{split}.npz"
-        if not path.exists() or Profile.load(path).grid != grid:
-            measure(given.model, data[split], split, grid=grid).save(path)
-        found[split] = Profile.load(path)
+        profile = Profile.load(path) if path.exists() else None
+        if profile is None or (profile.grid, profile.images_id) != (grid, images_id(data[split])):
+            profile = measure(given.model, data[split], split, grid=grid)
+            profile.save(path)
+        found[split] = profile
     return found
 
 

@@ -40,6 +40,7 @@ from splitpoint.models.evaluate import exit_logits
 from splitpoint.models.joint_file import joint_path
 from splitpoint.models.jscc import JointCode, through_noise
 from splitpoint.models.jscc_train import JsccConfig, train_code
+from splitpoint.models.measure import images_id
 from splitpoint.models.recursion import prediction
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.models.training_views import training_views
@@ -211,8 +212,10 @@ def main() -> None:
     clean = float((prediction(exit_logits(network, card, data)[:, -1]) == data.labels).mean())
     tokens = kept_count(card.patch_tokens, given.keep) + 1
     commonest = int(np.bincount(calibration.labels).argmax())
-    at_calibration = Rivals(network, calibration, commonest, work / f"calibration-{len(calibration)}.npz")
-    rivals = Rivals(network, data, commonest, work / f"evaluation-{len(data)}.npz")
+    at_calibration = Rivals(
+        network, calibration, commonest, work / f"calibration-{images_id(calibration)}.npz"
+    )
+    rivals = Rivals(network, data, commonest, work / f"evaluation-{images_id(data)}.npz")
 
     rows = []
     for rate in track(RATES, description="codes"):

@@ -87,8 +87,8 @@ class Start:
             np.savez(path, calibration_images=some.images[:count], calibration_labels=some.labels[:count])
         with np.load(path, allow_pickle=False) as file:
             self._arrays |= dict(file)
-        shape = (setting.patch, setting.dim, setting.depth, setting.start_images, setting.start_epochs)
-        shape += (setting.kept_from_start,)
+        shape = (setting.patch, setting.dim, setting.depth, setting.heads, setting.batch)
+        shape += (setting.start_images, setting.start_epochs, setting.kept_from_start)
         self.model = folder / f"start-{'-'.join(map(str, shape))}.safetensors"
         if not self.model.exists():
             self._train()

@@ -10,9 +10,12 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from splitpoint.errors import UsageError
+from splitpoint.models.data import Dataset
+from splitpoint.models.measure import images_id
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
 
@@ -78,3 +81,36 @@ def test_a_trained_policy_is_not_taken_for_another_one(policies: ModuleType, tmp
     (tmp_path / "fading.safetensors").write_bytes(b"another")
     for folder in (None, tmp_path, None):
         assert (trained(folder) == str(tmp_path / "fading.safetensors")) == (folder is not None)
+
+
+def test_profiles_of_other_data_are_measured_anew(tmp_path: Path) -> None:
+    given = argparse.Namespace(model="clutter", cut=[1], keep=[0.25], dims=[12], work=tmp_path)
+    for seed in range(2):
+        images = np.random.default_rng(seed).integers(0, 256, (2, 64, 64, 1), dtype=np.uint8)
+        data = Dataset(images, np.arange(2), tuple("0123456789"))
+        found = import_module("bits").profiles(given, {"calibration": data, "evaluation": data})
+        assert {profile.images_id for profile in found.values()} == {images_id(data)}
+
+
+def test_split_learning_starts_from_weights_of_its_own_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    runs = import_module("split_learning_runs")
+    data = Dataset(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), runs.CLASSES)
+    monkeypatch.setattr(runs, "load_data", lambda *_, **__: data)
+    monkeypatch.setattr(runs.Start, "_train", lambda start: start.model.touch())
+    common = {
+        "images": 2,
+        "evaluation": 0,
+        "learning_rate": 1e-3,
+        "patch": 8,
+        "dim": 48,
+        "depth": 4,
+        "cut": 2,
+    }
+    common |= {"start_images": 0, "start_epochs": 1}
+    files = {
+        runs.Start(runs.Setting(heads=heads, batch=batch, **common), tmp_path, None, "cpu").model
+        for heads, batch in ((3, 32), (4, 32), (3, 64))
+    }
+    assert len(files) == 3
