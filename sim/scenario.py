@@ -127,7 +127,7 @@ class Scenario(Section):
 
 def built_in_scenarios() -> dict[str, str]:
     """Names and descriptions of the scenarios that come with splitpoint."""
-    return {path.stem: load_scenario(path.stem).description for path in sorted(BUILT_IN.glob("*.yaml"))}
+    return {path.stem: load_scenario(path).description for path in sorted(BUILT_IN.glob("*.yaml"))}
 
 
 def scenario_schema() -> dict[str, Any]:
@@ -141,7 +141,7 @@ def load_scenario(name_or_path: str | Path, changes: Mapping[str, Any] | None = 
     Raises ConfigError with one line that names the field and, for unknown keys, the nearest valid one.
     """
     path = Path(name_or_path)
-    if not path.suffix and not path.exists():
+    if not path.suffix and (not path.exists() or path.is_dir()):  # a folder of that name is no scenario
         built_in = BUILT_IN / f"{name_or_path}.yaml"
         if not built_in.exists():
             known = (p.stem for p in BUILT_IN.glob("*.yaml"))

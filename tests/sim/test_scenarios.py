@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -94,3 +95,13 @@ def test_a_longer_run_begins_with_the_inputs_of_a_shorter_one() -> None:
 def test_shares_of_hard_inputs_are_checked(share: list[list[float]]) -> None:
     with pytest.raises(ConfigError, match="hard"):
         load_scenario("quickstart", {"data": {"hard_share": share}})
+
+
+def test_what_lies_in_the_working_folder_hides_no_built_in_scenario(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fading").mkdir()
+    (tmp_path / "steady").write_text("no scenario")
+    assert load_scenario("fading").name == "fading"
+    assert {"fading", "steady"} <= built_in_scenarios().keys()
