@@ -25,13 +25,13 @@ from typing import Any
 import numpy as np
 import torch
 from command_line import command_line, run
+from kept_profile import kept_profile
 
 from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.selection import sent_tokens
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
-from splitpoint.models.measure import images_id, measure
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction, running_logits
@@ -73,15 +73,12 @@ def profiles(given: argparse.Namespace, data: dict[str, Dataset]) -> dict[str, P
     given.work.mkdir(parents=True, exist_ok=True)
     card = load_network(given.model)[1]
     grid = Grid(tuple(given.cut), tuple(given.keep), tuple(given.dims), WIDTHS)
-    found = {}
-    for split in SPLITS:
-        path = given.work / f"{card.name}.{card.id}.{split}.npz"
-        profile = Profile.load(path) if path.exists() else None
-        if profile is None or (profile.grid, profile.images_id) != (grid, images_id(data[split])):
-            profile = measure(given.model, data[split], split, grid=grid)
-            profile.save(path)
-        found[split] = profile
-    return found
+    return {
+        split: kept_profile(
+            given.work / f"{card.name}.{card.id}.{split}.npz", given.model, data[split], split, grid
+        )
+        for split in SPLITS
+    }
 
 
 @torch.inference_mode()

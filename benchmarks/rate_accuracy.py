@@ -33,6 +33,7 @@ import numpy as np
 import torch
 from command_line import command_line, run
 from image_rivals import FORMATS, fine_tuned, measured, training_data
+from kept_profile import kept_profile
 from rich.console import Console
 from rich.table import Table
 
@@ -43,9 +44,8 @@ from splitpoint.models.codec_command import train_codec
 from splitpoint.models.codec_train import CodecConfig
 from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.grid import Grid
-from splitpoint.models.measure import images_id, measure
 from splitpoint.models.measure_heads import Heads
-from splitpoint.models.profile import Profile, SplitName
+from splitpoint.models.profile import Profile
 from splitpoint.models.store import codec_arrays, load_network, resolve, save_network
 from splitpoint.models.vit import SplitViT
 from splitpoint.protos import splitpoint_pb2 as pb
@@ -97,21 +97,6 @@ def plain_model(model: str, named: str, data_dir: Path | None, folder: Path) -> 
 def at_random(heads: Heads) -> None:
     """Scores that say nothing."""
     heads.scores = generator(0, "rate-accuracy-random").random(np.shape(heads.scores), dtype=np.float32)
-
-
-def kept_profile(
-    model: str, data: Dataset, split: SplitName, grid: Grid, coder: str, folder: Path, rescored: Any
-) -> Profile:
-    """The Profile of `data`, measured unless it lies in `folder`."""
-    card = load_network(model)[1]
-    path = folder / f"{card.id}.{'random' if rescored else 'own'}.{split}.{len(data)}.npz"
-    if path.exists():
-        profile = Profile.load(path)
-        if (profile.grid, profile.coder, profile.images_id) == (grid, coder, images_id(data)):
-            return profile
-    profile = measure(model, data, split, grid=grid, coder=coder, rescored=rescored)
-    profile.save(path)
-    return profile
 
 
 def rows_of(calibration: Profile, evaluation: Profile, unselected: bool | None = None) -> list[Row]:
@@ -216,10 +201,14 @@ def main() -> None:
     )
 
     def profiles(model: str, rescored: Any = None) -> tuple[Profile, Profile]:
+        stem = f"{load_network(model)[1].id}.{'random' if rescored else 'own'}"
         calibration, evaluation = (
-            kept_profile(model, splits[split], split, grid, coder, options.work, rescored)
+            kept_profile(
+                options.work / f"{stem}.{split}.{len(splits[split])}.npz",
+                model, splits[split], split, grid, coder, rescored,
+            )
             for split in ("calibration", "evaluation")
-        )
+        )  # fmt: skip
         return calibration, evaluation
 
     plain = plain_model(options.model, named, options.data_dir, options.work)

@@ -99,16 +99,10 @@ def test_split_learning_starts_from_weights_of_its_own_setting(
     data = Dataset(np.zeros((4, 32, 32, 3), np.uint8), np.arange(4), runs.CLASSES)
     monkeypatch.setattr(runs, "load_data", lambda *_, **__: data)
     monkeypatch.setattr(runs.Start, "_train", lambda start: start.model.touch())
-    common = {
-        "images": 2,
-        "evaluation": 0,
-        "learning_rate": 1e-3,
-        "patch": 8,
-        "dim": 48,
-        "depth": 4,
-        "cut": 2,
-    }
-    common |= {"start_images": 0, "start_epochs": 1}
+    common: dict[str, Any] = {
+        "images": 2, "evaluation": 0, "learning_rate": 1e-3, "patch": 8, "dim": 48, "depth": 4, "cut": 2,
+        "start_images": 0, "start_epochs": 1,
+    }  # fmt: skip
     files = {
         runs.Start(runs.Setting(heads=heads, batch=batch, **common), tmp_path, None, "cpu").model
         for heads, batch in ((3, 32), (4, 32), (3, 64))
