@@ -14,7 +14,6 @@ would not become shorter is packed; its length tells the decoder which it is. Mo
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 
 from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
+from .array_crc import arrays_crc
 from .errors import PayloadError
 from .nested import Quantised
 from .planes import pack_planes, plane_bytes, plane_matrix, unpack_planes
@@ -60,10 +60,7 @@ def tables_crc(arrays: Mapping[str, np.ndarray]) -> int:
 
     Other arrays are not looked at. Both sides must have equal tables, and what names them is this.
     """
-    crc = 0
-    for name in sorted(filter(is_table, arrays)):
-        crc = zlib.crc32(arrays[name].astype("<u2", copy=False).tobytes(), zlib.crc32(name.encode(), crc))
-    return crc
+    return arrays_crc({name: array for name, array in arrays.items() if is_table(name)}, "<u2")
 
 
 class CodeTables:

@@ -10,13 +10,13 @@ mean power, whatever m. `models/jscc.py` says what the layers are, and trains th
 from __future__ import annotations
 
 import math
-import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
 
 from ..protos import splitpoint_pb2 as pb
+from .array_crc import arrays_crc
 from .errors import PayloadError, check_within
 from .halves import read_halves
 from .selection import sent_tokens
@@ -67,17 +67,14 @@ def measured_snr_db(power: float, count: int, snr_db: float) -> float:
 class JointLayers:
     """Encoder and decoder of one cut. `arrays` are those of `models.jscc.JointCode`, matrices as (in, out).
 
-    crc  CRC-32 of their names and values, by name, as little-endian float32: it names the code on the wire
+    crc  of them as float32: it names the code on the wire
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
         self._a = {name: np.asarray(array, np.float32) for name, array in arrays.items()}
         self.dim = int(self._a["encoder.skip.weight"].shape[0])
         self.symbols = int(self._a["encoder.skip.weight"].shape[1]) // 2
-        self.crc = 0
-        for name in sorted(self._a):
-            values = self._a[name].astype("<f4", copy=False).tobytes()
-            self.crc = zlib.crc32(values, zlib.crc32(name.encode(), self.crc))
+        self.crc = arrays_crc(self._a, "<f4")
 
     def encode(self, tokens: np.ndarray, snr_db: float, symbols: int) -> np.ndarray:
         """Tokens (T, d), CLS first, to symbols complex64 (T, m) of unit mean power each."""
