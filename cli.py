@@ -21,7 +21,7 @@ from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
 from .models.train_command import train, train_codec, train_gates, train_jscc
-from .options import Json, checked, host_port, need_sim, need_torch
+from .options import Json, checked, host_port, need_sim
 from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
@@ -132,7 +132,7 @@ def export(
     out: Annotated[Path, typer.Option(help="Folder for the ONNX files, the card and the codec's arrays.")],
 ) -> None:
     """Export a network for boards: ONNX Runtime needs no torch."""
-    need_torch("exporting a network")
+    need_sim("exporting a network")
     from .device.export import export as export_network
 
     export_network(model, out)

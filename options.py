@@ -10,7 +10,7 @@ import typer
 
 from .errors import MissingExtra, UsageError
 
-__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_sim", "need_torch"]
+__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_sim"]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -40,14 +40,10 @@ def checked(kind: Any, **values: Any) -> Any:
 
 
 def need_sim(what: str, *modules: str) -> None:
-    """MissingExtra, naming what needs it, where one of these modules of the extra `sim` is not installed."""
-    if any(find_spec(module) is None for module in modules):
+    """MissingExtra, naming what needs it, where one of these modules of the extra `sim`, by default torch, is not
+    installed."""
+    if any(find_spec(module) is None for module in modules or ("torch",)):
         raise MissingExtra(what, "sim")
-
-
-def need_torch(what: str) -> None:
-    """MissingExtra, naming what needs it, where torch is not installed."""
-    need_sim(what, "torch")
 
 
 def host_port(text: str) -> tuple[str, int]:

@@ -139,7 +139,7 @@ def from_state_dict(
 
     heads       default dim / 64, as in DeiT and ViT up to large: the weights do not tell; needed for other dims
     image_size  (height, width); default square, from the positional embedding
-    usual_size  image_size where that fits
+    usual_size  (height, width) that the architecture takes by itself: image_size where the positions fit it
     mean, std   of pixels in [0, 1]; default ImageNet's
     without_classifier  where it has none, give it one of a single class and zeros
 
@@ -150,6 +150,7 @@ def from_state_dict(
         raise DataError(
             f"{source} is a distilled model (it has a distillation token), which SplitViT does not run"
         )
+    # Before anything is measured: with another's tensors sizes do not fit either, and that would tell less.
     for key in sorted(weights):
         if not _PLAIN.fullmatch(key):
             raise DataError(f"{source} is not a plain ViT: it has a tensor '{key}'")

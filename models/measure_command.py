@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from ..json_text import json_text
-from ..options import Json, need_torch
+from ..options import Json, need_sim
 
 __all__ = ["TRAINING_DATA_HELP", "evaluate", "own_set", "profile", "tables"]
 
@@ -33,7 +33,7 @@ def evaluate(
     json_: Json = False,
 ) -> None:
     """Accuracy, multiply-accumulates and time at every exit."""
-    need_torch("evaluating a network")
+    need_sim("evaluating a network")
     from .data import load_data
     from .evaluate import evaluate as evaluate_network
     from .store import load_network
@@ -73,7 +73,7 @@ def profile(
     samples: Annotated[int | None, typer.Option(min=1, help="The first so many; default all.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
-    need_torch("measuring a profile")
+    need_sim("measuring a profile")
     from .measure import measure_file
 
     path = measure_file(
@@ -100,7 +100,7 @@ def tables(
     out: Annotated[Path | None, typer.Option(help="Another file; by default the model's own.")] = None,
 ) -> None:
     """Fit the entropy coder's tables on training data and put them into a model's file; its id stays."""
-    need_torch("fitting code tables")
+    need_sim("fitting code tables")
     from .code_tables import fit_model_tables
 
     data = data or own_set(model)

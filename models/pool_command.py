@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import DataError
-from ..options import AcceleratorName, AcceleratorOption, need_torch
+from ..options import AcceleratorName, AcceleratorOption, need_sim
 
 __all__ = ["profile_pool", "train_pool"]
 
@@ -52,7 +52,7 @@ def train_pool(
     A learner that is done is not trained again, and one that was interrupted goes on from its last epoch. Several
     processes may train one pool into one folder: each passes over what another one trains.
     """
-    need_torch("training a pool")
+    need_sim("training a pool")
     from .pool import train_pool as train
 
     changes: dict[str, Any] = {}
@@ -97,7 +97,7 @@ def profile_pool(
 
     QUEST reads the calibration profile, and picks among the pool's own learners.
     """
-    need_torch("measuring a pool")
+    need_sim("measuring a pool")
     import torch
 
     from .data import load_data

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import UsageError
-from ..options import AcceleratorName, AcceleratorOption, checked, need_torch
+from ..options import AcceleratorName, AcceleratorOption, checked, need_sim
 from .measure_command import TRAINING_DATA_HELP, own_set
 
 __all__ = ["train", "train_codec", "train_gates", "train_jscc"]
@@ -46,7 +46,7 @@ def train(
 
     With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
     """
-    need_torch("training")
+    need_sim("training")
     from .store import load_network
     from .train import network_config, own_config
     from .train import train as train_network
@@ -99,7 +99,7 @@ def train_codec(
 
     No labels are read: the network is its own teacher. A run that was killed goes on where it was.
     """
-    need_torch("training a codec")
+    need_sim("training a codec")
     from .codec_command import train_codec as train
     from .codec_train import CodecConfig
 
@@ -126,7 +126,7 @@ def train_jscc(
 
     A run that was killed goes on where it was when started again.
     """
-    need_torch("training codes")
+    need_sim("training codes")
     from .jscc_command import train_codes
     from .jscc_train import JsccConfig
 
@@ -153,7 +153,7 @@ def train_gates(
 
     A run that was killed goes on where it was when started again.
     """
-    need_torch("training gates")
+    need_sim("training gates")
     from .gate_command import train_gates as train
     from .gate_train import GateConfig
 
