@@ -7,7 +7,7 @@ losses and bytes); here a call takes the place of the wire.
 from __future__ import annotations
 
 import asyncio
-import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -162,10 +162,15 @@ class Runs:
         calibration: bool = False,
     ) -> dict[str, Any]:
         """Train for `steps`, or until `budget` bytes are spent; accuracies on test and on calibration images."""
-        return asyncio.run(self._run(method, rate, seed, steps, budget, rho_batch, test, calibration))
+        with tempfile.TemporaryDirectory(prefix="server-", dir=self._folder) as folder:
+            limits = TrainingConfig(folder=Path(folder))
+            return asyncio.run(
+                self._run(limits, method, rate, seed, steps, budget, rho_batch, test, calibration)
+            )
 
     async def _run(
         self,
+        limits: TrainingConfig,
         method: str,
         rate: float,
         seed: int,
@@ -178,8 +183,6 @@ class Runs:
         began = time.process_time()
         setting, device = self.setting, self.start.device
         network, card = load_network(self.start.model)
-        folder = self._folder / "server"
-        limits = TrainingConfig(folder=folder)
         service = TrainService(card, lambda: load_network(self.start.model)[0].to(device), limits)
 
         async def exchange(request: pb.TrainStepRequest) -> pb.TrainStepReply:
@@ -217,7 +220,6 @@ class Runs:
         if calibration:
             result["calibration_accuracy"] = await self._accuracy(trainer.logits, card, "calibration")
         service.close()
-        shutil.rmtree(folder, ignore_errors=True)
         result["cpu_s"] = round(time.process_time() - began, 1)
         return result
 
