@@ -58,6 +58,7 @@ def picture_pixels(
     16-bit grey is scaled to 8 bits. Transparency is dropped. ValueError for 32-bit and float pixels, whose range
     nobody knows.
     """
+    picture.load()  # which turns a TIFF, and takes the orientation out of its EXIF
     turn = _TURNS.get(picture.getexif().get(_ORIENTATION, 1))
     if turn is not None:
         picture = picture.transpose(turn)
@@ -90,7 +91,11 @@ def read_image(
     """
     what = what or (f"the image {source}" if not isinstance(source, bytes) else "the image")
     try:
-        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as opened:
+        # Not by its name: Pillow maps some files into memory then, and scrambles a TIFF that is to be turned.
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else open(source, "rb") as file,
+            Image.open(file) as opened,
+        ):
             return picture_pixels(opened, size, channels)
     except UNREADABLE as error:
         raise DataError(f"cannot read {what}: {error}") from error

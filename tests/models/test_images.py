@@ -50,8 +50,9 @@ def test_pictures_are_turned_as_their_exif_says(tmp_path: Path) -> None:
         (9, GREY),
     ):
         exif[0x0112] = orientation
-        Image.fromarray(GREY).save(tmp_path / "x.png", exif=exif)
-        np.testing.assert_array_equal(read_image(tmp_path / "x.png")[:, :, 0], turned)
+        for name in ("x.png", "x.tif"):
+            Image.fromarray(GREY).save(tmp_path / name, exif=exif)
+            np.testing.assert_array_equal(read_image(tmp_path / name)[:, :, 0], turned)
 
 
 def test_a_picture_whose_exif_is_odd_is_read_and_turned(tmp_path: Path) -> None:
