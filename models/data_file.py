@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 from PIL import Image
@@ -11,6 +10,7 @@ from PIL import Image
 from ..errors import MissingExtra
 from ..whole_file import whole_file
 from .data import Dataset
+from .parquet_file import class_metadata
 
 __all__ = ["write_parquet"]
 
@@ -27,10 +27,8 @@ def write_parquet(data: Dataset, path: Path) -> Path:
         buffer = io.BytesIO()
         Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
         cells.append(buffer.getvalue())
-    label = {"names": list(data.classes), "_type": "ClassLabel"}
-    features = {"image": {"_type": "Image"}, "label": label}
     table = arrow.table({"image": cells, "label": data.labels})
-    table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+    table = table.replace_schema_metadata(class_metadata(data.classes))
     with whole_file(path, "data", make_folder=False) as partial:
         parquet.write_table(table, partial)
     return path

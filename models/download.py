@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import DataError, MissingExtra, UsageError, did_you_mean
 from ..whole_file import whole_file
+from .parquet_file import class_metadata, class_names
 
 __all__ = ["HUB", "fetch"]
 
@@ -31,12 +32,14 @@ _ONLY_FILE = "-00000-of-00001.parquet"
 
 
 def _written(source: Path, image: str, label: str, path: Path) -> None:
-    """The two columns under the names that `load_data` reads, whole or not at all."""
+    """The two columns under the names that `load_data` reads, with the labels' names, whole or not at all."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(source, columns=[image, label])
+    names = class_names(table.schema, label)
+    table = table.rename_columns(["image", "label"]).replace_schema_metadata(class_metadata(names))
     with whole_file(path, "data") as partial:
-        parquet.write_table(table.rename_columns(["image", "label"]), partial)
+        parquet.write_table(table, partial)
 
 
 def fetch(name: str, data_dir: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ from ..errors import DataError, MissingExtra
 from .card import ModelCard
 from .images import read_image
 
-__all__ = ["Rows", "parquet_files", "read_rows"]
+__all__ = ["Rows", "class_metadata", "class_names", "parquet_files", "read_rows"]
 
 _LARGEST = 2**63 - 1
 
@@ -43,8 +44,17 @@ def parquet_files(path: Path) -> list[Path]:
     return files
 
 
-def _class_names(schema: Any, column: str) -> tuple[str, ...]:
-    """Names that `datasets` keeps in the schema's metadata, if any."""
+def class_metadata(names: Sequence[str]) -> dict[str, str]:
+    """Metadata of a schema whose column `label` has these names, as `datasets` keeps them; {} without any."""
+    if not names:
+        return {}
+    label = {"names": list(names), "_type": "ClassLabel"}
+    features = {"image": {"_type": "Image"}, "label": label}
+    return {"huggingface": json.dumps({"info": {"features": features}})}
+
+
+def class_names(schema: Any, column: str) -> tuple[str, ...]:
+    """Names that `datasets` keeps in the schema's metadata for the labels of a column, if any."""
     try:
         features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
         return tuple(str(name) for name in features[column]["names"])
@@ -78,7 +88,7 @@ def _read_file(path: Path, card: ModelCard | None) -> Rows:
     for row, label in enumerate(labels):
         if isinstance(label, bool) or not isinstance(label, int) or label > _LARGEST:
             raise DataError(f"{path}: row {row} of column 'label' is {label!r}, not an integer")
-    return Rows(images, labels, _class_names(table.schema, "label"))
+    return Rows(images, labels, class_names(table.schema, "label"))
 
 
 def read_rows(path: Path, card: ModelCard | None) -> Rows:
