@@ -110,7 +110,7 @@ class Client:
         watched = not isinstance(policy, Decision | str | None)
         told = partial(logger.warning, "the policy failed, all local stands in: %s") if watched else None
         if isinstance(policy, Decision):
-            policy.check(card.depth, card.dim)
+            policy.check(card)
             policy = Static(policy)
         self._remote: RemotePolicy | None = None
         if isinstance(policy, str):
@@ -126,8 +126,7 @@ class Client:
             Agent(card.exits, block_s, slack_s, partial(times_at_keep, card, block_s)),
             GuardedPolicy(
                 chosen,
-                card.depth,
-                card.dim,
+                card,
                 Decision(card.depth),
                 _PATIENCE * deadline_s,
                 watched=watched,

@@ -98,10 +98,8 @@ class Encoder:
         """One request for samples that came together, merged by ADC, and the group of each, int64 (B,).
 
         Clusters are seeded by the request's id. A group's exit state is the mean of its samples', its margin the
-        lowest. UsageError for a network whose gates drop tokens: its samples have different ones.
+        lowest.
         """
-        if any(state.positions is not None for state in states):
-            raise UsageError("Decision.merge: samples of a network with gates cannot be merged")
         cut, patches = states[0].blocks, self._card.patch_tokens
         tokens = np.stack([state.tokens for state in states])
         attention = np.stack([state.scores for state in states if state.scores is not None])

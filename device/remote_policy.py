@@ -66,7 +66,7 @@ class RemotePolicy:
             self._forget(told)
             if reply.replaced:
                 raise RemoteError(f"{client.address}: its policy failed")
-            self._decision = read_decision(reply.decision, self._card.depth, self._card.dim)
+            self._decision = read_decision(reply.decision, self._card)
         except DataError as error:
             self._error = RemoteError(f"{client.address}: decided what does not fit: {error}")
             raise self._error from None

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from ..errors import UsageError
+from ..models.card import ModelCard
 
 __all__ = ["NEVER", "Decision"]
 
@@ -69,10 +70,14 @@ class Decision:
                 "0 in merged or symbol requests",
             )
 
-    def check(self, depth: int, dim: int) -> None:
-        """Raise UsageError if the Decision does not fit a network of this depth and dim."""
+    def check(self, card: ModelCard) -> None:
+        """Raise UsageError if the Decision does not fit the network of this card."""
+        depth, dim = card.depth, card.dim
         _within("split", self.split, self.split <= depth, f"at most the network's depth, {depth}")
         _within("dims", self.dims, self.dims <= dim, f"at most the network's dim, {dim}")
+        if card.gates:
+            # Every sample then has tokens of its own, chosen on the way for this very keep.
+            _within("merge", self.merge, not self.merges, "1 for a network with gates")
 
     @property
     def merges(self) -> bool:

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
+from ..models.card import ModelCard
 from .decision import Decision
 from .observation import Observation
 from .policy import Outcome, Policy
@@ -17,7 +18,7 @@ __all__ = ["GuardedPolicy"]
 class GuardedPolicy:
     """Wraps a policy; where it raises, answers anything but a Decision that fits, or takes too long, `safe` stands in.
 
-    depth, dim   of the network
+    card         of the network
     safe         what to do instead, all local, say
     limit_s      longest time to decide, by the clock on the wall; infinite for none
     watched      decide on a thread of its own, so that even a policy that never returns costs `limit_s` once and then
@@ -30,8 +31,7 @@ class GuardedPolicy:
     def __init__(
         self,
         policy: Policy,
-        depth: int,
-        dim: int,
+        card: ModelCard,
         safe: Decision,
         limit_s: float = math.inf,
         *,
@@ -40,8 +40,7 @@ class GuardedPolicy:
     ) -> None:
         self._policy: Policy = Watched(policy, limit_s) if watched else policy
         self.learns: bool = getattr(policy, "learns", True)
-        self._depth = depth
-        self._dim = dim
+        self._card = card
         self._safe = safe
         self._limit_s = limit_s
         self._timed = limit_s < math.inf
@@ -63,7 +62,7 @@ class GuardedPolicy:
             if decision is not self._checked:
                 if not isinstance(decision, Decision):
                     raise TypeError(f"the policy answered {type(decision).__name__}, not a Decision")
-                decision.check(self._depth, self._dim)
+                decision.check(self._card)
                 self._checked = decision
             if self._timed and time.perf_counter() - begun_s > self._limit_s:
                 raise TooLong(self._limit_s)

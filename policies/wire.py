@@ -9,6 +9,7 @@ import math
 from dataclasses import fields
 
 from ..errors import DataError, UsageError
+from ..models.card import ModelCard
 from ..protos import splitpoint_pb2 as pb
 from .decision import Decision
 from .observation import Observation
@@ -39,8 +40,8 @@ def decision_message(decision: Decision) -> pb.Decision:
     return message
 
 
-def read_decision(message: pb.Decision, depth: int, dim: int, path: str = "decision") -> Decision:
-    """The Decision, checked to fit a network of this depth and dim. Raises DataError."""
+def read_decision(message: pb.Decision, card: ModelCard, path: str = "decision") -> Decision:
+    """The Decision, checked to fit the network of this card. Raises DataError."""
     values = {name: getattr(message, name) for name in _ALWAYS}
     width = message.WhichOneof("width")
     if width is None:
@@ -50,7 +51,7 @@ def read_decision(message: pb.Decision, depth: int, dim: int, path: str = "decis
         raise DataError(f"{path}.symbols: must be above 0, or bits be given")
     try:
         decision = Decision(**values)
-        decision.check(depth, dim)
+        decision.check(card)
     except UsageError as error:
         name, problem = str(error).removeprefix("Decision.").split(" ", 1)
         raise DataError(f"{path}.{name}: {problem}") from None
@@ -93,13 +94,13 @@ def outcome_message(outcome: Outcome) -> pb.Outcome:
     return pb.Outcome(**outcome._replace(decision=decision_message(outcome.decision))._asdict())  # type: ignore[arg-type]
 
 
-def read_outcome(message: pb.Outcome, depth: int, dim: int, path: str = "outcome") -> Outcome:
-    """The Outcome of a request to a network of this depth and dim. Raises DataError."""
+def read_outcome(message: pb.Outcome, card: ModelCard, path: str = "outcome") -> Outcome:
+    """The Outcome of a request to the network of this card. Raises DataError."""
     if not message.HasField("decision"):
         raise DataError(f"{path}.decision: is missing")
-    decision = read_decision(message.decision, depth, dim, f"{path}.decision")
-    if message.cut > depth:
-        raise DataError(f"{path}.cut: must be at most the network's depth, {depth}, not {message.cut}")
+    decision = read_decision(message.decision, card, f"{path}.decision")
+    if message.cut > card.depth:
+        raise DataError(f"{path}.cut: must be at most the network's depth, {card.depth}, not {message.cut}")
     if not 0.0 <= message.margin <= 1.0:
         raise DataError(f"{path}.margin: must be in [0, 1], not {message.margin:g}")
     for name in ("latency_s", "energy_j", "airtime_s"):

@@ -175,6 +175,6 @@ class PolicyDesk:
 
     def _fresh(self, device: str) -> _Kept:
         card = self.source.card
-        policy = GuardedPolicy(self.source.make(device), card.depth, card.dim, self._safe)
+        policy = GuardedPolicy(self.source.make(device), card, self._safe)
         policy.reset(self.source.seed)
         return _Kept(policy)

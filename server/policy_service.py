@@ -104,7 +104,7 @@ class PolicyService:
         if request.first_outcome > _MOST_REQUESTS:
             raise invalid(f"first_outcome: must be at most {_MOST_REQUESTS}, not {request.first_outcome}")
         outcomes = [
-            _read(read_outcome, outcome, card.depth, card.dim, f"outcomes[{place}]")
+            _read(read_outcome, outcome, card, f"outcomes[{place}]")
             for place, outcome in enumerate(request.outcomes)
         ]
         return _Told(device, request.session, outcomes, request.first_outcome)

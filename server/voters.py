@@ -24,7 +24,7 @@ __all__ = ["LocalVoter", "RemoteVoter", "Voter", "misfit"]
 
 logger = logging.getLogger(__name__)
 
-_NOMINAL_MACS_PER_S = 1e9
+_NOMINAL_S_PER_MAC = 1e-9
 _WEIGHT = 0.2
 _MOST_MACS = 1 << 48
 """Of one opinion: a reply has 64 bits for the sum of all."""
@@ -68,10 +68,11 @@ class Voter(Protocol):
 
 
 class _Estimate:
-    """What asking a learner costs: MACs over its measured speed, queueing included, and the time on the way."""
+    """What asking a learner costs: MACs at its measured speed, queueing included, and the time on the way."""
 
     def __init__(self) -> None:
-        self._macs_per_s = _NOMINAL_MACS_PER_S
+        # Not its inverse: who says that a MAC took a year, or no time at all, has no speed that could be reckoned with.
+        self._s_per_mac = _NOMINAL_S_PER_MAC
         self.way_s = 0.0
         self._measured = False
 
@@ -80,12 +81,12 @@ class _Estimate:
         weight = _WEIGHT if self._measured else 1.0
         self._measured = True
         if macs > 0 and server_s > 0.0:
-            self._macs_per_s += weight * (macs / server_s - self._macs_per_s)
+            self._s_per_mac += weight * (server_s / macs - self._s_per_mac)
         if way_s is not None:
             self.way_s += weight * (max(0.0, way_s) - self.way_s)
 
     def seconds(self, card: pb.Learner | None) -> float:
-        return self.way_s + (sum(card.gate_macs) / self._macs_per_s if card is not None else 0.0)
+        return self.way_s + (sum(card.gate_macs) * self._s_per_mac if card is not None else 0.0)
 
 
 class LocalVoter:

@@ -56,7 +56,7 @@ class Setup:
         for policy in scenario.policies:
             if isinstance(policy, StaticPolicy):
                 try:
-                    policy.decision.decision().check(self.card.depth, self.card.dim)
+                    policy.decision.decision().check(self.card)
                 except UsageError as error:
                     raise ConfigError(f"policy '{policy.name}': {error}") from None
         statics = {p.name: p.decision.decision() for p in scenario.policies if isinstance(p, StaticPolicy)}
@@ -198,8 +198,7 @@ class Setup:
         own = isinstance(config, CustomPolicy)
         guarded = GuardedPolicy(
             policy,
-            self.card.depth,
-            self.card.dim,
+            self.card,
             self._all_local,
             # In virtual time our own policies are not looked at: equal runs must not depend on the machine's load.
             0.5 * scenario.deadline_s if own or sight is None else math.inf,

@@ -69,7 +69,7 @@ class Actions:
             self.space = spaces.Discrete(len(self.decisions))
             self.lengths = (len(self.decisions),)
         for decision in self.decisions:
-            decision.check(card.depth, card.dim)
+            decision.check(card)
             for name, none in (("symbols", 0), ("refine_bits", 0), ("merge", 1)):
                 if (value := getattr(decision, name)) != none:
                     raise UsageError(f"Decision.{name} {value:g}: environments know nothing of it")

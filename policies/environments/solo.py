@@ -98,6 +98,7 @@ class Solo:
         self._estimate = LinkEstimate(config.coherence_s)
         self._energy_left_j = config.battery_j
         self._free_s = self._server_free_s = 0.0
+        self._probe_s = math.inf  # when the lost link is probed next
         self._up_from_s = -math.inf
         self._sent_s = self._answer_by_s = math.nan
         self._airtime_up_s = self._airtime_down_s = 0.0
@@ -116,6 +117,9 @@ class Solo:
         behind = bisect_right(self._arrivals, start_s, self.requests) - self.requests
         self.arrival_s, self.start_s, self.due_s = arrival_s, start_s, arrival_s + self._deadline_s
         self._sent_s = math.nan
+        # No further than now: an outage may be meant to last for ever.
+        while self._probe_s <= start_s:
+            self._probe()
         estimate = self._estimate
         estimate.heard(self._report.newest(start_s))
         self.link_up = start_s >= self._up_from_s and estimate.signal
@@ -172,14 +176,13 @@ class Solo:
     def no_reply(self, nbytes: int) -> None:
         """None came in time: the link counts as lost until a probe comes back."""
         self._estimate.no_reply(self._answer_by_s, nbytes, self._answer_by_s - self._sent_s)
-        self._up_from_s = self._found_up(self._answer_by_s)
+        self._probe_s, self._up_from_s = self._answer_by_s, math.inf
 
-    def _found_up(self, lost_s: float) -> float:
-        """When a probe of the lost link is first answered."""
-        probe_s = lost_s
-        while not self.link.state(probe_s).up:
-            probe_s += self._config.probe_s
-        return probe_s + self.link.round_trip_s
+    def _probe(self) -> None:
+        if self.link.up(self._probe_s):
+            self._probe_s, self._up_from_s = math.inf, self._probe_s + self.link.round_trip_s
+        else:
+            self._probe_s += self._config.probe_s
 
     def finish(self, done_s: float, head_s: float, correct: bool, replied: bool) -> Result:
         """Charge the device for `head_s` of computing and what it sent; the answer is there at `done_s`."""

@@ -38,7 +38,7 @@ def make_encoder(small: Small) -> Encoder:
 def make_session(small: Small, decision: Decision, block_s: float = 0.001) -> Session:
     card = small.card
     agent = Agent(card.exits, [cut * block_s for cut in range(card.depth + 1)], 0.02)
-    policy = GuardedPolicy(Static(decision), card.depth, card.dim, Decision(card.depth))
+    policy = GuardedPolicy(Static(decision), card, Decision(card.depth))
     power = Power(2.5, 1.3, 0.9, 0.3)
     return Session(agent, policy, power, deadline_s=DEADLINE_S, coherence_s=0.5, battery_j=math.inf)
 

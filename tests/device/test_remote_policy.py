@@ -85,7 +85,7 @@ async def deciding(
 async def board(small: Small, address: str, limit_s: float = 0.7) -> AsyncIterator[BatchDevice]:
     card = small.card
     remote = RemotePolicy(card, "3", limit_s)
-    guarded = GuardedPolicy(remote, card.depth, card.dim, Decision(card.depth))
+    guarded = GuardedPolicy(remote, card, Decision(card.depth))
     session = Session(
         Agent(card.exits, [0.001 * cut for cut in range(card.depth + 1)], 0.02),
         guarded,

@@ -13,12 +13,15 @@ from splitpoint.device.accounting import Trip
 from splitpoint.device.agent import Agent
 from splitpoint.device.effects import Offload, Reading, Reply, RunBlocks
 from splitpoint.device.session import Finished, Session
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.guard import GuardedPolicy
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
 from splitpoint.policies.rules import Power
 
+CARD = read_card(resolve("clutter"))
 POWER = Power(cpu_w=2.0, tx_w=1.0, rx_w=0.5, idle_w=0.0)
 
 
@@ -45,7 +48,7 @@ def make(decision: Decision, modem: Modem | None = None) -> tuple[Session, Recor
     policy = Recorder(decision)
     session = Session(
         Agent((1, 2), (0.0, 0.01, 0.02), 0.01),
-        GuardedPolicy(policy, 2, 8, Decision(2)),
+        GuardedPolicy(policy, CARD, Decision(2)),
         POWER,
         deadline_s=0.5,
         coherence_s=0.5,

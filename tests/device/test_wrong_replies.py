@@ -145,11 +145,11 @@ def test_symbols_that_the_network_has_no_code_for_are_not_sent(small: Small) -> 
     assert "symbols" in str(device.last_error)
 
 
-def test_samples_that_gates_keep_from_merging_are_answered_here(
+def test_a_policy_that_would_merge_what_gates_chose_is_replaced(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     gated = make_small(tmp_path_factory.mktemp("gated"), 7, gates=True)
-    finished, device, service = served(gated, Decision(2, keep=0.5, merge=0.5), count=4)
-    assert [one.answer.degraded for one in finished] == [True] * 4
+    finished, _, service = served(gated, Decision(2, keep=0.5, merge=0.5), count=4)
+    assert [one.answer.local for one in finished] == [True] * 4
+    assert [one.policy_replaced for one in finished] == [True] * 4
     assert service.asked == []
-    assert "cannot be merged" in str(device.last_error)

@@ -113,6 +113,15 @@ def test_clutter_needs_no_files() -> None:
     assert (len(data), data.images.shape[1:], len(data.classes)) == (891, (64, 64, 1), 10)
 
 
+def test_clutters_digits_are_the_networks_classes_by_name() -> None:
+    labels = load_data("clutter", "calibration").labels
+    falling = load_data("clutter", "calibration", card=tiny_card(classes=tuple("9876543210")))
+    assert falling.classes == tuple("9876543210")
+    np.testing.assert_array_equal(falling.labels, 9 - labels)
+    with pytest.raises(DataError, match="clutter: its class '0' is none of tiny's"):
+        load_data("clutter", "calibration", card=tiny_card())
+
+
 @pytest.mark.parametrize(
     ("images", "labels", "said"),
     [

@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
 from splitpoint.policies.aside import Aside, NotBack
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.guard import GuardedPolicy
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
 
+CARD = read_card(resolve("clutter"))
 SEEN = Observation(15.0, 5e6, 1.0, 0.01, 0, 0.0, 1.0, 0.3, True)
 SAFE = Decision(6)
 
@@ -73,7 +76,7 @@ class Slow:
 
 def test_a_policy_that_is_given_up_in_the_middle_of_a_call_leaves_no_thread_once_it_is_back() -> None:
     go = threading.Event()
-    guarded, threads = begun(lambda: GuardedPolicy(Slow(go), 6, 96, SAFE, 0.01, watched=True))
+    guarded, threads = begun(lambda: GuardedPolicy(Slow(go), CARD, SAFE, 0.01, watched=True))
     assert guarded.decide(SEEN) is SAFE
     assert guarded.replaced == 1
     del guarded

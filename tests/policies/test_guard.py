@@ -14,6 +14,8 @@ import yaml
 
 from splitpoint.device.agent import Agent
 from splitpoint.device.session import Session
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.guard import GuardedPolicy
 from splitpoint.policies.observation import Observation
@@ -27,6 +29,7 @@ from splitpoint.sim.report_headline import headline
 from splitpoint.sim.scenario import BUILT_IN, load_scenario
 from splitpoint.sim.setup import Setup
 
+CARD = read_card(resolve("clutter"))
 GOOD = Observation(15.0, 5e6, 1.0, 0.01, 0, 0.0, math.inf, 0.3, True)
 LOCAL = Outcome(Decision(6), 6, False, False, False, 1.0, 0.1, 0.1, 0.0, 0)
 SAFE = Decision(6)
@@ -70,7 +73,7 @@ WAYS = ["raises", "exits", "nan", "nan field", "illegal", "slow"]
 @pytest.mark.parametrize("watched", [False, True])
 @pytest.mark.parametrize("way", WAYS)
 def test_a_bad_decision_is_replaced_for_its_request_only(way: str, watched: bool) -> None:
-    guarded = GuardedPolicy(Bad(way), 6, 96, SAFE, limit_s=LIMIT_S, watched=watched)
+    guarded = GuardedPolicy(Bad(way), CARD, SAFE, limit_s=LIMIT_S, watched=watched)
     guarded.reset(0)
     found = []
     for _ in range(6):
@@ -89,7 +92,7 @@ def test_a_policy_that_never_returns_costs_its_limit_once() -> None:
         def decide(self, observation: Observation) -> Any:
             time.sleep(3600)
 
-    guarded = GuardedPolicy(Endless("slow"), 6, 96, SAFE, limit_s=0.05, watched=True)
+    guarded = GuardedPolicy(Endless("slow"), CARD, SAFE, limit_s=0.05, watched=True)
     begun_s = time.perf_counter()
     assert all(guarded.decide(GOOD) is SAFE for _ in range(50))
     guarded.learn(LOCAL)
@@ -104,7 +107,7 @@ def test_a_policy_that_cannot_be_reset_does_not_decide_until_it_can() -> None:
             if seed == 0:
                 raise RuntimeError("not today")
 
-    guarded = GuardedPolicy(Unready("raises"), 6, 96, SAFE)
+    guarded = GuardedPolicy(Unready("raises"), CARD, SAFE)
     guarded.reset(0)
     assert guarded.decide(GOOD) is SAFE
     guarded.reset(1)
@@ -113,7 +116,7 @@ def test_a_policy_that_cannot_be_reset_does_not_decide_until_it_can() -> None:
 
 @pytest.mark.parametrize("way", WAYS)
 def test_the_devices_session_answers_and_says_which_requests_were_replaced(way: str) -> None:
-    policy = GuardedPolicy(Bad(way, every=2), 6, 96, SAFE, limit_s=LIMIT_S)
+    policy = GuardedPolicy(Bad(way, every=2), CARD, SAFE, limit_s=LIMIT_S)
     agent = Agent((2, 4, 6), (0.0, 0.01, 0.02, 0.03, 0.04, 0.05, 0.06), 0.01)
     power = Power(1.0, 1.0, 1.0, 0.1)
     session = Session(agent, policy, power, deadline_s=0.3, coherence_s=0.5, battery_j=math.inf)
@@ -181,7 +184,7 @@ def test_a_policy_that_stays_broken_costs_no_memory() -> None:
         def reset(self, seed: int) -> None:
             raise RuntimeError("not today")
 
-    guarded = GuardedPolicy(Unready("raises"), 6, 96, SAFE)
+    guarded = GuardedPolicy(Unready("raises"), CARD, SAFE)
     guarded.reset(0)
 
     def blocks() -> int:
@@ -200,7 +203,7 @@ def test_what_a_policy_fails_at_is_told_once_a_reset_in_one_line() -> None:
             raise ValueError("first\nsecond")
 
     told: list[str] = []
-    guarded = GuardedPolicy(Fails("raises"), 6, 96, SAFE, told=told.append)
+    guarded = GuardedPolicy(Fails("raises"), CARD, SAFE, told=told.append)
     for _ in range(2):
         guarded.reset(0)
         for _ in range(3):

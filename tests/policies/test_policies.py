@@ -11,7 +11,9 @@ import pytest
 from splitpoint.device.agent import Agent
 from splitpoint.device.effects import Reading, Reply, RunBlocks
 from splitpoint.errors import UsageError
+from splitpoint.models.card import read_card
 from splitpoint.models.profile import Profile
+from splitpoint.models.store import resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.greedy import Greedy, GreedyTables
 from splitpoint.policies.guard import GuardedPolicy
@@ -24,6 +26,7 @@ from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.setup import Setup
 
 SETUP = Setup(load_scenario("quickstart"))
+CARD = read_card(resolve("clutter"))
 GOOD = Observation(15.0, 5e6, 1.0, 0.01, 0, 0.0, math.inf, 0.3, True)
 LOCAL = Outcome(Decision(6), 6, False, False, False, 1.0, 0.1, 0.1, 0.0, 0)
 
@@ -152,7 +155,7 @@ class _Bad:
 )
 def test_a_bad_policy_is_replaced_and_counted(answer: Any) -> None:
     safe = Decision(6)
-    guarded = GuardedPolicy(_Bad(answer), 6, 96, safe)
+    guarded = GuardedPolicy(_Bad(answer), CARD, safe)
     assert guarded.decide(GOOD) is safe
     guarded.learn(LOCAL)
     assert guarded.replaced == 1

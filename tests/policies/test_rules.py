@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.errors import UsageError
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
 from splitpoint.policies.decision import NEVER, Decision
 from splitpoint.policies.rules import Power, UtilityWeights, energy_j, exits, offloads, queue_step, utility
 
@@ -55,11 +57,15 @@ def test_a_bad_decision_names_its_field(field: str, value: object) -> None:
 
 
 def test_a_decision_must_fit_the_network() -> None:
-    Decision(6, dims=96).check(6, 96)
+    card = read_card(resolve("clutter"))
+    Decision(6, dims=96, merge=0.5).check(card)
     with pytest.raises(UsageError, match="depth, 6"):
-        Decision(7).check(6, 96)
+        Decision(7).check(card)
     with pytest.raises(UsageError, match="dim, 96"):
-        Decision(1, dims=97).check(6, 96)
+        Decision(1, dims=97).check(card)
+    gated = card.model_copy(update={"gates": True})
+    with pytest.raises(UsageError, match=r"Decision\.merge must be 1 for a network with gates"):
+        Decision(2, merge=0.5).check(gated)
 
 
 def test_labels_name_what_differs_from_the_default() -> None:

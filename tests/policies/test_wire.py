@@ -5,6 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.errors import DataError
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
@@ -18,7 +20,8 @@ from splitpoint.policies.wire import (
 )
 from splitpoint.protos import splitpoint_pb2 as pb
 
-DEPTH, DIM = 6, 48
+CARD = read_card(resolve("clutter"))
+DEPTH, DIM = CARD.depth, CARD.dim
 number = st.floats(-1e6, 1e6)
 positive = st.floats(0.0, 1e9)
 estimate = st.one_of(st.just(math.nan), positive)
@@ -67,7 +70,7 @@ def carried(message):
 
 @given(decisions)
 def test_a_decision_comes_out_as_it_went_in(decision):
-    assert read_decision(carried(decision_message(decision)), DEPTH, DIM) == decision
+    assert read_decision(carried(decision_message(decision)), CARD) == decision
 
 
 @given(observations)
@@ -78,7 +81,7 @@ def test_an_observation_comes_out_as_it_went_in(observation):
 
 @given(outcomes)
 def test_an_outcome_comes_out_as_it_went_in(outcome):
-    assert read_outcome(carried(outcome_message(outcome)), DEPTH, DIM) == outcome
+    assert read_outcome(carried(outcome_message(outcome)), CARD) == outcome
 
 
 @pytest.mark.parametrize(
@@ -101,14 +104,14 @@ def test_a_bad_decision_names_its_field(changes, said):
     for name, value in changes.items():
         setattr(message, name, value)
     with pytest.raises(DataError, match=said):
-        read_decision(carried(message), DEPTH, DIM)
+        read_decision(carried(message), CARD)
 
 
 def test_a_decision_without_a_width_says_so():
     message = decision_message(Decision(2))
     message.ClearField("bits")
     with pytest.raises(DataError, match=r"decision\.bits: or symbols must be given"):
-        read_decision(message, DEPTH, DIM)
+        read_decision(message, CARD)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -143,9 +146,9 @@ def test_a_bad_outcome_names_its_field(changes, said):
     for name, value in changes.items():
         setattr(message, name, value)
     with pytest.raises(DataError, match=said):
-        read_outcome(carried(message), DEPTH, DIM)
+        read_outcome(carried(message), CARD)
 
 
 def test_an_outcome_without_its_decision_says_so():
     with pytest.raises(DataError, match=r"outcome\.decision: is missing"):
-        read_outcome(pb.Outcome(cut=1), DEPTH, DIM)
+        read_outcome(pb.Outcome(cut=1), CARD)

@@ -98,4 +98,4 @@ def run(scenario, in_loop, policies=None):
 
 
 async def decided(client, request):
-    return read_decision((await client.decide(request, 5.0)).decision, CARD.depth, CARD.dim)
+    return read_decision((await client.decide(request, 5.0)).decision, CARD)

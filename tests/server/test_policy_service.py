@@ -159,7 +159,7 @@ def test_a_bad_policy_is_replaced_by_the_safe_default(in_loop, act):
         for number in range(2):
             reply = await client.decide(asking(outcomes=[outcome], first=number), 5.0)
             assert reply.replaced
-            assert read_decision(reply.decision, CARD.depth, CARD.dim) == SAFE
+            assert read_decision(reply.decision, CARD) == SAFE
 
     run(scenario, in_loop, source(lambda _: Bad(act)))
 

@@ -86,6 +86,14 @@ def test_what_an_opinion_cost_is_expected_of_the_next():
     assert voter.expected_s == pytest.approx(0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize("server_s", [1e30, 1e-300])
+def test_a_time_that_is_a_lie_can_still_be_compared_with_the_others(server_s):
+    voter = RemoteVoter(0, "a", Host([said(server_s=server_s)]), DEVICE)
+    for _ in range(3):
+        asyncio.run(opinions(voter))
+        assert voter.expected_s >= 0.0
+
+
 def test_the_way_is_that_of_a_question_and_not_the_pause_between_two_opinions():
     results = [said(gate=gate, macs=0, server_s=0.0) for gate in range(3)]
     voter = RemoteVoter(0, "a", Host(results, away_s=0.1), DEVICE)

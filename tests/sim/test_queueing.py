@@ -61,7 +61,7 @@ def _run(
         link = build_link(ConstantConfig(rate_bps=rate_bps, round_trip_s=0.0), 0, index)
         session = Session(
             Agent(CARD.exits, block_s, 0.0),
-            GuardedPolicy(Static(decision), CARD.depth, CARD.dim, Decision(CARD.depth)),
+            GuardedPolicy(Static(decision), CARD, Decision(CARD.depth)),
             Power(1, 1, 1, 1),
             deadline_s=1e6,
             coherence_s=1.0,

@@ -75,7 +75,7 @@ def _served(source: PolicySource, count: int, device: str = "0") -> list[Decisio
                         20.0,
                     )
                     assert not reply.replaced
-                    found.append(read_decision(reply.decision, CARD.depth, CARD.dim))
+                    found.append(read_decision(reply.decision, CARD))
         finally:
             stop.set()
             await task

@@ -34,6 +34,9 @@ CHANNELS: dict[str, dict[str, Any]] = {
     "outages": {
         "link": {"kind": "awgn", "rate_scale": 0.1, "outages": {"mean_up_s": 1.0, "mean_down_s": 0.7}}
     },
+    "an outage for ever": {
+        "link": {"kind": "awgn", "rate_scale": 0.1, "outages": {"windows": [[2.0, 2.5], [7.0, 1e18]]}}
+    },
     "bad times": {
         "link": {"kind": "gilbert_elliott", "mean_bad_s": 0.5, "bad_loss": 0.8, "rate_scale": 0.05},
         "uplink": {"kind": "round_robin"},
