@@ -191,8 +191,12 @@ def load_data(
     name, path = str(name_or_path), Path(name_or_path)
     if name == "clutter":
         images, labels = clutter.canvas_split(split)
-        data = Dataset(images, labels, tuple("0123456789"))
-        return Dataset(fit_images(data.images, card), data.labels, data.classes) if card else data
+        classes = tuple("0123456789")
+        if card is None:
+            return Dataset(images, labels, classes)
+        if card.classes:
+            labels, classes = np.array(classes_of_folders(classes, card, path))[labels], card.classes
+        return Dataset(fit_images(images, card), labels, classes)
     if name in NAMED:
         return _named(name, split, card, Path(data_dir) if data_dir else None)
     if not path.exists() and len(path.parts) == 1 and not path.suffix:
