@@ -11,7 +11,6 @@ still answered, and later requests go to a stream of their own.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any
@@ -69,20 +68,25 @@ class _Life:
         self.call, self.address, self.until = call, address, until
         self.usable = True
         self.pending: dict[int, asyncio.Future[pb.InferReply]] = {}
-        self._outgoing: deque[bytes] = deque()
+        self._outgoing: dict[int, bytes] = {}
         self._begun: _Begun | None = None
         self._loop = asyncio.get_running_loop()
         self._wake: asyncio.Future[None] | None = None
         self.tasks = [self._loop.create_task(self._read()), self._loop.create_task(self._write())]
 
-    def send(self, data: bytes) -> None:
+    def send(self, key: int, data: bytes) -> None:
         if self._wake is None or self._wake.done():
-            self._outgoing.append(data)
+            self._outgoing[key] = data
             return
         # The writer has nothing to do: the write starts here and now, and the writer sees it through.
         with suppress(*BROKEN):
             self._begun = _Begun(self.call.write(data))
             self._rouse()
+
+    def forget(self, key: int) -> None:
+        """Nobody waits for this one any more: if it has not left yet, the next ones need not wait for it."""
+        del self.pending[key]
+        self._outgoing.pop(key, None)
 
     def retire(self) -> None:
         """Take no more requests; those on the stream are still answered."""
@@ -103,7 +107,7 @@ class _Life:
                     begun, self._begun = self._begun, None
                     await begun
                 elif outgoing:
-                    await call.write(outgoing.popleft())
+                    await call.write(outgoing.pop(next(iter(outgoing))))
                 else:
                     self._wake = self._loop.create_future()
                     await self._wake
@@ -189,11 +193,11 @@ class InferStream:
         life.pending[key] = future
         timer = loop.call_later(timeout, _expire, future, self._address, timeout)
         try:
-            life.send(data)
+            life.send(key, data)
             reply = await future
         finally:
             timer.cancel()
-            del life.pending[key]
+            life.forget(key)
         if reply.HasField("error"):
             raise from_status(reply.error.code, reply.error.message, self._address)
         return reply

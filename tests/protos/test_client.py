@@ -28,6 +28,11 @@ async def swallow(requests, context):
         pass
 
 
+def large(number):
+    """Much more than a stream takes before somebody reads it."""
+    return pb.InferRequest(request_id=number, image=pb.Image(data=bytes(MAX_MESSAGE_BYTES // 2)))
+
+
 def test_replies_find_their_requests_in_any_order():
     async def backwards(requests, context):
         numbers = []
@@ -65,6 +70,31 @@ def test_a_request_times_out_alone_and_its_late_reply_is_dropped():
             return (await stream.infer(request(2), 5.0)).prediction
 
     assert asyncio.run(main()) == 7
+
+
+def test_what_nobody_waits_for_any_more_is_not_sent():
+    """Else a link that was too slow for a while would carry the past before the present."""
+    came = []
+
+    async def main():
+        reads = asyncio.Event()
+
+        async def late(requests, context):
+            await reads.wait()
+            async for data in requests:
+                number = pb.InferRequest.FromString(data).request_id
+                came.append(number)
+                await context.write(reply(number))
+
+        async with Server(InferStream=late) as server, ServiceClient(server.address) as client:
+            stream = client.stream()
+            await asyncio.gather(*(stream.infer(large(i), 0.5) for i in range(20)), return_exceptions=True)
+            reads.set()
+            await stream.infer(large(20), 5.0)
+
+    asyncio.run(main())
+    assert came[-1] == 20
+    assert len(came) < 5
 
 
 def test_a_broken_stream_fails_all_that_is_pending_and_the_next_request_opens_another():
