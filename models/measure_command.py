@@ -112,14 +112,12 @@ def own_set(model: str) -> str:
 
     Errors as of `resolve` where there is no such model: that is said before the data are asked for.
     """
-    from .data import NAMED
-    from .store import resolve
+    from .store import built_in_models, resolve
 
     resolve(model)
-    name = model.split("-")[0]
-    if name not in NAMED:
+    if model not in built_in_models():
         raise UsageError(f"--data: what to run {model} on; a parquet file, an image folder or a named set")
-    return name
+    return model.split("-")[0]
 
 
 def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:

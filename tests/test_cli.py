@@ -184,8 +184,9 @@ def test_a_network_learns_from_its_own_set_by_itself(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SPLITPOINT_DATA", raising=False)
     assert "data set cifar10" in _fails(capsys, [*command, "cifar10"], 4)
-    save_file({}, tmp_path / "mine.safetensors")
-    assert "--data" in _fails(capsys, [*command, "mine.safetensors"], 2)
+    for name in ("mine.safetensors", "clutter-mine.safetensors"):
+        save_file({}, tmp_path / name)
+        assert "--data" in _fails(capsys, [*command, name], 2)
     assert "unknown model 'cluter'; did you mean 'clutter'" in _fails(capsys, [*command, "cluter"], 2)
     assert "no model file" in _fails(capsys, [*command, "none.safetensors"], 4)
 
