@@ -29,6 +29,7 @@ from .pool_config import LearnerConfig, pool_configs
 from .recursion import prediction
 from .shared_head import SharedHead, tail_configs
 from .store import load_network
+from .train_config import network_config
 from .training_data import StoredData, TrainingData
 
 __all__ = ["learner_data", "train_learner", "train_pool"]
@@ -159,7 +160,7 @@ def train_pool(
 
     def load(split: str) -> Dataset:
         if split not in loaded:
-            card = shared.card if shared else None
+            card = shared.card if shared else network_config(pool).card()
             loaded[split] = load_data(pool, split, card=card, data_dir=data_dir)
         return loaded[split]
 

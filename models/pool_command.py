@@ -105,6 +105,7 @@ def profile_pool(
     from .pool_config import pool_configs
     from .pool_measure import measure_pool
     from .quest import write_ensembles
+    from .train_config import network_config
 
     torch.set_num_threads(threads)
     files = [folder / f"{config.name}.safetensors" for config in pool_configs(pool)]
@@ -117,7 +118,7 @@ def profile_pool(
     names = [one.name for one in own]
     out = out or folder
     for split in ("calibration", "evaluation"):
-        data = load_data(pool, split, data_dir=data_dir)
+        data = load_data(pool, split, card=network_config(pool).card(), data_dir=data_dir)
         data = data.first(samples) if samples else data
         profile = measure_pool(
             learners, split, data, batch=batch, say=lambda text: print(text, file=sys.stderr)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,7 @@ from PIL import Image
 from splitpoint.models.card import ModelCard
 from splitpoint.models.compression import Bottleneck
 from splitpoint.models.data import Dataset
+from splitpoint.models.parquet_file import class_metadata
 from splitpoint.models.store import save_network
 from splitpoint.models.vit import SplitViT
 
@@ -66,8 +67,11 @@ class Colours:
         return self.draw(index, 50)
 
 
-def write_cifar10(folder: Path, sizes: Mapping[str, int]) -> None:
-    """Noise in CIFAR-10's shape as cifar10/SPLIT.parquet; image i of a split has the label i % 10."""
+def write_cifar10(folder: Path, sizes: Mapping[str, int], names: Sequence[str] = ()) -> None:
+    """Noise in CIFAR-10's shape as cifar10/SPLIT.parquet; image i of a split has the label i % 10.
+
+    names  of the labels, which the files tell
+    """
     (folder / "cifar10").mkdir()
     for split, count in sizes.items():
         rng = np.random.default_rng(count)
@@ -77,6 +81,7 @@ def write_cifar10(folder: Path, sizes: Mapping[str, int]) -> None:
             Image.fromarray(pixels).save(buffer, "PNG")
             cells.append(buffer.getvalue())
         table = pa.table({"image": cells, "label": [place % 10 for place in range(count)]})
+        table = table.replace_schema_metadata(class_metadata(names))
         parquet.write_table(table, folder / "cifar10" / f"{split}.parquet")
 
 

@@ -24,6 +24,8 @@ from splitpoint.models.pool_measure import measure_pool
 from splitpoint.models.pool_profile import PoolProfile
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.shared_head import SharedHead, tail_configs
+from splitpoint.models.train_config import network_config
+from splitpoint.models.training_data import StoredData
 
 from .conftest import tiny_card, tiny_network, write_cifar10
 from .test_learner import conv_card, conv_learner
@@ -195,6 +197,22 @@ def test_the_profile_says_what_the_learners_say(tmp_path: Path) -> None:
     two = conv_learner(exits=(1, 3))
     with pytest.raises(UsageError, match="differ in gates or classes"):
         measure_pool([learners[0], two], "evaluation", data)
+
+
+def test_the_labels_of_a_pool_are_its_classes_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = network_config("cifar10").card().classes
+    write_cifar10(tmp_path, {"train": 20, "test": 10}, names[::-1])
+    seen: list[StoredData] = []
+
+    def train(config: LearnerConfig, data: StoredData, *_: object) -> Path:
+        seen.append(data)
+        return tmp_path
+
+    monkeypatch.setattr(pool, "train_learner", train)
+    pool.train_pool("cifar10", tmp_path / "pool", tmp_path, learners=1)
+    assert seen[0].evaluation.labels.tolist() == list(range(9, -1, -1))
 
 
 def test_the_commands_train_measure_and_pick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
