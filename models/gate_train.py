@@ -52,7 +52,7 @@ class GateConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 64)
     steps: int = Field(0, ge=0)
     batch: int = Field(64, ge=2)
     rate: float = Field(1e-4, gt=0)

@@ -50,7 +50,7 @@ class JsccConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 64)
     cuts: tuple[int, ...] = (1,)
     steps: int = Field(9600, ge=1)
     batch: int = Field(32, ge=2)

@@ -35,7 +35,7 @@ class TrainConfig(BaseModel):
 
     network: str = "clutter"
     start: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=1 << 64)
     epochs: int | None = Field(None, ge=2)
     backbone_epochs: int = Field(48, ge=1)
     mixed_epochs: int = Field(28, ge=1)

@@ -191,6 +191,17 @@ def test_a_network_learns_from_its_own_set_by_itself(
     assert "no model file" in _fails(capsys, [*command, "none.safetensors"], 4)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["train"], ["train-jscc", "clutter"], ["train-gates", "clutter", "--out", "gates.safetensors"]],
+)
+def test_a_seed_that_torch_does_not_take_is_refused(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert "--seed" in _fails(capsys, [*command, "--seed", str(1 << 64)], 2)
+
+
 def test_policies_of_one_name_are_not_one(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert "'split'" in _fails(capsys, [*QUICK, "--policy", "split", "local", "split", *out], 2)
