@@ -34,7 +34,7 @@ def exit_logits(
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], np.ndarray, Any]:
     """Of each split: running logits (S, G, C) and labels (S,); MACs (G,) of the segments; the learner's card.
 
-    samples  only the first so many; 0: all
+    samples  only so many; 0: all
     """
     torch.set_num_threads(1)
     learner = load_learner(name)
@@ -44,7 +44,7 @@ def exit_logits(
         path = work / f"{learner.name}.{learner.id}.{split}{f'.{samples}' if samples else ''}.npz"
         if not path.is_file():
             read = load_data(data, split, data_dir=data_dir)
-            read = read.first(samples) if samples else read
+            read = read.spread(samples) if samples else read
             np.savez_compressed(path, labels=read.labels, logits=_logits(learner, read.images))
         with np.load(path) as file:
             logits[split], labels[split] = file["logits"], file["labels"]

@@ -42,9 +42,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def first(self, count: int) -> Dataset:
-        """The first `count` samples, or all."""
-        return Dataset(self.images[:count], self.labels[:count], self.classes)
+    def spread(self, count: int) -> Dataset:
+        """`count` samples, evenly spread, as an image folder lists class after class; or all."""
+        if count >= len(self):
+            return self
+        places = np.arange(count) * len(self) // count
+        return Dataset(self.images[places], self.labels[places], self.classes)
 
 
 def _stacked(

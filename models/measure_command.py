@@ -70,7 +70,7 @@ def profile(
     dims: Annotated[list[int] | None, typer.Option(help="Grid of dims; repeat for more.")] = None,
     bits: Annotated[list[int] | None, typer.Option(help="Grid of bits; repeat for more.")] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
-    samples: Annotated[int | None, typer.Option(min=1, help="The first so many; default all.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Only so many, evenly spread.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
     need_sim("measuring a profile")

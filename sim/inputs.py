@@ -22,9 +22,10 @@ def load_inputs(setup: Setup) -> Dataset:
     if not setup.profile_path("evaluation").exists():
         return data
     measured = setup.evaluation.labels
-    if not np.array_equal(data.labels[: len(measured)], measured):
+    data = data.spread(len(measured))
+    if not np.array_equal(data.labels, measured):
         raise ConfigError(
             f"data: {setup.profile_path('evaluation')} was not measured on {config.name}: name in data.name what it "
             f"was, or `splitpoint profile {setup.scenario.model} --split evaluation --data {config.name}`"
         )
-    return data.first(len(measured))
+    return data
