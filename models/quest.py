@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
 from ..seeding import generator
+from ..whole_file import whole_file
 from .pool_profile import PoolProfile
 
 __all__ = ["LAMBDA", "Pick", "disagreement", "ensemble", "joint_loss", "pick", "write_ensembles"]
@@ -111,12 +112,14 @@ def pick(
 
 
 def write_ensembles(path: Path, profile: PoolProfile, sizes: Sequence[int], among: Sequence[str]) -> None:
-    """QUEST's picks of several sizes as a JSON file that `ensemble` reads. DataError if it cannot be written."""
+    """QUEST's picks of several sizes as a JSON file that `ensemble` reads, whole or not at all.
+
+    DataError if it cannot be written.
+    """
     found = {str(size): pick(profile, size, among=among)._asdict() for size in sizes}
-    try:
-        path.write_text(json.dumps({"lambda": LAMBDA, "ensembles": found}, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write {path}: {error.strerror or error}") from error
+    text = json.dumps({"lambda": LAMBDA, "ensembles": found}, indent=2) + "\n"
+    with whole_file(path, "ensembles") as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
 def ensemble(pool: str | Path = "cifar10", size: int = 3) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """QUEST's pick where it can be told by hand, and its rivals."""
 
+import errno
 from itertools import combinations
 from pathlib import Path
 
@@ -108,13 +109,21 @@ def test_the_loss_of_one_learner_is_its_cross_entropy() -> None:
     assert joint_loss(said, labels) == pytest.approx(-(np.log(0.5) + np.log(0.25)) / 2)
 
 
-def test_ensembles_are_read_as_they_were_written(tmp_path: Path) -> None:
+def _full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_ensembles_are_read_as_they_were_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, profile = tmp_path / "pool.ensemble.json", _profile(TWINS)
     write_ensembles(path, profile, (2, 3), profile.names)
     assert ensemble(path, 3) == pick(profile, 3).learners
     assert ensemble(path, 2) == pick(profile, 2).learners
     with pytest.raises(UsageError, match="there are: 2, 3"):
         ensemble(path, 5)
+    monkeypatch.setattr("os.replace", _full_disk)
+    with pytest.raises(DataError, match="cannot write the ensembles"):
+        write_ensembles(path, profile, (2,), profile.names)
+    assert ensemble(path, 3) == pick(profile, 3).learners
     path.write_text("{}")
     with pytest.raises(DataError, match="does not hold"):
         ensemble(path, 3)
