@@ -164,7 +164,10 @@ def own_config(model: str, base: ModelCard, name: str, **changes: Any) -> TrainC
 
 
 def adapted(model: str, config: TrainConfig, classes: tuple[str, ...]) -> SplitViT:
-    """The model's stem, positions and blocks under new recursive exits; its own exits where they still fit."""
+    """The model's stem, positions and blocks under new recursive exits; its own recursive ones where they still fit.
+
+    Gates are left out: they were fitted to blocks that will change (`splitpoint train-gates` fits them anew).
+    """
     base, card = load_network(model, without_classifier=True)
     torch.manual_seed(config.seed)
     network = SplitViT(
@@ -176,6 +179,7 @@ def adapted(model: str, config: TrainConfig, classes: tuple[str, ...]) -> SplitV
                 "exits": config.exits,
                 "exit_kind": "recursive",
                 "exit_state_dim": config.exit_state_dim,
+                "gates": False,
                 "training": {},
             }
         )
@@ -186,7 +190,8 @@ def adapted(model: str, config: TrainConfig, classes: tuple[str, ...]) -> SplitV
         for name, value in base.state_dict().items()
         if name in wanted and value.shape == wanted[name].shape
     }
-    if card.classes != classes:
+    # A plain ViT's one exit is its last, and would become the first.
+    if card.classes != classes or card.exit_kind == "linear":
         kept = {name: value for name, value in kept.items() if not name.startswith(("exits.", "phi."))}
     network.load_state_dict(wanted | kept)
     return network

@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 
 from splitpoint.errors import DataError, UsageError
 from splitpoint.models.data import load_data
+from splitpoint.models.gated import with_gates
 from splitpoint.models.own import adapted, own_config, own_data
 from splitpoint.models.profile import Profile
-from splitpoint.models.store import load_network
+from splitpoint.models.store import load_network, save_network
 from splitpoint.models.train import train
 from splitpoint.models.train_run import TrainRun
 from splitpoint.models.training_views import training_views
@@ -95,6 +96,25 @@ def test_what_fits_is_taken_over(vit: Path, tmp_path: Path) -> None:
         if not name.startswith("exits."):
             torch.testing.assert_close(network.state_dict()[name], value)
     assert network.card.class_count == 2
+
+
+def test_a_classifier_becomes_no_early_exit(tmp_path: Path) -> None:
+    card = tiny_card(exits=(4,), exit_kind="linear", exit_state_dim=0)
+    network = tiny_network(**card.model_dump())
+    torch.nn.init.constant_(network.exits[0].norm.weight, 3.0)
+    path = tmp_path / "plain.safetensors"
+    save_network(path, network, card, {})
+    taken = adapted(str(path), own_config(str(path), card, "mine"), card.classes)
+    assert taken.exits[0].norm.weight.eq(1).all()
+
+
+def test_gates_are_not_taken_over(tmp_path: Path) -> None:
+    gated = with_gates(tiny_network(), 0)
+    path = tmp_path / "gated.safetensors"
+    card = save_network(path, gated, gated.card, {})
+    taken = adapted(str(path), own_config(str(path), card, "mine"), card.classes)
+    assert not taken.card.gates
+    torch.testing.assert_close(taken.exits[0].state_dict(), load_network(path)[0].exits[0].state_dict())
 
 
 def test_a_folder_is_divided_into_three(folder: Path, vit: Path) -> None:
