@@ -123,7 +123,7 @@ class Many:
         due_s = self.arrival_s + self._deadline_s
         self.answer_s = due_s - self._slack_s
         self.left_s = due_s - self.start_s
-        self.link_up = self.start_s >= self._up_from_s
+        self.link_up = self.start_s > self._up_from_s
         if self._modems.every_s is not None:
             self._hear()
         self._estimates.look(self.start_s)

@@ -122,7 +122,7 @@ class Solo:
             self._probe()
         estimate = self._estimate
         estimate.heard(self._report.newest(start_s))
-        self.link_up = start_s >= self._up_from_s and estimate.signal
+        self.link_up = start_s > self._up_from_s and estimate.signal
         snr_db, rate_bps, rate_sigma_db = estimate.at(start_s)
         self.observation = Observation(
             snr_db,

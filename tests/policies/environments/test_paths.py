@@ -31,6 +31,7 @@ TRACES = Path(__file__).parents[3] / "scenarios" / "traces"
 CHANNELS: dict[str, dict[str, Any]] = {
     "rician": {},
     "loss": {"link": {"kind": "rayleigh", "doppler_hz": 2.0, "loss": 0.2, "rate_scale": 0.05}},
+    "no round trip": {"link": {"kind": "awgn", "rate_scale": 0.01, "round_trip_s": 0.0}},
     "outages": {
         "link": {"kind": "awgn", "rate_scale": 0.1, "outages": {"mean_up_s": 1.0, "mean_down_s": 0.7}}
     },
