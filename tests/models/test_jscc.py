@@ -177,6 +177,18 @@ def test_a_wrong_cut_is_told_before_the_first_is_trained(
         train_codes(tiny_file, CONFIG.model_copy(update={"cuts": (1, 4)}), tmp_path)
 
 
+def test_codes_of_other_cuts_stay(tiny_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("splitpoint.models.jscc_command.training_views", lambda *_: Colours())
+    model = tmp_path / "tiny.safetensors"
+    model.write_bytes(tiny_file.read_bytes())
+    crcs = []
+    for cut in (1, 2):
+        train_codes(model, CONFIG.model_copy(update={"cuts": (cut,), "steps": 1}), tmp_path)
+        crcs.append(SymbolCodec(codec_arrays(model)).layers(1).crc)
+    assert SymbolCodec(codec_arrays(model)).cuts == (1, 2)
+    assert crcs[0] == crcs[1]
+
+
 @pytest.mark.parametrize("most", [1, 5, 48, 96, 384])
 def test_every_count_of_symbols_that_decodes_is_trained(most: int) -> None:
     """However wide the network: one symbol too, not only an octave or two above it."""
