@@ -89,7 +89,8 @@ class SharedOffloadEnv(ParallelEnv[str, Any, Any]):
         self._mask_times: list[float] = times.tolist()
         self.observation_spaces = {agent: feature_space() for agent in self.possible_agents}
         self.action_spaces = dict.fromkeys(self.possible_agents, self.actions.space)
-        self._episodes = generator(0, "episodes")
+        # Without a seed nobody's episodes are another's, as Gymnasium has it.
+        self._episodes = np.random.default_rng()
         self._steps = 0
         self._solos: dict[str, Solo] = {}
         self._uplink: Medium

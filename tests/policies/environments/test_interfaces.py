@@ -94,6 +94,17 @@ def test_parallel_environment_passes_pettingzoos_test(profile: Profile) -> None:
     parallel_api_test(SharedOffloadEnv(config(), profile, devices=3), num_cycles=50)
 
 
+@pytest.mark.parametrize("make", [environments.make_offload, environments.parallel_env])
+def test_without_a_seed_two_environments_walk_different_paths(make: Any) -> None:
+    requests = []
+    for _ in range(2):
+        env = make(episode_requests=10)
+        env.reset()
+        solo = env._solos["device_0"] if isinstance(env, SharedOffloadEnv) else env._solo
+        requests.append(solo.arrival_s)
+    assert requests[0] != requests[1]
+
+
 def test_parallel_environment_repeats_with_its_seed(profile: Profile) -> None:
     env = environments.parallel_env(episode_requests=10)
     assert len(env.possible_agents) == 4
