@@ -18,12 +18,14 @@ from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 from .planes import plane_bytes
 from .requests import check_crc, check_plane_count, planes_crc
+from .tokens import TokenCodec, extended
 
 __all__ = [
     "ASK_BYTES",
     "REFINABLE_BYTES",
     "build_refinement",
     "check_refinement",
+    "refined",
     "refinement_bytes",
     "wants_more",
 ]
@@ -54,8 +56,8 @@ def build_refinement(
 
     session  from the reply that asked
     planes   the next planes of the tokens already sent
-    tokens   further tokens, without CLS, as wide as the others then are; fewer than a rest token stands for, which
-             counts so many less and stays the mean of all
+    tokens   further tokens, without CLS, as wide as the others then are; a rest token counts so many less and stays
+             the mean of all, and goes when none are left
     """
     request = pb.RefineRequest(
         protocol_version=PROTOCOL_VERSION,
@@ -87,3 +89,31 @@ def check_refinement(request: pb.RefineRequest) -> None:
     check_plane_count(request.planes, "planes")
     check_plane_count(request.tokens.planes)
     check_crc(request, planes_crc(request.planes, tokens))
+
+
+def refined(
+    codec: TokenCodec, first: pb.Tokens, request: pb.RefineRequest, cut: int
+) -> tuple[np.ndarray, int]:
+    """Tokens of a checked payload and of what came after it, float32 (T, d), and how many its rest token stands for.
+
+    PayloadError, naming the field, where the two do not go together.
+    """
+    values = codec.decode(extended(first, request.planes) if request.planes else first, cut)
+    if not request.HasField("tokens"):
+        return values, first.rest
+    if request.tokens.HasField("groups"):
+        raise PayloadError("tokens.groups", "cannot be refined")
+    if request.tokens.rest:
+        raise PayloadError("tokens.rest", "goes with the first part")
+    further, rest = codec.decode(request.tokens, cut), first.rest
+    if rest:
+        # Those that come now were among them.
+        if len(further) > rest:
+            raise PayloadError("tokens.count", f"must be at most the rest token's {rest}")
+        rest -= len(further)
+        if not rest:
+            values = np.delete(values, 1, axis=0)
+    whole = np.concatenate((values, further))
+    if codec.max_tokens is not None and len(whole) > codec.max_tokens:
+        raise PayloadError("tokens.count", f"makes {len(whole)} tokens of at most {codec.max_tokens}")
+    return whole, rest

@@ -18,7 +18,7 @@ import numpy as np
 
 from .errors import PayloadError
 
-__all__ = ["Sent", "kept_count", "kept_tokens", "sent_tokens"]
+__all__ = ["Sent", "further_tokens", "kept_count", "kept_tokens", "sent_tokens"]
 
 
 def kept_count(patches: int, keep: float) -> int:
@@ -51,6 +51,11 @@ def kept_tokens(scores: np.ndarray, keep: float) -> np.ndarray:
     best: np.ndarray = np.argsort(-scores, kind="stable")[:count]
     best.sort()
     return best
+
+
+def further_tokens(scores: np.ndarray, keep: float, refine_keep: float) -> np.ndarray:
+    """Positions of the patches that `refine_keep` keeps beyond those of `keep`, int64, ascending."""
+    return np.setdiff1d(kept_tokens(scores, refine_keep), kept_tokens(scores, keep), assume_unique=True)
 
 
 class Sent(NamedTuple):

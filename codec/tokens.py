@@ -24,7 +24,7 @@ from .entropy import CodeTables, available_coders, encode_planes, tables_crc
 from .errors import PayloadError, check_within
 from .nested import Quantised, quantise
 from .planes import pack_planes, plane_bytes
-from .selection import sent_tokens
+from .selection import further_tokens, sent_tokens
 from .symbols import SymbolCodec
 
 __all__ = ["TokenCodec", "extended", "group_count"]
@@ -131,6 +131,22 @@ class TokenCodec:
         if coder != pb.CODER_PACKED:
             coder = self.message(quantised, cut, bits, coder).coder
         return self.planes(quantised, cut, bits, stop, coder)
+
+    def further(
+        self,
+        tokens: np.ndarray,
+        scores: np.ndarray,
+        cut: int,
+        keep: float,
+        refine_keep: float,
+        dims: int,
+        bits: int,
+        coder: pb.Coder.ValueType = pb.CODER_PACKED,
+    ) -> pb.Tokens:
+        """The patches that `refine_keep` keeps beyond those of `keep`, without CLS, over ranges of their own."""
+        basis = self.basis(cut)
+        rows = tokens[1 + further_tokens(scores, keep, refine_keep)]
+        return self.message(quantise(basis.project(rows, dims or basis.dim)), cut, bits, coder)
 
     def message(
         self, quantised: Quantised, cut: int, bits: int, coder: pb.Coder.ValueType = pb.CODER_PACKED

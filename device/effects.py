@@ -65,7 +65,7 @@ class Reply(NamedTuple):
 
 
 class Refine(NamedTuple):
-    """Send the planes up to `decision.refine_bits` of what was sent from the cut, and wait for the next reply.
+    """Send what takes the request from the cut to `decision.refine_bits` or `refine_keep`, and wait for the next reply.
 
     Sent back: as for Offload.
     """

@@ -88,7 +88,7 @@ class Encoder:
             exit_margin=decision.exit_margin,
             payload=payload,
             exit_state=exit_state,
-            refine_margin=decision.refine_margin if decision.refine_bits and cut else None,
+            refine_margin=decision.refine_margin if decision.refines and cut else None,
         )
         return request, kept
 
@@ -123,9 +123,24 @@ class Encoder:
     def refinement(
         self, state: HeadState, decision: Decision, *, request_id: int, session: int
     ) -> pb.RefineRequest:
-        """What takes the request that was made of this state and Decision from `bits` to `refine_bits`."""
+        """What takes the request that was made of this state and Decision to `refine_bits` or `refine_keep`."""
         cut = state.blocks
         tokens, scores, keep = _chosen(state, decision)
+        if decision.refine_keep:
+            assert scores is not None
+            further = self._codec.further(
+                tokens,
+                scores,
+                cut,
+                keep,
+                decision.refine_keep,
+                decision.dims,
+                decision.bits,
+                self._coder,
+            )
+            return build_refinement(
+                model_id=self._card.id, request_id=request_id, session=session, tokens=further
+            )
         quantised, _ = self._codec.quantised(tokens, scores, cut, keep, decision.dims)
         planes = self._codec.further_planes(quantised, cut, decision.bits, decision.refine_bits, self._coder)
         return build_refinement(model_id=self._card.id, request_id=request_id, session=session, planes=planes)

@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..codec.selection import kept_count
 from ..errors import UsageError
 from .card import ModelCard
 
@@ -14,12 +15,16 @@ __all__ = ["Grid"]
 
 @dataclass(frozen=True)
 class Grid:
-    """Cuts (0: the raw input), and for cuts above 0 the keeps, dims and bits measured at each."""
+    """Cuts (0: the raw input), and for cuts above 0 the keeps, dims and bits measured at each.
+
+    refine_keeps  what the keeps below them are refined to, at every cut, dims and bits; () for no such refinements
+    """
 
     cuts: tuple[int, ...]
     keeps: tuple[float, ...]
     dims: tuple[int, ...]
     bits: tuple[int, ...]
+    refine_keeps: tuple[float, ...] = ()
 
     @classmethod
     def default(cls, card: ModelCard) -> Grid:
@@ -34,6 +39,7 @@ class Grid:
         keeps: Sequence[float] | None = None,
         dims: Sequence[int] | None = None,
         bits: Sequence[int] | None = None,
+        refine_keeps: Sequence[float] | None = None,
     ) -> Grid:
         """The default grid with other axes where they are given, each falling and without repeats.
 
@@ -45,6 +51,7 @@ class Grid:
             tuple(sorted(set(keeps), reverse=True)) if keeps else usual.keeps,
             tuple(sorted({value or card.dim for value in dims}, reverse=True)) if dims else usual.dims,
             tuple(sorted(set(bits), reverse=True)) if bits else usual.bits,
+            tuple(sorted(set(refine_keeps), reverse=True)) if refine_keeps else (),
         )
         grid.check(card)
         return grid
@@ -60,6 +67,14 @@ class Grid:
             values = getattr(self, name)
             if not ok or not values or len(set(values)) != len(values):
                 raise UsageError(f"the grid's {name} must be different values in {span}, not {values}")
+        if not self.refine_keeps:
+            return
+        if card.gates:
+            raise UsageError("the grid's refine_keeps: a network with gates sends all that these have left")
+        if not all(0 < keep <= 1 for keep in self.refine_keeps) or not self.more(card, min(self.keeps)):
+            raise UsageError(
+                f"the grid's refine_keeps must be in (0, 1] and above its lowest keep, not {self.refine_keeps}"
+            )
 
     def points(self) -> list[tuple[int, float, int, int]]:
         """(cut, keep, dims, bits) in the order of a Profile's first axis; cut 0 is one point."""
@@ -70,3 +85,17 @@ class Grid:
             else:
                 points += [(cut, *rest) for rest in itertools.product(self.keeps, self.dims, self.bits)]
         return points
+
+    def more(self, card: ModelCard, keep: float) -> list[float]:
+        """Those of `refine_keeps` that bring further patches to those of `keep`."""
+        patches = card.patch_tokens
+        return [more for more in self.refine_keeps if kept_count(patches, more) > kept_count(patches, keep)]
+
+    def refinements(self, card: ModelCard) -> list[tuple[int, float, float, int, int]]:
+        """(cut, keep, refine_keep, dims, bits) in the order of a Profile's refinements."""
+        pairs = [(keep, more) for keep in self.keeps for more in self.more(card, keep)]
+        cuts = [cut for cut in self.cuts if cut]
+        return [
+            (cut, *pair, dims, bits)
+            for cut, pair, dims, bits in itertools.product(cuts, pairs, self.dims, self.bits)
+        ]

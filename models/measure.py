@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,14 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ..codec.image import encode_image
-from ..codec.nested import Quantised
 from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
 from ..protos import splitpoint_pb2 as pb
 from ..whole_file import check_writable
-from .card import ModelCard
 from .data import Dataset, load_data
 from .grid import Grid
+from .measure_answers import answer_points, answer_refinements, no_answers, no_refinements
 from .measure_heads import Heads, measure_heads
 from .measure_tails import Tail
 from .profile import Profile, SplitName
@@ -39,68 +39,6 @@ def images_id(data: Dataset) -> str:
     digest.update(np.ascontiguousarray(data.images).tobytes())
     digest.update(data.labels.astype("<i8").tobytes())
     return digest.hexdigest()[:16]
-
-
-def _answers(
-    found: dict[str, np.ndarray],
-    chosen: Sequence[tuple[int, tuple[int, float, int, int]]],
-    tail: Tail,
-    heads: Heads,
-    images: Sequence[pb.Image],
-    coder: str,
-    batch: int,
-    tick: Callable[[], None],
-) -> None:
-    """Fill in the chosen grid points of a Profile's arrays, each given by its place and what it is."""
-    card, samples = tail.card, heads.block_s.shape[0]
-    quantised: list[Quantised] = []
-    quantised_for: tuple[int, float, int] | None = None
-    for g, (cut, keep, dims, bits) in chosen:
-        found["tail_prediction"][g], found["tail_margin"][g] = prediction(heads.qbar).T, heads.margin.T
-        if cut and quantised_for != (cut, keep, dims):
-            # Codes are nested: one quantisation serves every width.
-            quantised_for = (cut, keep, dims)
-            left = 1.0 if heads.gated else keep
-            quantised = [
-                tail.codec.quantised(heads.tokens[cut][s], heads.scores[cut][s], cut, left, dims)[0]
-                for s in range(samples)
-            ]
-        counts = [len(q.codes) for q in quantised] if cut else [card.patch_tokens + 1] * samples
-        found["tokens"][g] = counts
-        first = len(card.exits_within(0, cut))
-        for part in _parts(np.array(counts), batch):
-            payloads = [
-                tail.codec.message(quantised[s], cut, bits, _CODERS[coder]) if cut else images[s]
-                for s in part
-            ]
-            rows = tail.answer(cut, payloads, [heads.exit_state(cut, s) for s in part])
-            found["request_bytes"][g, part], predictions, margins = rows
-            found["tail_prediction"][g, part, first:] = predictions
-            found["tail_margin"][g, part, first:] = margins
-        tick()
-
-
-def _parts(counts: np.ndarray, batch: int) -> Iterator[np.ndarray]:
-    """Batches of samples, by index, that have as many tokens."""
-    for count in np.unique(counts):
-        here = np.flatnonzero(counts == count)
-        for start in range(0, len(here), batch):
-            yield here[start : start + batch]
-
-
-def _empty(points: int, samples: int, card: ModelCard, keeps: Sequence[float]) -> dict[str, np.ndarray]:
-    """The arrays of a Profile with an axis of grid points or keeps, not yet filled in."""
-    exits = len(card.exits)
-    shapes: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
-        "tail_prediction": ((points, samples, exits), np.uint16),
-        "tail_margin": ((points, samples, exits), np.float32),
-        "request_bytes": ((points, samples), np.int32),
-        "tokens": ((points, samples), np.int32),
-    }
-    if card.gates:
-        shapes["gated_prediction"] = ((len(keeps), samples, exits), np.uint16)
-        shapes["gated_margin"] = ((len(keeps), samples, exits), np.float32)
-    return {name: np.empty(shape, kind) for name, (shape, kind) in shapes.items()}
 
 
 def measure(
@@ -141,8 +79,10 @@ def measure(
         task = bar.add_task(f"{card.name}: heads", total=len(data) * len(keeps))
         images = [encode_image(image) for image in data.images] if 0 in grid.cuts else []
         points = list(enumerate(grid.points()))
-        found = _empty(len(points), len(data), card, grid.keeps)
-        tails = bar.add_task(f"{card.name}: tails", total=len(points))
+        refinements = grid.refinements(card)
+        found = no_answers(grid, len(data), card)
+        refined = no_refinements(len(refinements), len(data), card)
+        tails = bar.add_task(f"{card.name}: tails", total=len(points) + len(refinements))
         for keep in keeps:
             heads = measure_heads(network, card, data, lambda: bar.advance(task), keep)
             if rescored is not None:
@@ -156,7 +96,9 @@ def measure(
                 }
             chosen = [point for point in points if not card.gates or point[1][1] == keep]
             tail = Tail(network, card, codec)
-            _answers(found, chosen, tail, heads, images, coder, batch, lambda: bar.advance(tails))
+            tick = partial(bar.advance, tails)
+            answer_points(found, chosen, tail, heads, images, _CODERS[coder], batch, tick)
+            answer_refinements(refined, refinements, tail, heads, _CODERS[coder], batch, tick)
             if card.gates and keep in grid.keeps:
                 place = grid.keeps.index(keep)
                 found["gated_prediction"][place] = prediction(heads.qbar).T
@@ -174,6 +116,7 @@ def measure(
         reply_bytes=reply.ByteSize(),
         **plain,
         **found,
+        refined=refined if refinements else None,
     )
 
 
@@ -187,6 +130,7 @@ def measure_file(
     keeps: Sequence[float] | None = None,
     dims: Sequence[int] | None = None,
     bits: Sequence[int] | None = None,
+    refine_keeps: Sequence[float] | None = None,
     coder: str = "packed",
     samples: int | None = None,
 ) -> Path:
@@ -194,6 +138,7 @@ def measure_file(
 
     out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
+    refine_keeps       what keeps below them are refined to; default none
     samples            so many of the split (`Dataset.spread`); default all
 
     What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured, and so are
@@ -201,7 +146,7 @@ def measure_file(
     """
     path = resolve(model)
     _, card = load_network(path)
-    grid = Grid.chosen(card, keeps, dims, bits)
+    grid = Grid.chosen(card, keeps, dims, bits, refine_keeps)
     name = f"{path.stem}.{split_name}.npz"
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
     check_writable(out, "profile", make_folder=False)

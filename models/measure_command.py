@@ -69,6 +69,10 @@ def profile(
     keep: Annotated[list[float] | None, typer.Option(help="Grid of keep; repeat for more.")] = None,
     dims: Annotated[list[int] | None, typer.Option(help="Grid of dims; repeat for more.")] = None,
     bits: Annotated[list[int] | None, typer.Option(help="Grid of bits; repeat for more.")] = None,
+    refine_keep: Annotated[
+        list[float] | None,
+        typer.Option(help="What lower keeps are refined to; repeat for more. Default none."),
+    ] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
     samples: Annotated[int | None, typer.Option(min=1, help="Only so many, evenly spread.")] = None,
 ) -> None:
@@ -85,6 +89,7 @@ def profile(
         keeps=keep,
         dims=dims,
         bits=bits,
+        refine_keeps=refine_keep,
         coder=coder,
         samples=samples,
     )

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ..codec.image import decode_image
+from ..codec.refinement import build_refinement, refined
 from ..codec.requests import build_request, read_exit_state
 from ..codec.tokens import TokenCodec
 from ..protos import splitpoint_pb2 as pb
@@ -30,8 +31,13 @@ class Tail:
         self.network, self.card, self.codec = network, card, codec
 
     def answer(
-        self, cut: int, payloads: Sequence[pb.Tokens | pb.Image], states: Sequence[pb.ExitState | None]
+        self,
+        cut: int,
+        payloads: Sequence[pb.Tokens | pb.Image],
+        states: Sequence[pb.ExitState | None],
+        further: Sequence[pb.Tokens] = (),
     ) -> _Rows:
+        """`further` tokens, one payload for each: both are answered together, the bytes are the second message's."""
         nbytes, values, rests, arrived_states = [], [], [], []
         for payload, state in zip(payloads, states, strict=True):
             request = build_request(
@@ -50,6 +56,14 @@ class Tail:
             else:
                 values.append(decode_image(arrived.image, (*self.card.image_size, self.card.channels)))
             rests.append(arrived.tokens.rest)
+            if further:
+                more = build_refinement(
+                    model_id=self.card.id, request_id=1, session=1, tokens=further[len(nbytes) - 1]
+                )
+                nbytes[-1] = more.ByteSize()
+                values[-1], rests[-1] = refined(
+                    self.codec, arrived.tokens, pb.RefineRequest.FromString(more.SerializeToString()), cut
+                )
             if state is not None:
                 arrived_states.append(arrived.exit_state)
         return (np.array(nbytes), *self._run(cut, np.stack(values), rests, arrived_states))

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,7 @@ from ..errors import GridError, UsageError
 from .card import ModelCard
 from .grid import Grid
 
-__all__ = ["Profile", "SplitName"]
+__all__ = ["Profile", "Refined", "SplitName"]
 
 SplitName = Literal["calibration", "evaluation"]
 
@@ -28,6 +28,20 @@ _JOBS = {
     "calibration": "policies, thresholds and training read the calibration profile",
     "evaluation": "engines look answers up in the evaluation profile",
 }
+
+
+class Refined(NamedTuple):
+    """What the server answers once further tokens have come.
+
+    prediction  uint16 (R, S, E), margin float32 (R, S, E): as a Profile's tail_prediction and tail_margin
+    nbytes      int32 (R, S), the serialised RefineRequest
+    tokens      int32 (R, S), tokens of both messages
+    """
+
+    prediction: NDArray[np.uint16]
+    margin: NDArray[np.float32]
+    nbytes: NDArray[np.int32]
+    tokens: NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class Profile:
                      before the cut, the head's
     request_bytes    int32 (G, S), the serialised InferRequest
     tokens           int32 (G, S), tokens that the server gets, CLS and rest token included
+    refined          the grid's R refinements; None where it has none
     reply_bytes      the serialised InferReply, without a link report
     block_time_s     float64 (depth + 1,): measured seconds of embedding, then of each block, batch 1
     exit_time_s      float64 (E,): measured seconds of each exit, batch 1
@@ -68,6 +83,7 @@ class Profile:
     tables_crc: int = 0
     gated_prediction: NDArray[np.uint16] | None = None
     gated_margin: NDArray[np.float32] | None = None
+    refined: Refined | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -118,6 +134,24 @@ class Profile:
         raise GridError(
             f"(split {cut}, keep {keep:g}, dims {dims}, bits {bits}) is not on the profile's grid"
         )
+
+    @cached_property
+    def _refinements(self) -> dict[tuple[int, float, float, int, int], int]:
+        return {point: place for place, point in enumerate(self.grid.refinements(self.card))}
+
+    def refinement(
+        self, cut: int, keep: float, refine_keep: float, dims: int = 0, bits: int = 8
+    ) -> tuple[Refined, int]:
+        """The refinements, and the index of that of a grid point to `refine_keep`; dims 0 stands for all.
+
+        GridError, naming what is off and the grid, when it was not measured.
+        """
+        self.config(cut, keep, dims, bits)
+        found = self._refinements.get((cut, keep, refine_keep, dims or self.card.dim, bits))
+        if found is None or self.refined is None:
+            listed = ", ".join(f"{x:g}" for x in self.grid.refine_keeps) or "none"
+            raise GridError(f"refine_keep {refine_keep:g} is not on the profile's grid: {listed}")
+        return self.refined, found
 
     def head(self, keep: float = 1.0) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
         """Predictions and margins (S, E) of the exits on the device, for a Decision with this keep.

@@ -15,11 +15,13 @@ from ..errors import DataError
 from ..whole_file import whole_file
 from .card import ModelCard
 from .grid import Grid
-from .profile import Profile
+from .profile import Profile, Refined
 
 __all__ = ["read_profile", "write_profile"]
 
 _FORMAT = 1
+_AXES = ("cuts", "keeps", "dims", "bits", "refine_keeps")
+_REFINED = "refined_"
 
 
 def write_profile(profile: Profile, path: Path | str) -> None:
@@ -30,16 +32,18 @@ def write_profile(profile: Profile, path: Path | str) -> None:
         "split_name": profile.split_name,
         "coder": profile.coder,
         "tables_crc": profile.tables_crc,
-        "grid": {name: list(getattr(profile.grid, name)) for name in ("cuts", "keeps", "dims", "bits")},
+        "grid": {name: list(getattr(profile.grid, name)) for name in _AXES},
         "images_id": profile.images_id,
         "reply_bytes": profile.reply_bytes,
     }
     repeated = _repeated(profile.card, profile.grid)
     # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
     small = np.uint8 if profile.card.class_count <= 256 else np.uint16
-    gated: dict[str, Any] = {}
+    optional: dict[str, Any] = {}
+    if profile.refined is not None:
+        optional = {_REFINED + name: values for name, values in profile.refined._asdict().items()}
     if profile.gated_prediction is not None and profile.gated_margin is not None:
-        gated = {
+        optional |= {
             "gated_prediction": profile.gated_prediction.astype(small),
             "gated_margin": profile.gated_margin,
         }
@@ -56,7 +60,7 @@ def write_profile(profile: Profile, path: Path | str) -> None:
             tokens=profile.tokens,
             block_time_s=profile.block_time_s,
             exit_time_s=profile.exit_time_s,
-            **gated,
+            **optional,
         )
 
 
@@ -95,6 +99,9 @@ def read_profile(path: Path | str) -> Profile:
             exit_time_s=arrays["exit_time_s"],
             gated_prediction=None if gated is None else gated.astype(np.uint16),
             gated_margin=arrays.get("gated_margin"),
+            refined=Refined(*(arrays[_REFINED + name] for name in Refined._fields))
+            if grid.refine_keeps
+            else None,
         )
         repeated = _repeated(card, grid)
         profile.tail_margin[~np.broadcast_to(repeated, shape)] = arrays["tail_margin"]

@@ -1,6 +1,7 @@
-"""When to refine: widths and threshold of progressive refinement, chosen on a calibration Profile. numpy alone.
+"""When to refine: what to send first, what then, and below which margin, chosen on a calibration Profile. numpy alone.
 
-    first `bits` planes ─► margin at the last exit < threshold ─► the planes up to `refine_bits`
+    `keep` at `bits` ─► margin at the last exit < threshold ─► the planes up to `refine_bits`, or further tokens up to
+                                                               `refine_keep`
 
 Only samples whose answer is not sure pay for more. After DQT's nested integers (arXiv 2508.09176); the rule,
 and choosing it under a budget of bytes, are ours.
@@ -8,6 +9,8 @@ and choosing it under a budget of bytes, are ours.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -21,9 +24,11 @@ __all__ = ["Exchange", "RefinementRule", "best_refinement", "exchange", "refined
 
 
 class RefinementRule(NamedTuple):
-    """Send `bits` planes; where the server's margin is below `margin`, the others up to `refine_bits`."""
+    """Send `keep` at `bits`; where the server's margin is below `margin`, more: the fields are a Decision's."""
 
+    keep: float
     bits: int
+    refine_keep: float
     refine_bits: int
     margin: float
 
@@ -44,63 +49,81 @@ def exchange(profile: Profile, cut: int, keep: float, dims: int, bits: int) -> E
     return Exchange(correct, nbytes, np.zeros(len(profile), bool))
 
 
-def refined_exchange(profile: Profile, cut: int, keep: float, dims: int, rule: RefinementRule) -> Exchange:
+def refined_exchange(profile: Profile, cut: int, dims: int, rule: RefinementRule) -> Exchange:
     """The same with refinement by `rule`: requests, refinements and all replies are counted."""
-    first, whole = (exchange(profile, cut, keep, dims, bits) for bits in (rule.bits, rule.refine_bits))
-    index = profile.config(cut, keep, dims, rule.bits)
-    asked = np.asarray(wants_more(profile.tail_margin[index, :, -1].astype(float), rule.margin))
-    further = _further_bytes(profile, cut, keep, dims, rule.bits, rule.refine_bits)
+    first = exchange(profile, cut, rule.keep, dims, rule.bits)
+    asked = np.asarray(wants_more(_margins(profile, cut, dims, rule).astype(float), rule.margin))
+    correct, further = _second(profile, cut, dims, rule)
     return Exchange(
-        np.where(asked, whole.correct, first.correct),
+        np.where(asked, correct, first.correct),
         first.nbytes + REFINABLE_BYTES + np.where(asked, further, 0),
         asked,
     )
 
 
-def best_refinement(
-    profile: Profile, cut: int, keep: float, dims: int, most_bytes: float
-) -> RefinementRule | None:
+def best_refinement(profile: Profile, cut: int, dims: int, most_bytes: float) -> RefinementRule | None:
     """The rule that is right most often on a calibration Profile at `most_bytes` a request in the mean, both ways.
 
-    Of equally good ones the one of fewest bytes. None where no pair of the Profile's widths fits. UsageError for an
+    Of equally good ones the one of fewest bytes. None where nothing that the Profile knows fits. UsageError for an
     evaluation Profile.
     """
     profile.require("calibration", "packed")
     best: tuple[float, float] | None = None
     chosen = None
-    for bits in profile.bits:
-        for refine_bits in (wider for wider in profile.bits if wider > bits):
-            first, whole = (exchange(profile, cut, keep, dims, width) for width in (bits, refine_bits))
-            margins = profile.tail_margin[profile.config(cut, keep, dims, bits), :, -1]
-            order = np.argsort(margins, kind="stable")
-            gain = (whole.correct.astype(int) - first.correct)[order]
-            right = first.correct.sum() + np.concatenate(([0], np.cumsum(gain)))
-            further = _further_bytes(profile, cut, keep, dims, bits, refine_bits)[order]
-            base = float(first.nbytes.mean()) + REFINABLE_BYTES
-            mean_bytes = base + np.concatenate(([0], np.cumsum(further))) / len(profile)
-            edges = np.concatenate((margins[order], [np.float32(2.0)]))
-            # No threshold stands between equal margins: they are refined together or not at all.
-            counts = np.flatnonzero(np.diff(edges, prepend=np.float32(-1.0)) > 0)
-            counts = counts[mean_bytes[counts] <= most_bytes]
-            if not len(counts):
-                continue
-            count = int(counts[np.argmax(right[counts])])
-            score = (float(right[count]), -float(mean_bytes[count]))
-            if best is None or score > best:
-                best, chosen = score, RefinementRule(bits, refine_bits, float(edges[count]))
+    for rule in _rules(profile):
+        first = exchange(profile, cut, rule.keep, dims, rule.bits)
+        base = float(first.nbytes.mean()) + REFINABLE_BYTES
+        if base > most_bytes:
+            continue
+        margins = _margins(profile, cut, dims, rule)
+        order = np.argsort(margins, kind="stable")
+        correct, further = _second(profile, cut, dims, rule)
+        gain = (correct.astype(int) - first.correct)[order]
+        right = first.correct.sum() + np.concatenate(([0], np.cumsum(gain)))
+        mean_bytes = base + np.concatenate(([0], np.cumsum(further[order]))) / len(profile)
+        edges = np.concatenate((margins[order], [np.float32(2.0)]))
+        # No threshold stands between equal margins: they are refined together or not at all.
+        counts = np.flatnonzero(np.diff(edges, prepend=np.float32(-1.0)) > 0)
+        counts = counts[mean_bytes[counts] <= most_bytes]
+        count = int(counts[np.argmax(right[counts])])
+        score = (float(right[count]), -float(mean_bytes[count]))
+        if best is None or score > best:
+            best, chosen = score, rule._replace(margin=float(edges[count]))
     return chosen
 
 
-def _further_bytes(
-    profile: Profile, cut: int, keep: float, dims: int, bits: int, refine_bits: int
-) -> NDArray[np.int64]:
-    """What a refinement adds for each sample, int64 (S,): the second message, the asking, the second reply."""
+def _rules(profile: Profile) -> Iterator[RefinementRule]:
+    """All that the Profile knows the outcome of, without a threshold."""
+    for keep, bits in product(profile.keeps, profile.bits):
+        for wider in profile.bits:
+            if wider > bits:
+                yield RefinementRule(keep, bits, 0.0, wider, 0.0)
+        for more in profile.grid.more(profile.card, keep):
+            yield RefinementRule(keep, bits, more, 0, 0.0)
+
+
+def _margins(profile: Profile, cut: int, dims: int, rule: RefinementRule) -> NDArray[np.float32]:
+    """Of the answers to the first message, float32 (S,)."""
+    margins: NDArray[np.float32] = profile.tail_margin[profile.config(cut, rule.keep, dims, rule.bits), :, -1]
+    return margins
+
+
+def _second(
+    profile: Profile, cut: int, dims: int, rule: RefinementRule
+) -> tuple[NDArray[np.bool_], NDArray[np.int64]]:
+    """What a refinement makes of each sample: correct bool (S,), and what it adds, int64 (S,): the second message, the
+    asking, the second reply."""
+    around = ASK_BYTES + profile.reply_bytes
+    if rule.refine_keep:
+        found, index = profile.refinement(cut, rule.keep, rule.refine_keep, dims, rule.bits)
+        return found.prediction[index, :, -1] == profile.labels, found.nbytes[index].astype(np.int64) + around
     if profile.coder != "packed":
         raise UsageError("profiles of entropy-coded requests do not know the size of a plane")
-    tokens = np.broadcast_to(profile.tokens[profile.config(cut, keep, dims, bits)], len(profile))
+    tokens = np.broadcast_to(profile.tokens[profile.config(cut, rule.keep, dims, rule.bits)], len(profile))
     width = dims or profile.card.dim
     sizes = {
-        count: refinement_bytes(profile.card.id, count, width, refine_bits - bits)
+        count: refinement_bytes(profile.card.id, count, width, rule.refine_bits - rule.bits)
         for count in np.unique(tokens).tolist()
     }
-    return np.array([sizes[count] for count in tokens.tolist()]) + ASK_BYTES + profile.reply_bytes
+    further = np.array([sizes[count] for count in tokens.tolist()])
+    return exchange(profile, cut, rule.keep, dims, rule.refine_bits).correct, further + around

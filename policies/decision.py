@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
+from ..codec.selection import kept_count
 from ..errors import UsageError
 from ..models.card import ModelCard
 
@@ -26,6 +27,8 @@ class Decision:
     exit_margin    an exit answers when its margin is at least this; `NEVER` switches exits off
     offload_slope  from the second exit on, offload when the margin rose by less than this; `-NEVER` switches it off
     refine_bits    width of a code once the server has asked for more planes, bits+1..8; 0: it may not ask
+    refine_keep    fraction of the patch tokens once the server has asked for more of them, in (keep, 1]; 0: it may not
+                   ask. Either of the two, never both
     refine_margin  the server asks when its answer's margin is below this
     merge          requests that come together may be merged into this fraction of them, in (0, 1] (ADC); 1: not merged.
                    Raw inputs and symbols never are
@@ -41,6 +44,7 @@ class Decision:
     exit_margin: float = NEVER
     offload_slope: float = -NEVER
     refine_bits: int = 0
+    refine_keep: float = 0.0
     refine_margin: float = 0.0
     merge: float = 1.0
 
@@ -49,7 +53,15 @@ class Decision:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int):
                 raise UsageError(f"Decision.{name} must be an integer, not {value!r}")
-        for name in ("keep", "symbols", "exit_margin", "offload_slope", "refine_margin", "merge"):
+        for name in (
+            "keep",
+            "symbols",
+            "exit_margin",
+            "offload_slope",
+            "refine_keep",
+            "refine_margin",
+            "merge",
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
                 raise UsageError(f"Decision.{name} must be a finite number, not {value!r}")
@@ -60,15 +72,17 @@ class Decision:
         _within("symbols", self.symbols, 0 <= self.symbols <= 1, "in [0, 1]")
         refines = not self.refine_bits or self.bits < self.refine_bits <= 8
         _within("refine_bits", self.refine_bits, refines, f"0 or in {self.bits + 1}..8")
+        adds = not self.refine_keep or self.keep < self.refine_keep <= 1
+        _within("refine_keep", self.refine_keep, adds, f"0 or in ({self.keep:g}, 1]")
+        _within(
+            "refine_keep", self.refine_keep, not (self.refine_keep and self.refine_bits), "0 with refine_bits"
+        )
         _within("refine_margin", self.refine_margin, self.refine_margin >= 0, "at least 0")
         _within("merge", self.merge, 0 < self.merge <= 1, "in (0, 1]")
-        if self.refine_bits:
-            _within(
-                "refine_bits",
-                self.refine_bits,
-                self.merge == 1 and not self.symbols,
-                "0 in merged or symbol requests",
-            )
+        if self.merge < 1 or self.symbols:
+            for name in ("refine_bits", "refine_keep"):
+                value = getattr(self, name)
+                _within(name, value, not value, "0 in merged or symbol requests")
 
     def check(self, card: ModelCard) -> None:
         """Raise UsageError if the Decision does not fit the network of this card."""
@@ -78,6 +92,18 @@ class Decision:
         if card.gates:
             # Every sample then has tokens of its own, chosen on the way for this very keep.
             _within("merge", self.merge, not self.merges, "1 for a network with gates")
+            _within("refine_keep", self.refine_keep, not self.refine_keep, "0 for a network with gates")
+        elif self.refine_keep:
+            patches = card.patch_tokens
+            more = kept_count(patches, self.refine_keep) > kept_count(patches, self.keep)
+            _within(
+                "refine_keep", self.refine_keep, more, f"enough to keep more of {patches} patches than keep"
+            )
+
+    @property
+    def refines(self) -> bool:
+        """Whether the server may ask for more; never of a raw input."""
+        return self.split > 0 and bool(self.refine_bits or self.refine_keep)
 
     @property
     def merges(self) -> bool:

@@ -899,7 +899,7 @@ class RefineRequest(_message.Message):
 
     @_builtins.property
     def tokens(self) -> Global___Tokens:
-        """further tokens; a rest token stays and counts so many less, at least one"""
+        """further tokens; a rest token counts so many less, and goes when none are left"""
 
     def __init__(
         self,
@@ -1238,6 +1238,7 @@ class Decision(_message.Message):
     REFINE_BITS_FIELD_NUMBER: _builtins.int
     REFINE_MARGIN_FIELD_NUMBER: _builtins.int
     MERGE_FIELD_NUMBER: _builtins.int
+    REFINE_KEEP_FIELD_NUMBER: _builtins.int
     split: _builtins.int
     keep: _builtins.float
     dims: _builtins.int
@@ -1248,6 +1249,7 @@ class Decision(_message.Message):
     refine_bits: _builtins.int
     refine_margin: _builtins.float
     merge: _builtins.float
+    refine_keep: _builtins.float
     def __init__(
         self,
         *,
@@ -1261,10 +1263,11 @@ class Decision(_message.Message):
         refine_bits: _builtins.int = ...,
         refine_margin: _builtins.float = ...,
         merge: _builtins.float = ...,
+        refine_keep: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "dims", b"dims", "exit_margin", b"exit_margin", "keep", b"keep", "merge", b"merge", "offload_slope", b"offload_slope", "refine_bits", b"refine_bits", "refine_margin", b"refine_margin", "split", b"split", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bits", b"bits", "dims", b"dims", "exit_margin", b"exit_margin", "keep", b"keep", "merge", b"merge", "offload_slope", b"offload_slope", "refine_bits", b"refine_bits", "refine_keep", b"refine_keep", "refine_margin", b"refine_margin", "split", b"split", "symbols", b"symbols", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_width: _TypeAlias = _typing.Literal["bits", "symbols"]  # noqa: Y015
     _WhichOneofArgType_width: _TypeAlias = _typing.Literal["width", b"width"]  # noqa: Y015

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import grpc
-import numpy as np
 
 from ..codec.errors import PayloadError
-from ..codec.refinement import check_refinement, wants_more
-from ..codec.tokens import TokenCodec, extended
+from ..codec.refinement import check_refinement, refined, wants_more
+from ..codec.tokens import TokenCodec
 from ..protos import splitpoint_pb2 as pb
 from .held import HOLD_S, MOST_HELD, HeldRequests
 from .refusals import Rejected, bad_payload
@@ -71,28 +70,9 @@ class Refinement:
                     grpc.StatusCode.NOT_FOUND,
                     f"session: no request is held under it; they are kept for {self._hold_s:g} s",
                 )
-            held.sample.values = self._decoded(request, held)
+            tokens = pb.Tokens.FromString(held.tokens)
+            sample = held.sample
+            sample.values, sample.rest = refined(self._codec, tokens, request, sample.cut)
         except PayloadError as error:
             raise bad_payload(error) from None
-        return held.sample
-
-    def _decoded(self, request: pb.RefineRequest, held: _Held) -> np.ndarray:
-        cut = held.sample.cut
-        tokens = pb.Tokens.FromString(held.tokens)
-        values = self._codec.decode(extended(tokens, request.planes) if request.planes else tokens, cut)
-        if not request.HasField("tokens"):
-            return values
-        if request.tokens.HasField("groups"):
-            raise PayloadError("tokens.groups", "cannot be refined")
-        if request.tokens.rest:
-            raise PayloadError("tokens.rest", "goes with the first part")
-        further = self._codec.decode(request.tokens, cut)
-        most = self._codec.max_tokens
-        if most is not None and len(values) + len(further) > most:
-            raise PayloadError("tokens.count", f"makes {len(values) + len(further)} tokens of at most {most}")
-        if held.sample.rest:
-            # Those that come now were among them.
-            if len(further) >= held.sample.rest:
-                raise PayloadError("tokens.count", f"must be less than the rest token's {held.sample.rest}")
-            held.sample.rest -= len(further)
-        return np.concatenate((values, further))
+        return sample

@@ -52,7 +52,7 @@ class Backend(Protocol):
         """
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
-        """The second message of such a request, which takes it to `decision.refine_bits`; serves the whole."""
+        """The second message of such a request, to `decision.refine_bits` or `refine_keep`; serves the whole."""
 
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         """The request as symbols, made for the estimate `snr_db`; `received` must follow before it is served."""
@@ -72,6 +72,7 @@ class ProfileBackend:
         self.reply_bytes = profile.reply_bytes
         self._head = cache(self._readings)
         self._config = cache(partial(_config, profile))
+        self._refined = cache(partial(_refined, profile))
         self._further: dict[tuple[int, int, int], int] = {}
         self._first_exit_after = [
             sum(exit <= cut for exit in profile.card.exits) for cut in range(profile.card.depth + 1)
@@ -91,7 +92,7 @@ class ProfileBackend:
     def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
         config = self._config(cut, decision.keep, decision.dims, decision.bits)
         nbytes = config.nbytes[sample]
-        if decision.refine_bits and cut:
+        if decision.refines and cut:
             nbytes += REFINABLE_BYTES
         return _new(Upload, (nbytes, config.tokens[sample], (config, sample), 0))
 
@@ -104,6 +105,9 @@ class ProfileBackend:
         )
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
+        if decision.refine_keep:
+            more = self._refined(cut, decision.keep, decision.refine_keep, decision.dims, decision.bits)
+            return Upload(more.nbytes[sample], more.tokens[sample], (more, sample))
         config = self._config(cut, decision.keep, decision.dims, decision.refine_bits)
         tokens = config.tokens[sample]
         return Upload(self._further_bytes(tokens, decision), tokens, (config, sample))
@@ -161,4 +165,14 @@ def _config(profile: Profile, cut: int, keep: float, dims: int, bits: int) -> _C
         profile.tokens[index].tolist(),
         profile.tail_prediction[index].tolist(),
         profile.tail_margin[index].tolist(),
+    )
+
+
+def _refined(profile: Profile, cut: int, keep: float, refine_keep: float, dims: int, bits: int) -> _Config:
+    found, index = profile.refinement(cut, keep, refine_keep, dims, bits)
+    return _Config(
+        found.nbytes[index].tolist(),
+        found.tokens[index].tolist(),
+        found.prediction[index].tolist(),
+        found.margin[index].tolist(),
     )

@@ -51,6 +51,7 @@ class DecisionConfig(Section):
     exit_margin: float = NEVER
     offload_slope: float = -NEVER
     refine_bits: int = 0
+    refine_keep: float = 0.0
     refine_margin: float = 0.0
     merge: float = 1.0
 
@@ -60,8 +61,8 @@ class DecisionConfig(Section):
             self.decision()
         except UsageError as error:
             raise ValueError(str(error)) from None
-        if self.refine_margin and not self.refine_bits:
-            raise ValueError("Decision.refine_margin without refine_bits: nothing is refined")
+        if self.refine_margin and not (self.refine_bits or self.refine_keep):
+            raise ValueError("Decision.refine_margin without refine_bits or refine_keep: nothing is refined")
         return self
 
     def decision(self) -> Decision:

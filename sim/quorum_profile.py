@@ -36,7 +36,7 @@ def check_quorum(config: QuorumConfig, card: ModelCard, decisions: Mapping[str, 
         )
     whole = Decision(0)
     for policy, decision in decisions.items():
-        for field in ("keep", "dims", "bits", "symbols", "refine_bits", "merge"):
+        for field in ("keep", "dims", "bits", "symbols", "refine_bits", "refine_keep", "merge"):
             if getattr(decision, field) != getattr(whole, field):
                 raise ConfigError(
                     f"policy '{policy}': {field} {getattr(decision, field):g}: a quorum gets the input whole"

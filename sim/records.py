@@ -39,6 +39,7 @@ class Record(NamedTuple):
     exit_margin: float
     offload_slope: float
     refine_bits: int
+    refine_keep: float
     refine_margin: float
     merge: float
     cut: int
@@ -89,6 +90,7 @@ def record(device: int, request: int, sample: int, finished: Finished) -> Record
             decision.exit_margin,
             decision.offload_slope,
             decision.refine_bits,
+            decision.refine_keep,
             decision.refine_margin,
             decision.merge,
             answer.cut,

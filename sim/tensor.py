@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from ..channel.corruption import corrupted
 from ..channel.link import Link
 from ..codec.image import decode_image
-from ..codec.requests import QUORUM_BYTES, payload_crc
-from ..codec.tokens import TokenCodec, extended
+from ..codec.refinement import refined
+from ..codec.requests import QUORUM_BYTES
+from ..codec.tokens import TokenCodec
 from ..device.effects import Reading, Reply
 from ..device.encoder import Encoder
 from ..device.head import HeadState, advanced
@@ -37,6 +38,7 @@ class TensorBackend:
         network, card = load_network(setup.model_path)
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         self._whole = setup.scenario.quorum is not None
+        self._codec = codec
         self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=self._whole)
         self._validator = Validator(card, codec)
         self._tail = TorchTail(network, card)
@@ -80,10 +82,9 @@ class TensorBackend:
         first, _ = self._encoder.request(self._images[sample], state, decision, request_id=1, deadline_s=1.0)
         request = self._encoder.refinement(state, decision, request_id=1, session=1)
         # What was sent before is the same again: the head runs at batch 1, and codes are nested.
-        first.tokens.CopyFrom(extended(first.tokens, request.planes))
-        first.payload_crc = payload_crc(first)
-        checked = self._validator.check(first)
-        return Upload(request.ByteSize(), checked.group[1], checked.sample)
+        whole = self._validator.check(first).sample
+        whole.values, whole.rest = refined(self._codec, first.tokens, request, cut)
+        return Upload(request.ByteSize(), len(whole.values), whole)
 
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         request, _ = self._encoder.request(

@@ -119,7 +119,7 @@ class VirtualServer:
         for call, reply in zip(batch, replies, strict=True):
             call.reply = reply
             decision = call.decision
-            if decision.refine_bits and not call.refines and wants_more(reply.margin, decision.refine_margin):
+            if decision.refines and not call.refines and wants_more(reply.margin, decision.refine_margin):
                 call.reply = reply._replace(session=call.key)
         self._begin(now_s, _Batch(batch, self._segments(cut, tokens), self.life.number))
 

@@ -70,7 +70,7 @@ class Actions:
             self.lengths = (len(self.decisions),)
         for decision in self.decisions:
             decision.check(card)
-            for name, none in (("symbols", 0), ("refine_bits", 0), ("merge", 1)):
+            for name, none in (("symbols", 0), ("refine_bits", 0), ("refine_keep", 0), ("merge", 1)):
                 if (value := getattr(decision, name)) != none:
                     raise UsageError(f"Decision.{name} {value:g}: environments know nothing of it")
         self.splits: NDArray[np.int64] = np.array([decision.split for decision in self.decisions])

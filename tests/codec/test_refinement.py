@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.errors import PayloadError
-from splitpoint.codec.refinement import ASK_BYTES, build_refinement, check_refinement, wants_more
+from splitpoint.codec.refinement import ASK_BYTES, build_refinement, check_refinement, refined, wants_more
 from splitpoint.codec.requests import build_reply
 from splitpoint.codec.tokens import TokenCodec, extended
 from splitpoint.protos import splitpoint_pb2 as pb
@@ -68,3 +68,24 @@ def test_what_is_missing_is_named(field: str) -> None:
     with pytest.raises(PayloadError) as caught:
         check_refinement(request)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize("rest", [False, True])
+@pytest.mark.parametrize("more", [0.5, 1.0])
+def test_further_tokens_are_those_that_were_left_out(rest: bool, more: float) -> None:
+    random = np.random.default_rng(1)
+    arrays = {f"codec.{CUT}.rest": np.array([1], np.uint8)} if rest else {}
+    codec = TokenCodec(arrays, dim=DIM, max_tokens=17)
+    tokens, scores = random.normal(size=(17, DIM)).astype(np.float32), random.random(16).astype(np.float32)
+    first, kept = codec.encode(tokens, scores, CUT, 0.25, 0, 8)
+    later = codec.further(tokens, scores, CUT, 0.25, more, 0, 8)
+    whole, stands_for = refined(codec, first, refinement(planes=[], tokens=later), CUT)
+    left = 16 - round(16 * more)
+    assert stands_for == (left if rest else 0)
+    order = np.argsort(-scores, kind="stable")
+    places = np.concatenate(([0], 1 + kept, 1 + np.sort(order[4 : round(16 * more)])))
+    if rest and left:
+        # It stays the mean of all twelve that were left out at first.
+        np.testing.assert_allclose(whole[1], tokens[1 + order[4:]].mean(axis=0), atol=0.05)
+        whole = np.delete(whole, 1, axis=0)
+    np.testing.assert_allclose(whole, tokens[places], atol=0.05)

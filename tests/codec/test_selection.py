@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.codec.errors import PayloadError
-from splitpoint.codec.selection import kept_count, kept_tokens, sent_tokens
+from splitpoint.codec.selection import further_tokens, kept_count, kept_tokens, sent_tokens
 
 
 @given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.001, 1.0))
@@ -19,6 +19,15 @@ def test_kept_patches_are_the_highest_and_ascending(scores, keep):
     # By rank: (score descending, position ascending).
     ranked = sorted(range(len(scores)), key=lambda i: (-scores[i], i))
     assert kept.tolist() == sorted(ranked[: len(kept)])
+
+
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=80), st.floats(0.001, 1.0), st.floats(0.001, 1.0))
+def test_what_is_kept_first_and_what_comes_later_is_what_is_kept_at_once(scores, one, other):
+    keep, more = sorted((one, other))
+    values = np.array(scores, np.float32)
+    first, later = kept_tokens(values, keep), further_tokens(values, keep, more)
+    assert (np.diff(later) > 0).all()
+    assert sorted([*first, *later]) == kept_tokens(values, more).tolist()
 
 
 def test_ties_go_to_the_lower_position():

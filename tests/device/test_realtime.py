@@ -88,6 +88,21 @@ def test_what_the_server_asks_for_is_sent_and_the_answer_is_that_of_all_at_once(
     asyncio.run(run())
 
 
+def test_further_tokens_are_answered_as_if_sent_at_once(server: Server, small: Small) -> None:
+    async def run() -> None:
+        more = Decision(2, keep=0.25, refine_keep=0.75, refine_margin=1.1)
+        async with device_at(small, server.address, more) as device:
+            later = [await ask(device, small.image(seed)) for seed in range(5)]
+        async with device_at(small, server.address, Decision(2, keep=0.75)) as device:
+            at_once = [await ask(device, small.image(seed)) for seed in range(5)]
+        for two, one in zip(later, at_once, strict=True):
+            assert (two.answer.refined, two.answer.degraded) == (True, False)
+            # Both parts have ranges of their own: at eight bits that is almost nothing.
+            assert two.answer.margin == pytest.approx(one.answer.margin, abs=0.02)
+
+    asyncio.run(run())
+
+
 def test_a_sure_server_gets_no_second_message(server: Server, small: Small) -> None:
     async def run() -> list[bool]:
         decision = Decision(2, bits=2, refine_bits=5, refine_margin=0.0)

@@ -19,7 +19,7 @@ from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import margin, prediction, running_logits
 from splitpoint.models.store import codec_arrays, load_network
 
-GRID = Grid((0, 1, 2, 3), (1.0, 0.25), (16, 5), (8, 3))
+GRID = Grid((0, 1, 2, 3), (1.0, 0.25), (16, 5), (8, 3), refine_keeps=(1.0, 0.5))
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +135,26 @@ def test_tokens_and_bytes_follow_the_grid(profile: Profile) -> None:
     assert profile.reply_bytes < 60
 
 
+def test_refinements_say_what_both_messages_give(profile: Profile) -> None:
+    found, index = profile.refinement(1, 0.25, 1.0, 0, 8)
+    assert len(found.prediction) == len(profile.grid.refinements(profile.card)) == 3 * 2 * 2 * 2
+    # At eight bits, what came in two parts is what came in one, but for the parts' ranges.
+    whole = profile.config(1, 1.0, 0, 8)
+    np.testing.assert_allclose(found.margin[index], profile.tail_margin[whole], atol=0.02)
+    assert (found.tokens[index] == profile.tokens[whole]).all()
+    np.testing.assert_array_equal(found.margin[index, :, :1], profile.head_margin[:, :1])
+    less, place = profile.refinement(2, 0.25, 0.5, 5, 3)
+    assert (less.tokens[place] == 1 + 1 + 12).all()  # with a rest token
+    assert less.nbytes[place].max() < found.nbytes[index].min()
+    assert (
+        profile.refinement(2, 0.25, 1.0, 5, 3)[0].tokens[profile.refinement(2, 0.25, 1.0, 5, 3)[1]] == 25
+    ).all()
+    with pytest.raises(GridError, match=r"refine_keep 0\.75 is not on the profile's grid: 1, 0\.5"):
+        profile.refinement(2, 0.25, 0.75, 5, 3)
+    with pytest.raises(GridError, match=r"keep 0\.75 is not"):
+        profile.refinement(2, 0.75, 1.0, 5, 3)
+
+
 def test_dims_zero_is_all_and_cut_zero_ignores_the_rest(profile: Profile) -> None:
     assert profile.config(2, 0.25, 0, 3) == profile.config(2, 0.25, 16, 3)
     assert profile.config(0, 0.123, 7, 1) == profile.config(0)
@@ -163,6 +183,10 @@ def test_a_saved_profile_is_the_same(profile: Profile, tmp_path: Path) -> None:
             if isinstance(before, np.ndarray):
                 np.testing.assert_array_equal(before, after, err_msg=name)
                 assert before.dtype == after.dtype, name
+            elif name == "refined":
+                for one, other in zip(before, after, strict=True):
+                    np.testing.assert_array_equal(one, other)
+                    assert one.dtype == other.dtype
             else:
                 assert before == after, name
     assert [p.name for p in tmp_path.iterdir()] == ["p.npz"]
@@ -204,6 +228,11 @@ def test_measuring_refuses_what_does_not_fit(tiny_file: Path, data: Dataset) -> 
         measure(tiny_file, data, "calibration", grid=GRID, coder="ans", progress=False)
     with pytest.raises(UsageError, match="grid's dims"):
         measure(tiny_file, data, "calibration", grid=replace(GRID, dims=(17,)), progress=False)
+    for refine_keeps in ((1.5,), (0.25,)):
+        with pytest.raises(UsageError, match="grid's refine_keeps"):
+            measure(
+                tiny_file, data, "calibration", grid=replace(GRID, refine_keeps=refine_keeps), progress=False
+            )
 
 
 def test_a_profile_of_ones_own_images_lands_beside_the_model(

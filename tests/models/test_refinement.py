@@ -10,13 +10,13 @@ import pytest
 from splitpoint.codec.refinement import ASK_BYTES, REFINABLE_BYTES, refinement_bytes
 from splitpoint.errors import UsageError
 from splitpoint.models.grid import Grid
-from splitpoint.models.profile import Profile
-from splitpoint.models.refinement import RefinementRule, best_refinement, exchange, refined_exchange
+from splitpoint.models.profile import Profile, Refined
+from splitpoint.models.refinement import Exchange, RefinementRule, best_refinement, exchange, refined_exchange
 
 from .conftest import tiny_card
 
 SAMPLES, TOKENS, DIMS = 400, 9, 16
-PLACE = (1, 0.5, DIMS)
+CUT, KEEP, FURTHER = 1, 0.5, 90
 WIDTHS = (8, 4, 2)
 
 
@@ -34,7 +34,7 @@ def made_up(split: str = "calibration", seed: int = 0) -> Profile:
         card=card,
         split_name=split,
         coder="packed",
-        grid=Grid((1,), (0.5,), (DIMS,), WIDTHS),
+        grid=Grid((1,), (KEEP,), (DIMS,), WIDTHS, refine_keeps=(1.0,)),
         labels=labels,
         images_id="0" * 16,
         head_prediction=predictions[0].astype(np.uint16),
@@ -46,13 +46,27 @@ def made_up(split: str = "calibration", seed: int = 0) -> Profile:
         reply_bytes=44,
         block_time_s=np.zeros(card.depth + 1),
         exit_time_s=np.zeros(exits),
+        refined=Refined(
+            predictions[:1].repeat(len(WIDTHS), axis=0).astype(np.uint16),
+            np.ones_like(margin),
+            np.full((len(WIDTHS), SAMPLES), FURTHER, np.int32),
+            np.full((len(WIDTHS), SAMPLES), 2 * TOKENS, np.int32),
+        ),
     )
 
 
+def planes(bits: int, refine_bits: int, margin: float) -> RefinementRule:
+    return RefinementRule(KEEP, bits, 0.0, refine_bits, margin)
+
+
+def fixed(profile: Profile, bits: int) -> Exchange:
+    return exchange(profile, CUT, KEEP, DIMS, bits)
+
+
 def test_refined_samples_answer_as_the_wider_code_and_pay_for_both() -> None:
-    profile, rule = made_up(), RefinementRule(2, 8, 0.3)
-    narrow, wide = (exchange(profile, *PLACE, bits) for bits in (2, 8))
-    both = refined_exchange(profile, *PLACE, rule)
+    profile = made_up()
+    narrow, wide = fixed(profile, 2), fixed(profile, 8)
+    both = refined_exchange(profile, CUT, DIMS, planes(2, 8, 0.3))
     asked = profile.tail_margin[2, :, -1] < 0.3
     np.testing.assert_array_equal(both.refined, asked)
     np.testing.assert_array_equal(both.correct, np.where(asked, wide.correct, narrow.correct))
@@ -60,36 +74,52 @@ def test_refined_samples_answer_as_the_wider_code_and_pay_for_both() -> None:
     np.testing.assert_array_equal(both.nbytes - narrow.nbytes, REFINABLE_BYTES + asked * further)
 
 
+def test_samples_with_further_tokens_answer_as_was_measured_and_pay_for_both() -> None:
+    profile = made_up()
+    assert profile.refined is not None
+    both = refined_exchange(profile, CUT, DIMS, RefinementRule(KEEP, 2, 1.0, 0, 0.3))
+    asked = profile.tail_margin[2, :, -1] < 0.3
+    right = profile.refined.prediction[2, :, -1] == profile.labels
+    np.testing.assert_array_equal(both.correct, np.where(asked, right, fixed(profile, 2).correct))
+    further = FURTHER + ASK_BYTES + profile.reply_bytes
+    np.testing.assert_array_equal(both.nbytes - fixed(profile, 2).nbytes, REFINABLE_BYTES + asked * further)
+
+
 def test_the_rule_keeps_to_the_bytes_and_beats_the_width_that_costs_them() -> None:
     profile = made_up()
     for bits in (2, 4, 8):
-        most_bytes = exchange(profile, *PLACE, bits).nbytes.mean() + 10
-        rule = best_refinement(profile, *PLACE, most_bytes)
+        most_bytes = fixed(profile, bits).nbytes.mean() + 10
+        rule = best_refinement(profile, CUT, DIMS, most_bytes)
         assert rule is not None
-        found = refined_exchange(profile, *PLACE, rule)
+        found = refined_exchange(profile, CUT, DIMS, rule)
         assert found.nbytes.mean() <= most_bytes
         if bits == 4:
-            assert found.correct.mean() > exchange(profile, *PLACE, bits).correct.mean()
+            assert found.correct.mean() > fixed(profile, bits).correct.mean()
 
 
 @pytest.mark.parametrize("steps", [0, 2, 3])
-def test_no_other_rule_is_right_more_often_within_the_bytes(steps: int) -> None:
+@pytest.mark.parametrize("tokens", [False, True])
+def test_no_other_rule_is_right_more_often_within_the_bytes(steps: int, tokens: bool) -> None:
     """With margins of a few values too, of which no threshold refines only a part."""
     profile, most_bytes = made_up(seed=3), 340.0
     if steps:
         profile = replace(profile, tail_margin=np.floor(profile.tail_margin * steps) / np.float32(steps))
-    best = best_refinement(profile, *PLACE, most_bytes)
+    if not tokens:
+        profile = replace(profile, refined=None, grid=replace(profile.grid, refine_keeps=()))
+    best = best_refinement(profile, CUT, DIMS, most_bytes)
     assert best is not None
-    wanted = refined_exchange(profile, *PLACE, best).correct.mean()
+    # Further tokens cost little here, and make all right; coarse margins may leave no room for them.
+    assert bool(best.refine_keep) == (tokens and steps != 2)
+    wanted = refined_exchange(profile, CUT, DIMS, best).correct.mean()
     for bits, refine_bits in ((2, 4), (2, 8), (4, 8)):
         for margin in np.linspace(0.0, 1.1, 60):
-            other = refined_exchange(profile, *PLACE, RefinementRule(bits, refine_bits, float(margin)))
+            other = refined_exchange(profile, CUT, DIMS, planes(bits, refine_bits, float(margin)))
             assert other.nbytes.mean() > most_bytes or other.correct.mean() <= wanted
 
 
 def test_too_few_bytes_give_no_rule_and_evaluation_data_chooses_none() -> None:
-    assert best_refinement(made_up(), *PLACE, 100.0) is None
+    assert best_refinement(made_up(), CUT, DIMS, 100.0) is None
     with pytest.raises(UsageError, match="evaluation profile"):
-        best_refinement(made_up("evaluation"), *PLACE, 300.0)
+        best_refinement(made_up("evaluation"), CUT, DIMS, 300.0)
     with pytest.raises(UsageError, match="plane"):
-        refined_exchange(replace(made_up(), coder="ans"), *PLACE, RefinementRule(2, 4, 0.5))
+        refined_exchange(replace(made_up(), coder="ans"), CUT, DIMS, planes(2, 4, 0.5))

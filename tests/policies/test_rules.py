@@ -64,8 +64,22 @@ def test_a_decision_must_fit_the_network() -> None:
     with pytest.raises(UsageError, match="dim, 96"):
         Decision(1, dims=97).check(card)
     gated = card.model_copy(update={"gates": True})
-    with pytest.raises(UsageError, match=r"Decision\.merge must be 1 for a network with gates"):
-        Decision(2, merge=0.5).check(gated)
+    for field, value in (("merge", 0.5), ("refine_keep", 0.9)):
+        with pytest.raises(UsageError, match=rf"Decision\.{field} must be . for a network with gates"):
+            Decision(2, keep=0.5, **{field: value}).check(gated)
+    Decision(2, keep=4 / 64, refine_keep=5 / 64).check(card)
+    with pytest.raises(UsageError, match=r"Decision\.refine_keep must be enough to keep more of 64 patches"):
+        Decision(2, keep=4 / 64, refine_keep=4.9 / 64).check(card)
+
+
+def test_what_is_sent_later_is_more_than_what_was_sent() -> None:
+    assert Decision(2, keep=0.5, refine_keep=1.0).refines
+    assert Decision(2, bits=2, refine_bits=4).refines
+    assert not Decision(0, keep=0.5, refine_keep=1.0).refines  # nothing follows a raw input
+    for more in ({"refine_keep": 0.5}, {"refine_keep": 1.1}, {"refine_keep": 0.6, "refine_bits": 8},
+                 {"refine_keep": 0.6, "merge": 0.5}, {"refine_keep": 0.6, "symbols": 0.5}):  # fmt: skip
+        with pytest.raises(UsageError, match=r"Decision\.refine_keep"):
+            Decision(2, keep=0.5, bits=4, **more)  # type: ignore[arg-type]
 
 
 def test_labels_name_what_differs_from_the_default() -> None:

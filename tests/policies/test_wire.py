@@ -36,7 +36,12 @@ decisions = st.builds(
     offload_slope=st.floats(-2.0, 2.0),
     refine_bits=st.sampled_from([0, 8]),
     refine_margin=st.floats(0.0, 2.0),
-) | st.builds(Decision, split=st.integers(0, DEPTH), symbols=part, merge=part)
+) | st.one_of(
+    st.builds(Decision, split=st.integers(0, DEPTH), symbols=part, merge=part),
+    st.builds(
+        Decision, split=st.integers(0, DEPTH), keep=st.floats(0.01, 0.5), refine_keep=st.floats(0.6, 1.0)
+    ),
+)
 observations = st.builds(
     Observation,
     snr_db=st.one_of(st.just(math.nan), number),

@@ -146,7 +146,7 @@ def test_further_tokens_have_no_rest_token(small):
 
 
 @pytest.mark.parametrize("rest", [1, 4])
-def test_further_tokens_are_fewer_than_the_rest_token_stands_for(small, rest):
+def test_further_tokens_are_no_more_than_the_rest_token_stands_for(small, rest):
     # Gates may have dropped patches on the device, so that fewer were left to send than there is room for.
     refinement = Refinement(small.codec)
     payload = small.codec.message(quantised(small, 3, 0.25), CUT, WHOLE)
@@ -155,7 +155,7 @@ def test_further_tokens_are_fewer_than_the_rest_token_stands_for(small, rest):
     sample, reply = Validator(small.card, small.codec).check(asked).sample, pb.InferReply()
     refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
     further = small.codec.message(quantised(small, 4, 0.25), CUT, WHOLE)
-    with pytest.raises(Rejected, match=r"tokens\.count: must be less"):
+    with pytest.raises(Rejected, match=r"tokens\.count: must be at most the rest token's"):
         refinement.resume(second_request(small, 3, reply.session, planes=(), tokens=further))
 
 

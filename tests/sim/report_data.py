@@ -55,7 +55,7 @@ def columns(policy: str, count: int, deadline_s: float = 0.2) -> Table:
         "device": np.arange(count) % 4, "request": np.arange(count) // 4, "sample": np.arange(count),
         "arrival_s": arrival_s, "start_s": arrival_s + 0.002, "done_s": arrival_s + latency_s, "split": split,
         "keep": 0.25, "dims": 8, "bits": 4, "symbols": 0.0, "exit_margin": 0.8, "offload_slope": -2.0,
-        "refine_bits": 0, "refine_margin": 0.0, "merge": 1.0, "refined": False,
+        "refine_bits": 0, "refine_keep": 0.0, "refine_margin": 0.0, "merge": 1.0, "refined": False,
         "cut": split, "exit": np.where(local, np.clip(split - 1, 0, 2), 2), "margin": draws.random(count),
         "prediction": np.where(draws.random(count) < 0.9, label, (label + 1) % 10), "offloaded": offloaded,
         "local": local, "degraded": degraded, "uplink_bytes": 300 * offloaded,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from splitpoint.errors import UsageError
+from splitpoint.errors import GridError, UsageError
 from splitpoint.models.data import load_data
 from splitpoint.models.grid import Grid
 from splitpoint.models.measure import measure
@@ -39,7 +39,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
         Image.fromarray(data.images[index, :, :, 0]).save(place / f"{index:04}.png")
     scenario = changed(data={"name": str(folder / "images")}, requests=60)
     loaded = load_data(folder / "images", card=Setup(scenario).card)
-    grid = Grid((2,), (0.125,), (24,), (4, 1))
+    grid = Grid((2,), (0.125,), (24,), (4, 1), refine_keeps=(1.0, 0.5))
     for coder in ("packed", "ans"):
         profile = measure("clutter", loaded, "evaluation", grid=grid, coder=coder, progress=False)
         profile.save(folder / f"{coder}.npz")
@@ -76,6 +76,30 @@ def test_profile_and_tensor_agree_on_every_request(
             np.testing.assert_array_equal(looked_up[name], computed[name], err_msg=name)
     assert 0.2 < looked_up["refined"].mean() < 0.8 or coder == "ans"
     assert looked_up["offloaded"].any()
+
+
+@pytest.mark.parametrize("coder", ["packed", "ans"])
+@pytest.mark.parametrize("refine_keep", [0.5, 1.0])
+def test_further_tokens_are_looked_up_and_computed_alike(
+    measured: Scenario, half: DecisionConfig, coder: str, refine_keep: float
+) -> None:
+    decision = half.model_copy(update={"refine_bits": 0, "refine_keep": refine_keep})
+    looked_up, computed = (_run(measured, engine, decision, coder) for engine in ("profile", "tensor"))
+    for name in looked_up:
+        if name == "margin":
+            np.testing.assert_allclose(looked_up[name], computed[name], atol=1e-4)
+        else:
+            np.testing.assert_array_equal(looked_up[name], computed[name], err_msg=name)
+    assert 0.2 < looked_up["refined"].mean() < 0.8
+    alone, (first, *_) = _run(measured, "profile", FIXED, coder), np.unique(looked_up["uplink_bytes"])
+    assert looked_up["uplink_bytes"].max() > first + 8 * (64 * refine_keep - 8) * 24 / 64
+    assert (looked_up["uplink_bytes"] > alone["uplink_bytes"])[looked_up["offloaded"]].all()
+
+
+def test_a_keep_that_was_not_measured_is_named(measured: Scenario, half: DecisionConfig) -> None:
+    decision = half.model_copy(update={"refine_bits": 0, "refine_keep": 0.75})
+    with pytest.raises(GridError, match=r"refine_keep 0\.75 is not on the profile's grid: 1, 0\.5"):
+        _run(measured, "profile", decision)
 
 
 def test_the_second_message_costs_bytes_and_a_round_trip(measured: Scenario, half: DecisionConfig) -> None:

@@ -32,7 +32,7 @@ def rested(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
         model,
         load_data(folder / "images", card=card),
         "evaluation",
-        grid=Grid((2, 3), KEEPS, (24,), (6, 3)),
+        grid=Grid((2, 3), KEEPS, (24,), (6, 3), refine_keeps=(1.0, 0.75)),
         progress=False,
     )
     profile.save(folder / "rested.evaluation.npz")
@@ -43,7 +43,9 @@ def test_profile_and_tensor_agree_on_every_request_with_rest_tokens(rested: Scen
     looked_up, computed = (VirtualEngine(Setup(rested), engine) for engine in ("profile", "tensor"))
     sent, refined = 0, 0
     for keep in KEEPS:
-        for split, more in ((2, {}), (2, {"refine_bits": 6, "refine_margin": 0.9995}), (3, {})):
+        below = {"refine_margin": 0.9995}
+        refining = [{"refine_bits": 6}, *({"refine_keep": more} for more in (0.75, 1.0) if more > keep)]
+        for split, more in ((2, {}), (3, {}), *((2, one | below) for one in refining)):
             decision = DecisionConfig(split=split, keep=keep, dims=24, bits=3, **more)  # type: ignore[arg-type]
             policy = StaticPolicy(name="static", decision=decision)
             one, other = looked_up.run(policy), computed.run(policy)
@@ -53,5 +55,5 @@ def test_profile_and_tensor_agree_on_every_request_with_rest_tokens(rested: Scen
                 else:
                     np.testing.assert_array_equal(one[name], other[name], err_msg=name)
             sent, refined = sent + int(one["offloaded"].sum()), refined + int(one["refined"].sum())
-    assert sent > 600
-    assert refined > 60
+    assert sent > 800
+    assert refined > 150

@@ -68,10 +68,10 @@ def test_what_is_wrong_in_training_is_said_to_be_there(training: dict[str, Any],
         load_scenario("quickstart", {"training": training})
 
 
-def test_a_margin_to_refine_below_needs_bits_to_refine_to() -> None:
+def test_a_margin_to_refine_below_needs_something_to_refine_to() -> None:
     decision = {"split": 2, "bits": 2, "refine_margin": 0.9}
     policy = {"kind": "static", "name": "one", "decision": decision}
-    with pytest.raises(ConfigError, match="refine_margin without refine_bits"):
+    with pytest.raises(ConfigError, match="refine_margin without refine_bits or refine_keep"):
         load_scenario("quickstart", {"policies": [policy]})
 
 
