@@ -16,7 +16,6 @@ from .card import ModelCard
 
 __all__ = [
     "block_macs",
-    "codec_macs",
     "embed_macs",
     "exit_macs",
     "gate_macs",
@@ -59,11 +58,6 @@ def gate_macs(card: ModelCard, patches: int) -> int:
     return (patches + 1) * card.dim
 
 
-def codec_macs(card: ModelCard, tokens: int, dims: int) -> int:
-    """The bottleneck map of `tokens` tokens on one side; `dims` 0 stands for all."""
-    return tokens * card.dim * (dims or card.dim)
-
-
 def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True, keep: float = 1.0) -> int:
     """The device's work up to `cut` on one sample; nothing at cut 0, where the raw input is sent.
 
@@ -84,9 +78,9 @@ def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True, keep: flo
     return embed_macs(card) + blocks + exits * exit_macs(card)
 
 
-def tail_macs(card: ModelCard, cut: int, tokens: int, exits_evaluated: bool = True) -> int:
+def tail_macs(card: ModelCard, cut: int, tokens: int) -> int:
     """The server's work from `cut` to the end on `tokens` tokens, CLS included; the stem too at cut 0."""
-    exits = len(card.exits_within(cut, card.depth)) if exits_evaluated else 1
+    exits = len(card.exits_within(cut, card.depth))
     stem = embed_macs(card) if cut == 0 else 0
     return stem + (card.depth - cut) * block_macs(card, tokens) + exits * exit_macs(card)
 

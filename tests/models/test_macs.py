@@ -6,7 +6,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from splitpoint.models.card import ModelCard
 from splitpoint.models.macs import (
     block_macs,
-    codec_macs,
     embed_macs,
     exit_macs,
     head_macs,
@@ -60,7 +59,6 @@ def test_head_and_tail_add_up_to_the_whole() -> None:
     assert head_macs(card, 0) == 0
     assert head_macs(card, 3) - head_macs(card, 3, exits_evaluated=False) == 2 * exit_macs(card)
     assert tail_macs(card, 1, 5) == 3 * block_macs(card, 5) + 2 * exit_macs(card)
-    assert codec_macs(card, 5, 0) == 5 * 16 * 16
 
 
 def test_deit_tiny_at_224_pixels_has_the_known_figure() -> None:
