@@ -1,16 +1,19 @@
 """Accuracy by the width of a code, and progressive refinement against the best fixed width at equal mean bytes.
 
     python benchmarks/bits.py                                         # clutter
-    python benchmarks/bits.py --model cifar10 --data-dir DIR          # where its weights are there
+    python benchmarks/bits.py --model cifar10 --data-dir DIR --keep 1 0.25 0.0625 0.03125 --dims 48 24
 
 Same tokens, same dims: the float reference leaves out nothing but the quantisation. Local exits are off and the last
-exit answers. Bytes are those of requests and replies, both messages of a refined request included. Widths and threshold
-of the refinement are chosen on the calibration split for the mean bytes that a fixed width costs there; figures are
-of the evaluation split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the
-quickstart scenario with all its contention and a deadline of 2 s: the second round trip is in it.
+exit answers. Bytes are those of requests and replies, both messages of a refined request included.
+
+Refinement, by planes or by tokens (what is sent first, what then, below which margin), is compared with the best fixed
+width at the mean bytes of every width, ending at the same tokens; and, harder, with every fixed setting of keep and width
+that is right more often than all that cost less. All is chosen on the calibration split; figures are of the evaluation
+split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the quickstart scenario
+with all its contention and a deadline of 2 s: the second round trip is in it.
 
 Writes results/bits_MODEL.json and .png. The last line is JSON: `four_bit_loss` in points (bar: at most 1), `refinement`
-the gain in points over each fixed width at equal bytes.
+the gains in points over each kind of rival.
 """
 
 from __future__ import annotations
@@ -18,9 +21,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -60,7 +64,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--data", help="the model's own by default")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--cut", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--keep", type=float, nargs="+", default=[0.25])
+    parser.add_argument("--keep", type=float, nargs="+", default=[0.25, 0.0625])
+    parser.add_argument(
+        "--refine-keep", type=float, nargs="+", default=[0.25], help="what lower keeps are refined to"
+    )
     parser.add_argument("--dims", type=int, nargs="+", default=[48, 24, 12])
     parser.add_argument(
         "--work", type=Path, default=Path("runs/bits"), help="measured profiles are kept here"
@@ -72,7 +79,7 @@ def profiles(given: argparse.Namespace, data: dict[str, Dataset]) -> dict[str, P
     """A profile of each split at all widths, measured once for a grid and data."""
     given.work.mkdir(parents=True, exist_ok=True)
     card = load_network(given.model)[1]
-    grid = Grid(tuple(given.cut), tuple(given.keep), tuple(given.dims), WIDTHS)
+    grid = Grid(tuple(given.cut), tuple(given.keep), tuple(given.dims), WIDTHS, tuple(given.refine_keep))
     return {
         split: kept_profile(
             given.work / f"{card.name}.{card.id}.{split}.npz", given.model, data[split], split, grid
@@ -131,42 +138,66 @@ def figures(found: Exchange) -> dict[str, float]:
     }
 
 
-def compare(measured: dict[str, Profile], cut: int, keep: float, dims: int) -> list[dict[str, Any]]:
-    """Refinement at the mean bytes of every fixed width but the narrowest, against that width and all narrower."""
+class Rival(NamedTuple):
+    """A fixed setting, the mean bytes that refinement may cost beside it, and what it must keep in the end, 0: anything."""
+
+    keep: float
+    bits: int
+    most_bytes: float
+    end_keep: float
+
+
+def rivals(profile: Profile, cut: int, dims: int) -> Iterator[tuple[str, Rival]]:
+    """By kind; `profile` is the calibration's.
+
+    width    at each keep the best width within the bytes of every width but the narrowest
+    setting  of all keeps and widths those that are right more often than all that cost less, but the cheapest
+    """
+    accuracy, nbytes = {}, {}
+    for setting in product(profile.keeps, profile.bits):
+        found = exchange(profile, cut, setting[0], dims, setting[1])
+        accuracy[setting], nbytes[setting] = float(found.correct.mean()), float(found.nbytes.mean())
+    for keep in profile.keeps:
+        for bits in sorted(WIDTHS)[1:]:
+            fitting = [width for width in WIDTHS if width <= bits]
+            best = max(fitting, key=lambda width: (accuracy[keep, width], -width))
+            yield "width", Rival(keep, best, nbytes[keep, bits], keep)
+    most = 0.0
+    for setting in sorted(nbytes, key=lambda setting: (nbytes[setting], -accuracy[setting])):
+        if accuracy[setting] > most:
+            if most:
+                yield "setting", Rival(*setting, nbytes[setting], 0.0)
+            most = accuracy[setting]
+
+
+def compare(measured: dict[str, Profile], cut: int, dims: int) -> list[dict[str, Any]]:
+    """Refinement against every rival."""
     calibration, evaluation = (measured[split] for split in SPLITS)
     rows = []
-    for bits in sorted(WIDTHS)[1:]:
-        budget = float(exchange(calibration, cut, keep, dims, bits).nbytes.mean())
-        rule = best_refinement(calibration, cut, keep, dims, budget)
+    for place, (kind, rival) in enumerate(rivals(calibration, cut, dims)):
+        rule = best_refinement(calibration, cut, dims, rival.most_bytes, rival.end_keep)
         if rule is None:
             continue
-        # The best fixed width that costs no more is chosen on calibration data, as the rule is.
-        best = max(
-            (width for width in WIDTHS if width <= bits),
-            key=lambda width: (exchange(calibration, cut, keep, dims, width).correct.mean(), -width),
-        )
-        fixed = exchange(evaluation, cut, keep, dims, best)
-        refined = refined_exchange(evaluation, cut, keep, dims, rule)
+        fixed = exchange(evaluation, cut, rival.keep, dims, rival.bits)
+        refined = refined_exchange(evaluation, cut, dims, rule)
         gain = refined.correct.astype(float) - fixed.correct
         rows.append(
             {
+                "rival": kind,
                 "cut": cut,
-                "keep": keep,
                 "dims": dims,
-                "at_bytes_of_bits": bits,
-                "best_fixed_bits": best,
+                "fixed": {"keep": rival.keep, "bits": rival.bits} | figures(fixed),
                 "rule": {**rule._asdict(), "margin": round(rule.margin, 4)},
-                "fixed": figures(fixed),
                 "refinement": figures(refined),
                 "gain_points": round(100.0 * float(gain.mean()), 2),
-                "interval_points": [round(value, 2) for value in spread(gain, bits)],
+                "interval_points": [round(value, 2) for value in spread(gain, place)],
             }
         )
     return rows
 
 
 def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The profile engine's figures for each row's fixed width and refinement, in the quickstart scenario."""
+    """The profile engine's figures for each row's fixed setting and refinement, in the quickstart scenario."""
     card = load_network(given.model)[1]
     path = given.work.resolve() / f"{card.name}.{card.id}.evaluation.npz"
     scenario = load_scenario(
@@ -181,15 +212,13 @@ def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[
     engine = VirtualEngine(Setup(scenario), "profile")
     found = []
     for row in rows:
-        common = {"split": row["cut"], "keep": row["keep"], "dims": row["dims"]}
-        rule = row["rule"]
+        common = {"split": row["cut"], "dims": row["dims"]}
+        rule = {name: row["rule"][name] for name in ("keep", "bits", "refine_keep", "refine_bits")}
         chosen = {
-            "fixed": {"bits": row["best_fixed_bits"]},
-            "refinement": {
-                "bits": rule["bits"], "refine_bits": rule["refine_bits"], "refine_margin": rule["margin"],
-            },
-        }  # fmt: skip
-        result: dict[str, Any] = {name: row[name] for name in ("cut", "keep", "dims", "at_bytes_of_bits")}
+            "fixed": {name: row["fixed"][name] for name in ("keep", "bits")},
+            "refinement": rule | {"refine_margin": row["rule"]["margin"]},
+        }
+        result: dict[str, Any] = {name: row[name] for name in ("cut", "dims")}
         for name, decision in chosen.items():
             policy = StaticPolicy(name=name, decision=DecisionConfig(**common, **decision))
             columns = engine.run(policy)
@@ -219,23 +248,31 @@ def draw(path: Path, widths: list[dict[str, Any]], rows: list[dict[str, Any]]) -
     )
     for ax, setting in zip(axes[0], settings, strict=True):
         mine = [row for row in widths if _setting(row) == setting]
-        ax.plot([r["bytes"] for r in mine], [100 * r["accuracy"] for r in mine], "o-", label="fixed width")
+        for keep in dict.fromkeys(row["keep"] for row in mine):
+            line = [row for row in mine if row["keep"] == keep]
+            ax.plot(
+                [r["bytes"] for r in line], [100 * r["accuracy"] for r in line], "o-", label=f"keep {keep:g}"
+            )
         two = [row["refinement"] for row in rows if _setting(row) == setting]
-        ax.plot([r["bytes"] for r in two], [100 * r["accuracy"] for r in two], "s--", label="refinement")
-        ax.axhline(100 * mine[0]["float_accuracy"], color="grey", lw=1, label="float")
-        ax.set(title="cut {}, keep {:g}, dims {}".format(*setting), xlabel="bytes a request, both ways")
+        ax.plot([r["bytes"] for r in two], [100 * r["accuracy"] for r in two], "ks--", label="refinement")
+        ax.set(title="cut {}, dims {}".format(*setting), xlabel="bytes a request, both ways", xscale="log")
     axes[0, 0].set_ylabel("accuracy, %")
     axes[0, 0].legend()
     figure.tight_layout()
     figure.savefig(path, dpi=120)
 
 
-def _setting(row: dict[str, Any]) -> tuple[int, float, int]:
-    return row["cut"], row["keep"], row["dims"]
+def _setting(row: dict[str, Any]) -> tuple[int, int]:
+    return row["cut"], row["dims"]
 
 
 def _place(row: dict[str, Any]) -> str:
-    return f"cut {row['cut']} keep {row['keep']:<5g} dims {row['dims']:<3}"
+    return f"cut {row['cut']} dims {row['dims']:<3}"
+
+
+def _rule(rule: dict[str, Any]) -> str:
+    more = f"keep {rule['refine_keep']:g}" if rule["refine_keep"] else f"bits {rule['refine_bits']}"
+    return f"keep {rule['keep']:g} bits {rule['bits']} to {more} below {rule['margin']:.2f}"
 
 
 def main() -> None:
@@ -249,42 +286,38 @@ def main() -> None:
     codec = TokenCodec(codec_arrays(resolve(given.model)), dim=card.dim)
     measured = profiles(given, data)
     widths, rows = [], []
-    for cut, keep, dims in product(given.cut, given.keep, given.dims):
-        reference = float_accuracy(network, codec, data["evaluation"], cut, keep, dims)
-        for bits in WIDTHS:
-            found = figures(exchange(measured["evaluation"], cut, keep, dims, bits))
-            loss = round(100.0 * (reference - found["accuracy"]), 2)
-            row = {
-                "cut": cut,
-                "keep": keep,
-                "dims": dims,
-                "bits": bits,
-                "float_accuracy": round(reference, 4),
-            }
-            widths.append(row | found | {"loss_points": loss})
-            print(f"{_place(row)} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}")
-        rows += compare(measured, cut, keep, dims)
+    for cut, dims in product(given.cut, given.dims):
+        for keep in given.keep:
+            reference = float_accuracy(network, codec, data["evaluation"], cut, keep, dims)
+            for bits in WIDTHS:
+                found = figures(exchange(measured["evaluation"], cut, keep, dims, bits))
+                loss = round(100.0 * (reference - found["accuracy"]), 2)
+                row = {"cut": cut, "keep": keep, "dims": dims, "bits": bits}
+                widths.append(row | {"float_accuracy": round(reference, 4)} | found | {"loss_points": loss})
+                print(f"{_place(row)} keep {keep:<7g} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}")
+        rows += compare(measured, cut, dims)
     for row in rows:
-        rule, gain, (low, high) = row["rule"], row["gain_points"], row["interval_points"]
+        fixed, refined, (low, high) = row["fixed"], row["refinement"], row["interval_points"]
         print(
-            f"{_place(row)} bytes of {row['at_bytes_of_bits']} bits: fixed {row['best_fixed_bits']} "
-            f"{row['fixed']['accuracy']:.4f} at {row['fixed']['bytes']:.0f} B, "
-            f"{rule['bits']} to {rule['refine_bits']} below {rule['margin']:.2f} "
-            f"{row['refinement']['accuracy']:.4f} at {row['refinement']['bytes']:.0f} B: "
-            f"{gain:+.2f} points [{low:+.2f}, {high:+.2f}]"
+            f"{row['rival']:7} {_place(row)} fixed keep {fixed['keep']:g} bits {fixed['bits']} {fixed['accuracy']:.4f} at "
+            f"{fixed['bytes']:.0f} B, {_rule(row['rule'])} {refined['accuracy']:.4f} at {refined['bytes']:.0f} B: "
+            f"{row['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
         )
     times = latency(given, rows)
-    for row in times:
+    for row, time in zip(rows, times, strict=True):
         print(
-            f"{_place(row)} bytes of {row['at_bytes_of_bits']} bits: p95 "
-            f"{row['fixed']['p95_ms']:.1f} ms fixed, {row['refinement']['p95_ms']:.1f} ms refined"
+            f"{_place(row)} fixed keep {row['fixed']['keep']:g} bits {row['fixed']['bits']}: p95 "
+            f"{time['fixed']['p95_ms']:.1f} ms fixed, {time['refinement']['p95_ms']:.1f} ms refined"
         )
     summary = {
         "benchmark": "bits",
         "model": card.name,
         "four_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 4),
         "two_bit_loss": max(row["loss_points"] for row in widths if row["bits"] == 2),
-        "refinement": [row["gain_points"] for row in rows],
+        "refinement": {
+            kind: [row["gain_points"] for row in rows if row["rival"] == kind]
+            for kind in ("width", "setting")
+        },
     }
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"bits_{card.name}.json").write_text(

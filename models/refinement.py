@@ -61,16 +61,22 @@ def refined_exchange(profile: Profile, cut: int, dims: int, rule: RefinementRule
     )
 
 
-def best_refinement(profile: Profile, cut: int, dims: int, most_bytes: float) -> RefinementRule | None:
+def best_refinement(
+    profile: Profile, cut: int, dims: int, most_bytes: float, keep: float = 0.0
+) -> RefinementRule | None:
     """The rule that is right most often on a calibration Profile at `most_bytes` a request in the mean, both ways.
 
-    Of equally good ones the one of fewest bytes. None where nothing that the Profile knows fits. UsageError for an
-    evaluation Profile.
+    keep  what is kept in the end; 0: that is free too
+
+    Of rules that are right as often, the one that sends most: the samples are few, and what costs no more than is
+    allowed may help others. None where nothing that the Profile knows fits. UsageError for an evaluation Profile.
     """
     profile.require("calibration", "packed")
     best: tuple[float, float] | None = None
     chosen = None
     for rule in _rules(profile):
+        if keep and keep != (rule.refine_keep or rule.keep):
+            continue
         first = exchange(profile, cut, rule.keep, dims, rule.bits)
         base = float(first.nbytes.mean()) + REFINABLE_BYTES
         if base > most_bytes:
@@ -85,8 +91,9 @@ def best_refinement(profile: Profile, cut: int, dims: int, most_bytes: float) ->
         # No threshold stands between equal margins: they are refined together or not at all.
         counts = np.flatnonzero(np.diff(edges, prepend=np.float32(-1.0)) > 0)
         counts = counts[mean_bytes[counts] <= most_bytes]
-        count = int(counts[np.argmax(right[counts])])
-        score = (float(right[count]), -float(mean_bytes[count]))
+        # The last of the best ones.
+        count = int(counts[::-1][np.argmax(right[counts[::-1]])])
+        score = (float(right[count]), float(mean_bytes[count]))
         if best is None or score > best:
             best, chosen = score, rule._replace(margin=float(edges[count]))
     return chosen
