@@ -89,6 +89,17 @@ def test_one_command_fits_a_vit_to_an_image_folder(vit: Path, folder: Path, tmp_
         np.testing.assert_array_equal(profile.labels, kept.labels)
 
 
+def test_an_own_model_is_not_measured_for_days(
+    vit: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("splitpoint.models.train._PROFILED", 2)
+    config = own_config(str(vit), load_network(vit)[1], "mine", epochs=2, batch=9, threads=1)
+    train(config, tmp_path / "out", folder, str(vit))
+    kept = load_data(tmp_path / "out" / "evaluation.parquet")
+    measured = Profile.load(tmp_path / "out" / "mine.evaluation.npz").labels
+    np.testing.assert_array_equal(measured, kept.spread(2).labels)
+
+
 def test_what_fits_is_taken_over(vit: Path, tmp_path: Path) -> None:
     base, card = load_network(vit)
     network = adapted(str(vit), own_config(str(vit), card, "mine"), ("a", "b"))
