@@ -132,6 +132,9 @@ class ServiceClient:
         call = self._stub.RunGates(request, timeout=timeout or self.timeouts.train, metadata=self.metadata)
         try:
             async for result in call:
+                # What gRPC makes of a message that does not parse.
+                if result is None:
+                    raise LinkDown(f"{self.address}: a reply that does not parse")
                 yield result
         except (grpc.aio.AioRpcError, asyncio.CancelledError) as error:
             raise self._why(error) from None

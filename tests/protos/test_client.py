@@ -221,6 +221,18 @@ def test_a_reply_that_does_not_parse_breaks_the_stream_and_nothing_else():
     asyncio.run(main())
 
 
+def test_an_opinion_that_does_not_parse_is_none():
+    async def garbage(data, context):
+        return b"\xff\xff\xff"
+
+    async def main():
+        async with Server(RunGates=garbage) as server, ServiceClient(server.address) as client:
+            return [found async for found in client.run_gates(pb.RunGatesRequest(), 5.0)]
+
+    with pytest.raises(LinkDown, match="does not parse"):
+        asyncio.run(main())
+
+
 def test_describe_refuses_another_protocol_version():
     async def describe(data, context):
         return pb.DescribeReply(protocol_version=9).SerializeToString()
