@@ -7,8 +7,8 @@ Same tokens, same dims: the float reference leaves out nothing but the quantisat
 exit answers. Bytes are those of requests and replies, both messages of a refined request included.
 
 Refinement, by planes or by tokens (what is sent first, what then, below which margin), is compared with the best fixed
-width at the mean bytes of every width, ending at the same tokens; and, harder, with every fixed setting of keep and width
-that is right more often than all that cost less. All is chosen on the calibration split; figures are of the evaluation
+width at the mean bytes of every width, ending at the same tokens; and, harder, with every fixed setting of keep and
+width that is right more often than all that cost less. All is chosen on the calibration split; figures are of the evaluation
 split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the quickstart scenario
 with all its contention and a deadline of 2 s: the second round trip is in it.
 
@@ -139,7 +139,7 @@ def figures(found: Exchange) -> dict[str, float]:
 
 
 class Rival(NamedTuple):
-    """A fixed setting, the mean bytes that refinement may cost beside it, and what it must keep in the end, 0: anything."""
+    """A fixed setting, the mean bytes that refinement may cost, and what it must keep in the end; 0: anything."""
 
     keep: float
     bits: int
@@ -299,8 +299,8 @@ def main() -> None:
     for row in rows:
         fixed, refined, (low, high) = row["fixed"], row["refinement"], row["interval_points"]
         print(
-            f"{row['rival']:7} {_place(row)} fixed keep {fixed['keep']:g} bits {fixed['bits']} {fixed['accuracy']:.4f} at "
-            f"{fixed['bytes']:.0f} B, {_rule(row['rule'])} {refined['accuracy']:.4f} at {refined['bytes']:.0f} B: "
+            f"{row['rival']:7} {_place(row)} fixed keep {fixed['keep']:g} bits {fixed['bits']} "
+            f"{fixed['accuracy']:.4f} at {fixed['bytes']:.0f} B, {_rule(row['rule'])} {refined['accuracy']:.4f} at {refined['bytes']:.0f} B: "
             f"{row['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
         )
     times = latency(given, rows)

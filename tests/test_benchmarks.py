@@ -84,7 +84,9 @@ def test_a_trained_policy_is_not_taken_for_another_one(policies: ModuleType, tmp
 
 
 def test_profiles_of_other_data_are_measured_anew(tmp_path: Path) -> None:
-    given = argparse.Namespace(model="clutter", cut=[1], keep=[0.25], dims=[12], work=tmp_path)
+    given = argparse.Namespace(
+        model="clutter", cut=[1], keep=[0.25], refine_keep=[0.5], dims=[12], work=tmp_path
+    )
     for seed in range(2):
         images = np.random.default_rng(seed).integers(0, 256, (2, 64, 64, 1), dtype=np.uint8)
         data = Dataset(images, np.arange(2), tuple("0123456789"))
