@@ -118,7 +118,9 @@ def _trace(series: dict[float, list[float]]) -> SnrTrace:
 def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
     kind = file.suffix.lower()
     if kind == ".npy":
-        values = np.load(file, allow_pickle=False)
+        # Not np.load, which takes archives too, whatever they are called.
+        with file.open("rb") as stream:
+            values = np.lib.format.read_array(stream, allow_pickle=False)
         if values.ndim == 1:
             return {column: values.tolist()}
         if values.ndim == 2 and values.shape[1] == 2:
@@ -138,9 +140,11 @@ def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
         header = list(reader.fieldnames or ())
     if not header:
         raise ValueError("it is empty")
-    if len({name.strip() for name in header}) < len(header):
+    # Spreadsheets end every line of a narrower table in commas: columns without a name.
+    named = [name for name in map(str.strip, header) if name]
+    if len(set(named)) < len(named):
         raise ValueError("two columns have one name")
     for number, row in enumerate(rows, 1):
         if any(row.get(None, ())):
             raise ValueError(f"row {number} has more values than the header has names")
-    return {name.strip(): [row[name] for row in rows] for name in header}
+    return {name.strip(): [row[name] for row in rows] for name in header if name.strip()}

@@ -60,7 +60,12 @@ def test_csv(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "text", ["\ufefftime_s,snr_db\r\n0,5\r\n1,9\r\n", "time_s, snr_db \n0, 5\n\n1, 9,\n"]
+    "text",
+    [
+        "\ufefftime_s,snr_db\r\n0,5\r\n1,9\r\n",
+        "time_s, snr_db \n0, 5\n\n1, 9,\n",
+        "time_s,snr_db,,\n0,5,,\n1,9,,\n",
+    ],
 )
 def test_csv_as_spreadsheets_and_people_write_it(tmp_path, text):
     path = tmp_path / "TRACE.CSV"
@@ -128,9 +133,11 @@ def test_errors_name_file_and_column(tmp_path, drives):
     with pytest.raises(DataError, match=r"junk\.parquet"):
         snr(junk, (0.0,))
     junk = tmp_path / "junk.npy"
-    junk.write_bytes(b"no array")
-    with pytest.raises(DataError, match=r"junk\.npy"):
-        snr(junk, (0.0,))
+    np.savez(tmp_path / "archive.npz", np.ones(3))
+    for content in (b"no array", b"", (tmp_path / "archive.npz").read_bytes()):
+        junk.write_bytes(content)
+        with pytest.raises(DataError, match=r"junk\.npy"):
+            snr(junk, (0.0,))
 
 
 def test_parquet_without_pyarrow_names_the_extra(tmp_path, monkeypatch):
