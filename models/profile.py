@@ -150,7 +150,9 @@ class Profile:
         found = self._refinements.get((cut, keep, refine_keep, dims or self.card.dim, bits))
         if found is None or self.refined is None:
             listed = ", ".join(f"{x:g}" for x in self.grid.refine_keeps) or "none"
-            raise GridError(f"refine_keep {refine_keep:g} is not on the profile's grid: {listed}")
+            raise GridError(
+                f"refine_keep {refine_keep:g} is not on the profile's grid: {listed}; measured by profile --refine-keep"
+            )
         return self.refined, found
 
     def head(self, keep: float = 1.0) -> tuple[NDArray[np.uint16], NDArray[np.float32]]:
