@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from .errors import DataError
 
 __all__ = ["check_writable", "whole_file"]
@@ -55,5 +57,6 @@ def _partial(path: Path, make_folder: bool) -> Path:
 def _refusals(path: Path, what: str) -> Iterator[None]:
     try:
         yield
-    except OSError as error:
-        raise DataError(f"cannot write the {what} {path}: {error.strerror or error}") from error
+    except (OSError, SafetensorError) as error:  # the latter is what safetensors says of a full disk
+        why = getattr(error, "strerror", None) or error
+        raise DataError(f"cannot write the {what} {path}: {why}") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from splitpoint.errors import DataError
+from splitpoint.models.store import write_tensors
 from splitpoint.whole_file import check_writable, whole_file
 
 
@@ -45,6 +47,18 @@ def test_what_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     for place in (path, tmp_path):
         with pytest.raises(DataError, match="cannot write the note"):
             check_writable(place, "note")
+
+
+def test_weights_on_a_full_disk_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, limit[1]))
+    try:
+        with pytest.raises(DataError, match=r"cannot write the model file .*weights"):
+            write_tensors(path, {"weight": np.zeros(1000)}, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_check_leaves_nothing(tmp_path: Path) -> None:
