@@ -61,6 +61,8 @@ def train(
         raise UsageError("--data is what an own model is trained on: give --model too")
     if model and name:
         raise UsageError(f"both a network, '{name}', and --model {model}: give one of them")
+    if data_dir is not None and not (model or name):
+        raise UsageError("--data-dir: clutter needs none; name the network that is trained on it, or --model")
     if not model:
         name = name or "clutter"
         config = checked(network_config, name=name, **options)

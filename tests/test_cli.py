@@ -101,6 +101,13 @@ def test_a_network_and_an_own_model_are_not_trained_at_once(capsys: pytest.Captu
     assert "both a network, 'cifar10', and --model mine.safetensors" in said
 
 
+def test_own_data_without_a_model_do_not_train_clutter(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    given = ["--data-dir", "photos", "--epochs", "2", "--out", str(tmp_path)]
+    assert "name the network" in _fails(capsys, ["train", *given], 2)
+
+
 def test_unknown_names_are_met_with_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert "did you mean 'quickstart'?" in _fails(capsys, ["run", "quickstrat"], 2)
     out = ["--out", str(tmp_path)]
