@@ -18,7 +18,7 @@ from ..errors import DataError, UsageError
 from ..whole_file import whole_file
 from .card import ModelCard
 from .identity import CODEC
-from .store import codec_arrays, load_network, resolve, save_network
+from .store import check_other_file, codec_arrays, load_network, resolve, save_network
 from .vit import SplitViT
 
 __all__ = [
@@ -89,8 +89,9 @@ def save_half(path: Path, network: SplitViT, card: ModelCard, cut: int, side: Si
 def join_halves(model: str | Path, head: Path, tail: Path, out: Path) -> ModelCard:
     """Write the network `model` with the trained halves in place of its own; returns the new card.
 
-    Raises UsageError where a file is not that half of that network.
+    Raises UsageError where a file is not that half of that network, and where `out` is the model itself.
     """
+    check_other_file(out, model)
     network, card = load_network(resolve(model))
     state = network.state_dict()
     cuts = set()

@@ -62,7 +62,7 @@ def resolve(name_or_path: str | Path) -> Path:
 def check_other_file(out: Path, model: str | Path) -> None:
     """UsageError where `out` is the file of `model` itself: what is made of a model does not take its place."""
     if out.resolve() == resolve(model).resolve():
-        raise UsageError(f"--out: must be another file than {model}, not {out}")
+        raise UsageError(f"cannot write {out}: it must be another file than {model}")
 
 
 def read_tensors(path: Path) -> dict[str, NDArray[np.generic]]:

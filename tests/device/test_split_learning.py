@@ -214,6 +214,8 @@ def test_joined_halves_are_the_network_that_was_trained(small: Small, tmp_path: 
     assert found == pytest.approx(result["history"][-1]["calibration_accuracy"])
     with pytest.raises(UsageError, match="is not a trained head"):
         join_halves(small.file, tail, tail, tmp_path / "wrong.safetensors")
+    with pytest.raises(UsageError, match="another file than"):
+        join_halves(small.file, Path(result["head"]), tail, Path(small.file))
 
 
 def test_halves_as_they_were_join_to_the_model_itself_with_its_codec(tmp_path: Path) -> None:
