@@ -8,9 +8,9 @@ exit answers. Bytes are those of requests and replies, both messages of a refine
 
 Refinement, by planes or by tokens (what is sent first, what then, below which margin), is compared with the best fixed
 width at the mean bytes of every width, ending at the same tokens; and, harder, with every fixed setting of keep and
-width that is right more often than all that cost less. All is chosen on the calibration split; figures are of the evaluation
-split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the quickstart scenario
-with all its contention and a deadline of 2 s: the second round trip is in it.
+width that is right more often than all that cost less. All is chosen on the calibration split; figures are of the
+evaluation split. The spread is of a paired bootstrap over its samples. Latency is the profile engine's, in the
+quickstart scenario with all its contention and a deadline of 2 s: the second round trip is in it.
 
 Writes results/bits_MODEL.json and .png. The last line is JSON: `four_bit_loss` in points (bar: at most 1), `refinement`
 the gains in points over each kind of rival.
@@ -21,15 +21,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from command_line import command_line, run
 from kept_profile import kept_profile
+from refinement_rivals import compare, figures
 
 from splitpoint.codec.halves import round_to_wire
 from splitpoint.codec.selection import sent_tokens
@@ -39,11 +39,10 @@ from splitpoint.models.grid import Grid
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction, running_logits
-from splitpoint.models.refinement import Exchange, best_refinement, exchange, refined_exchange
+from splitpoint.models.refinement import exchange
 from splitpoint.models.rest import rest_keys
 from splitpoint.models.store import codec_arrays, load_network, resolve
 from splitpoint.models.vit import SplitViT
-from splitpoint.seeding import generator
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.policy_config import DecisionConfig, StaticPolicy
 from splitpoint.sim.scenario import load_scenario
@@ -52,7 +51,6 @@ from splitpoint.sim.setup import Setup
 RESULTS = Path(__file__).parent / "results"
 WIDTHS = (8, 6, 4, 3, 2, 1)
 SPLITS = ("calibration", "evaluation")
-DRAWS = 2000
 REQUESTS = 1000
 
 
@@ -121,79 +119,6 @@ def float_accuracy(
         assert qbar is not None
         right += int((prediction(qbar) == data.labels[part]).sum())
     return right / len(data)
-
-
-def spread(gain: np.ndarray, seed: int) -> tuple[float, float]:
-    """95 % interval of the mean of paired differences (S,), by bootstrap, in points."""
-    drawn = generator(seed, "bits-bootstrap").integers(0, len(gain), (DRAWS, len(gain)))
-    low, high = np.quantile(gain[drawn].mean(axis=1), (0.025, 0.975))
-    return 100.0 * float(low), 100.0 * float(high)
-
-
-def figures(found: Exchange) -> dict[str, float]:
-    return {
-        "accuracy": round(float(found.correct.mean()), 4),
-        "bytes": round(float(found.nbytes.mean()), 1),
-        "refined": round(float(found.refined.mean()), 4),
-    }
-
-
-class Rival(NamedTuple):
-    """A fixed setting, the mean bytes that refinement may cost, and what it must keep in the end; 0: anything."""
-
-    keep: float
-    bits: int
-    most_bytes: float
-    end_keep: float
-
-
-def rivals(profile: Profile, cut: int, dims: int) -> Iterator[tuple[str, Rival]]:
-    """By kind; `profile` is the calibration's.
-
-    width    at each keep the best width within the bytes of every width but the narrowest
-    setting  of all keeps and widths those that are right more often than all that cost less, but the cheapest
-    """
-    accuracy, nbytes = {}, {}
-    for setting in product(profile.keeps, profile.bits):
-        found = exchange(profile, cut, setting[0], dims, setting[1])
-        accuracy[setting], nbytes[setting] = float(found.correct.mean()), float(found.nbytes.mean())
-    for keep in profile.keeps:
-        for bits in sorted(WIDTHS)[1:]:
-            fitting = [width for width in WIDTHS if width <= bits]
-            best = max(fitting, key=lambda width: (accuracy[keep, width], -width))
-            yield "width", Rival(keep, best, nbytes[keep, bits], keep)
-    most = 0.0
-    for setting in sorted(nbytes, key=lambda setting: (nbytes[setting], -accuracy[setting])):
-        if accuracy[setting] > most:
-            if most:
-                yield "setting", Rival(*setting, nbytes[setting], 0.0)
-            most = accuracy[setting]
-
-
-def compare(measured: dict[str, Profile], cut: int, dims: int) -> list[dict[str, Any]]:
-    """Refinement against every rival."""
-    calibration, evaluation = (measured[split] for split in SPLITS)
-    rows = []
-    for place, (kind, rival) in enumerate(rivals(calibration, cut, dims)):
-        rule = best_refinement(calibration, cut, dims, rival.most_bytes, rival.end_keep)
-        if rule is None:
-            continue
-        fixed = exchange(evaluation, cut, rival.keep, dims, rival.bits)
-        refined = refined_exchange(evaluation, cut, dims, rule)
-        gain = refined.correct.astype(float) - fixed.correct
-        rows.append(
-            {
-                "rival": kind,
-                "cut": cut,
-                "dims": dims,
-                "fixed": {"keep": rival.keep, "bits": rival.bits} | figures(fixed),
-                "rule": {**rule._asdict(), "margin": round(rule.margin, 4)},
-                "refinement": figures(refined),
-                "gain_points": round(100.0 * float(gain.mean()), 2),
-                "interval_points": [round(value, 2) for value in spread(gain, place)],
-            }
-        )
-    return rows
 
 
 def latency(given: argparse.Namespace, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -295,13 +220,13 @@ def main() -> None:
                 row = {"cut": cut, "keep": keep, "dims": dims, "bits": bits}
                 widths.append(row | {"float_accuracy": round(reference, 4)} | found | {"loss_points": loss})
                 print(f"{_place(row)} keep {keep:<7g} bits {bits}  {found['accuracy']:.4f}  loss {loss:+.2f}")
-        rows += compare(measured, cut, dims)
+        rows += compare(*(measured[split] for split in SPLITS), cut, dims)
     for row in rows:
         fixed, refined, (low, high) = row["fixed"], row["refinement"], row["interval_points"]
         print(
             f"{row['rival']:7} {_place(row)} fixed keep {fixed['keep']:g} bits {fixed['bits']} "
-            f"{fixed['accuracy']:.4f} at {fixed['bytes']:.0f} B, {_rule(row['rule'])} {refined['accuracy']:.4f} at {refined['bytes']:.0f} B: "
-            f"{row['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
+            f"{fixed['accuracy']:.4f} at {fixed['bytes']:.0f} B, {_rule(row['rule'])} "
+            f"{refined['accuracy']:.4f} at {refined['bytes']:.0f} B: {row['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
         )
     times = latency(given, rows)
     for row, time in zip(rows, times, strict=True):

@@ -30,6 +30,7 @@ __all__ = [
     "MOST_GROUPS",
     "Merged",
     "Selection",
+    "group_count",
     "groups_message",
     "merge",
     "merged_shape",
@@ -43,6 +44,8 @@ MOST_GROUPS = 64
 
 _MOST_NAMED = 256
 """Groups that one byte can tell apart."""
+
+_EVERY_GROUP = bytes(range(_MOST_NAMED))
 
 _Answer = TypeVar("_Answer")
 _ROUNDS = 100
@@ -155,6 +158,24 @@ def merge(
 def unmerge(assignment: Sequence[int] | np.ndarray, answers: Sequence[_Answer]) -> list[_Answer]:
     """Every sample's answer: its cluster's. `assignment` (B,) indexes `answers` (T)."""
     return [answers[int(cluster)] for cluster in assignment]
+
+
+def group_count(message: pb.Tokens) -> int:
+    """Groups of merged samples in the payload, 1 where nothing was merged. PayloadError if they are wrong."""
+    if not message.HasField("groups"):
+        return 1
+    groups = message.groups
+    if groups.samples != len(groups.assignment) or not groups.samples:
+        raise PayloadError(
+            "tokens.groups.assignment",
+            f"must have one byte a sample, {groups.samples}, not {len(groups.assignment)}",
+        )
+    # One pass in C: the batch may be as long as a message, and the server's event loop waits.
+    unused = _EVERY_GROUP.translate(None, groups.assignment)
+    count = len(_EVERY_GROUP) - len(unused)
+    if unused != _EVERY_GROUP[count:]:
+        raise PayloadError("tokens.groups.assignment", "must use every group from 0 up")
+    return count
 
 
 def groups_message(assignment: np.ndarray) -> pb.AdcGroups:

@@ -18,13 +18,14 @@ from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 from .planes import plane_bytes
 from .requests import check_crc, check_plane_count, planes_crc
-from .tokens import TokenCodec, extended
+from .tokens import TokenCodec
 
 __all__ = [
     "ASK_BYTES",
     "REFINABLE_BYTES",
     "build_refinement",
     "check_refinement",
+    "extended",
     "refined",
     "refinement_bytes",
     "wants_more",
@@ -89,6 +90,17 @@ def check_refinement(request: pb.RefineRequest) -> None:
     check_plane_count(request.planes, "planes")
     check_plane_count(request.tokens.planes)
     check_crc(request, planes_crc(request.planes, tokens))
+
+
+def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
+    """The payload with the next planes behind its own, by the same coder: what `decode` reads after a Refine."""
+    if not planes or message.bits + len(planes) > 8:
+        raise PayloadError("planes", f"must be 1 to {8 - message.bits} further ones, not {len(planes)}")
+    longer = pb.Tokens()
+    longer.CopyFrom(message)
+    longer.planes.extend(planes)
+    longer.bits = message.bits + len(planes)
+    return longer
 
 
 def refined(

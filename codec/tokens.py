@@ -11,13 +11,13 @@ anything is allocated. What does not hold raises `PayloadError`, whose `field` n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
-from .adc import Merged, groups_message
+from .adc import Merged, group_count, groups_message
 from .basis import Basis
 from .decoding import checked_tokens
 from .entropy import CodeTables, available_coders, encode_planes, tables_crc
@@ -27,12 +27,10 @@ from .planes import pack_planes, plane_bytes
 from .selection import further_tokens, sent_tokens
 from .symbols import SymbolCodec
 
-__all__ = ["TokenCodec", "extended", "group_count"]
+__all__ = ["TokenCodec"]
 
 _NAMING_BYTES = pb.Tokens(coder=pb.CODER_ANS, tables_crc=1).ByteSize()
 """What coder and tables_crc add to a message."""
-
-_EVERY_GROUP = bytes(range(256))
 
 
 class TokenCodec:
@@ -242,35 +240,6 @@ class TokenCodec:
         # All patches together, those that are sent and those that the rest token stands for.
         most = None if self.max_tokens is None else self.max_tokens - (message.count - 1)
         check_within("tokens.rest", message.rest, 1, most)
-
-
-def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
-    """The payload with the next planes behind its own, by the same coder: what `decode` reads after a Refine."""
-    if not planes or message.bits + len(planes) > 8:
-        raise PayloadError("planes", f"must be 1 to {8 - message.bits} further ones, not {len(planes)}")
-    longer = pb.Tokens()
-    longer.CopyFrom(message)
-    longer.planes.extend(planes)
-    longer.bits = message.bits + len(planes)
-    return longer
-
-
-def group_count(message: pb.Tokens) -> int:
-    """Groups of merged samples in the payload, 1 where nothing was merged. PayloadError if they are wrong."""
-    if not message.HasField("groups"):
-        return 1
-    groups = message.groups
-    if groups.samples != len(groups.assignment) or not groups.samples:
-        raise PayloadError(
-            "tokens.groups.assignment",
-            f"must have one byte a sample, {groups.samples}, not {len(groups.assignment)}",
-        )
-    # One pass in C: the batch may be as long as a message, and the server's event loop waits.
-    unused = _EVERY_GROUP.translate(None, groups.assignment)
-    count = len(_EVERY_GROUP) - len(unused)
-    if unused != _EVERY_GROUP[count:]:
-        raise PayloadError("tokens.groups.assignment", "must use every group from 0 up")
-    return count
 
 
 def _named(values: np.ndarray) -> bytes:

@@ -12,10 +12,10 @@ from typing import NamedTuple, TypeVar
 
 from google.protobuf.message import Message
 
-from ..codec.adc import MOST_GROUPS
+from ..codec.adc import MOST_GROUPS, group_count
 from ..codec.errors import PayloadError
 from ..codec.requests import check_payload_crc, read_exit_state
-from ..codec.tokens import TokenCodec, group_count
+from ..codec.tokens import TokenCodec
 from ..models.card import ModelCard
 from ..policies.service_time import next_exit
 from ..protos import PROTOCOL_VERSION

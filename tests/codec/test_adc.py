@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from splitpoint.codec.adc import groups_message, merge, merged_shape, ratios, unmerge
+from splitpoint.codec.adc import group_count, groups_message, merge, merged_shape, ratios, unmerge
 from splitpoint.codec.errors import PayloadError
-from splitpoint.codec.tokens import TokenCodec, group_count
+from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import UsageError
 
 

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.errors import PayloadError
-from splitpoint.codec.refinement import ASK_BYTES, build_refinement, check_refinement, refined, wants_more
+from splitpoint.codec.refinement import (
+    ASK_BYTES,
+    build_refinement,
+    check_refinement,
+    extended,
+    refined,
+    wants_more,
+)
 from splitpoint.codec.requests import build_reply
-from splitpoint.codec.tokens import TokenCodec, extended
+from splitpoint.codec.tokens import TokenCodec
 from splitpoint.protos import splitpoint_pb2 as pb
 
 DIM, CUT = 12, 2

@@ -8,11 +8,13 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from splitpoint.codec.adc import group_count
 from splitpoint.codec.entropy import fit_tables
 from splitpoint.codec.errors import PayloadError
 from splitpoint.codec.planes import plane_bytes
+from splitpoint.codec.refinement import extended
 from splitpoint.codec.selection import kept_tokens
-from splitpoint.codec.tokens import TokenCodec, extended, group_count
+from splitpoint.codec.tokens import TokenCodec
 from splitpoint.errors import UsageError
 from splitpoint.protos import splitpoint_pb2 as pb
 

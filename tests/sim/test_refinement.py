@@ -55,6 +55,14 @@ def _run(
     return virtual.run(StaticPolicy(name="one", decision=decision))
 
 
+def _agree(looked_up: Table, computed: Table) -> None:
+    for name in looked_up:
+        if name == "margin":
+            np.testing.assert_allclose(looked_up[name], computed[name], atol=1e-4)
+        else:
+            np.testing.assert_array_equal(looked_up[name], computed[name], err_msg=name)
+
+
 @pytest.fixture(scope="module")
 def half(measured: Scenario) -> DecisionConfig:
     """Refines about every second sample."""
@@ -69,11 +77,7 @@ def test_profile_and_tensor_agree_on_every_request(
 ) -> None:
     decision = half if coder == "packed" else FIXED
     looked_up, computed = (_run(measured, engine, decision, coder) for engine in ("profile", "tensor"))
-    for name in looked_up:
-        if name == "margin":
-            np.testing.assert_allclose(looked_up[name], computed[name], atol=1e-4)
-        else:
-            np.testing.assert_array_equal(looked_up[name], computed[name], err_msg=name)
+    _agree(looked_up, computed)
     assert 0.2 < looked_up["refined"].mean() < 0.8 or coder == "ans"
     assert looked_up["offloaded"].any()
 
@@ -85,11 +89,7 @@ def test_further_tokens_are_looked_up_and_computed_alike(
 ) -> None:
     decision = half.model_copy(update={"refine_bits": 0, "refine_keep": refine_keep})
     looked_up, computed = (_run(measured, engine, decision, coder) for engine in ("profile", "tensor"))
-    for name in looked_up:
-        if name == "margin":
-            np.testing.assert_allclose(looked_up[name], computed[name], atol=1e-4)
-        else:
-            np.testing.assert_array_equal(looked_up[name], computed[name], err_msg=name)
+    _agree(looked_up, computed)
     assert 0.2 < looked_up["refined"].mean() < 0.8
     alone, (first, *_) = _run(measured, "profile", FIXED, coder), np.unique(looked_up["uplink_bytes"])
     assert looked_up["uplink_bytes"].max() > first + 8 * (64 * refine_keep - 8) * 24 / 64
