@@ -226,7 +226,8 @@ def main() -> None:
         print(
             f"{row['rival']:7} {_place(row)} fixed keep {fixed['keep']:g} bits {fixed['bits']} "
             f"{fixed['accuracy']:.4f} at {fixed['bytes']:.0f} B, {_rule(row['rule'])} "
-            f"{refined['accuracy']:.4f} at {refined['bytes']:.0f} B: {row['gain_points']:+.2f} points [{low:+.2f}, {high:+.2f}]"
+            f"{refined['accuracy']:.4f} at {refined['bytes']:.0f} B: {row['gain_points']:+.2f} points "
+            f"[{low:+.2f}, {high:+.2f}]"
         )
     times = latency(given, rows)
     for row, time in zip(rows, times, strict=True):
