@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +22,8 @@ from pydantic import (
 from ..errors import DataError
 
 __all__ = ["VitConfig", "read_vit_config"]
+
+logger = logging.getLogger(__name__)
 
 
 def _from_zero(names: dict[int, str]) -> dict[int, str]:
@@ -152,4 +156,16 @@ def read_vit_config(folder: Path) -> VitConfig:
         except ValueError as error:
             raise DataError(f"{file} is not JSON") from error
         both |= values
-    return VitConfig.model_validate(both)
+    config = VitConfig.model_validate(both)
+    if both and config.mean is None:
+        _warn(
+            f"{folder}: neither config.json nor preprocessor_config.json has image_mean: pixels are taken to have "
+            "ImageNet's mean and deviation"
+        )
+    return config
+
+
+@lru_cache
+def _warn(text: str) -> None:
+    """Once a process: a command reads a model several times."""
+    logger.warning(text)

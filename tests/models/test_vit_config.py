@@ -27,6 +27,17 @@ def _plain(folder: Path, image_size: tuple[int, int] = (16, 16), **files: object
     return network, folder / "model.safetensors"
 
 
+def test_a_mean_that_is_guessed_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, path = _plain(tmp_path, config={"num_attention_heads": 2})
+    for _ in range(2):
+        load_vit(path)
+    assert caplog.text.count("neither config.json nor preprocessor_config.json has image_mean") == 1
+    (tmp_path / "preprocessor_config.json").write_text('{"image_mean": [0.5, 0.5, 0.5]}')
+    caplog.clear()
+    load_vit(path)
+    assert not caplog.text
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(
     "config",
