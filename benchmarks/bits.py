@@ -1,7 +1,7 @@
 """Accuracy by the width of a code, and progressive refinement against the best fixed width at equal mean bytes.
 
     python benchmarks/bits.py                                         # clutter
-    python benchmarks/bits.py --model cifar10 --data-dir DIR --keep 1 0.25 0.0625 0.03125 --dims 48 24
+    python benchmarks/bits.py --model cifar10 --data-dir DIR --keep 1 0.25 0.0625 --dims 48 24
 
 Same tokens, same dims: the float reference leaves out nothing but the quantisation. Local exits are off and the last
 exit answers. Bytes are those of requests and replies, both messages of a refined request included.
