@@ -44,7 +44,7 @@ def exit_logits(
         path = work / f"{learner.name}.{learner.id}.{split}{f'.{samples}' if samples else ''}.npz"
         if not path.is_file():
             read = load_data(data, split, data_dir=data_dir)
-            read = read.spread(samples) if samples else read
+            read = read.some(samples) if samples else read
             np.savez_compressed(path, labels=read.labels, logits=_logits(learner, read.images))
         with np.load(path) as file:
             logits[split], labels[split] = file["logits"], file["labels"]

@@ -42,11 +42,12 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def spread(self, count: int) -> Dataset:
-        """`count` samples, evenly spread, as an image folder lists class after class; or all."""
+    def some(self, count: int) -> Dataset:
+        """The first `count` samples, or all; of data that list class after class, as folders do, evenly spread ones."""
         if count >= len(self):
             return self
-        places = np.arange(count) * len(self) // count
+        by_class = np.count_nonzero(np.diff(self.labels)) == len(np.unique(self.labels)) - 1
+        places = np.arange(count) * (len(self) if by_class else count) // count
         return Dataset(self.images[places], self.labels[places], self.classes)
 
 

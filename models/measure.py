@@ -139,7 +139,7 @@ def measure_file(
     out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
     refine_keeps       what keeps below them are refined to; default none
-    samples            so many of the split (`Dataset.spread`); default all
+    samples            so many of the split (`Dataset.some`); default all
 
     What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured, and so are
     images that the other split's profile was measured on: what is chosen by one is judged by the other (DataError).
@@ -151,7 +151,7 @@ def measure_file(
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
     check_writable(out, "profile", make_folder=False)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
-    loaded = loaded.spread(samples or len(loaded))
+    loaded = loaded.some(samples or len(loaded))
     other = out.with_name(f"{path.stem}.{'evaluation' if split_name == 'calibration' else 'calibration'}.npz")
     if other.is_file() and Profile.load(other).images_id == images_id(loaded):
         raise DataError(

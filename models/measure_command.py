@@ -74,7 +74,7 @@ def profile(
         typer.Option(help="What lower keeps are refined to; repeat for more. Default none."),
     ] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
-    samples: Annotated[int | None, typer.Option(min=1, help="Only so many, evenly spread.")] = None,
+    samples: Annotated[int | None, typer.Option(min=1, help="Only so many; default all.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
     need_sim("measuring a profile")

@@ -89,7 +89,7 @@ def profile_pool(
             "--with", metavar="MODEL", help="Another learner beside the pool's, such as the device's."
         ),
     ] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Only so many of a split, evenly spread; 0: all.")] = 0,
+    samples: Annotated[int, typer.Option(min=0, help="Only so many of a split; 0: all.")] = 0,
     batch: Annotated[int, typer.Option(min=1, help="1: bit for bit what a server answers.")] = 1,
     threads: Annotated[int, typer.Option(min=1, help="Threads of torch.")] = 1,
 ) -> None:
@@ -119,7 +119,7 @@ def profile_pool(
     out = out or folder
     for split in ("calibration", "evaluation"):
         data = load_data(pool, split, card=network_config(pool).card(), data_dir=data_dir)
-        data = data.spread(samples) if samples else data
+        data = data.some(samples) if samples else data
         profile = measure_pool(
             learners, split, data, batch=batch, say=lambda text: print(text, file=sys.stderr)
         )

@@ -22,7 +22,7 @@ def load_inputs(setup: Setup) -> Dataset:
     if not setup.profile_path("evaluation").exists():
         return data
     measured = setup.evaluation.labels
-    data = data.spread(len(measured))
+    data = data.some(len(measured))
     if not np.array_equal(data.labels, measured):
         raise ConfigError(
             f"data: {setup.profile_path('evaluation')} was not measured on {config.name}: name in data.name what it "

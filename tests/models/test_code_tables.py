@@ -62,8 +62,8 @@ def test_tables_are_fitted_to_what_is_trained_on(tiny_file: Path, folder: Path, 
     kept = own_data(folder, load_network(tiny_file)[1], 0, matched=True)[0].train
     assert len(kept) < len(load_data(folder))
     write_parquet(kept, tmp_path / "train.parquet")
-    write_parquet(kept.spread(2), tmp_path / "calibration.parquet")
-    write_parquet(kept.spread(2), tmp_path / "evaluation.parquet")
+    write_parquet(kept.some(2), tmp_path / "calibration.parquet")
+    write_parquet(kept.some(2), tmp_path / "evaluation.parquet")
     fitted = [
         codec_arrays(fit_model_tables(tiny_file, data, samples=99, out=tmp_path / "coded.safetensors"))
         for data in (folder, tmp_path)

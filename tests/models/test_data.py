@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from splitpoint.errors import DataError, UsageError
-from splitpoint.models.data import load_data
+from splitpoint.models.data import Dataset, load_data
 
 from .conftest import tiny_card
 
@@ -107,6 +107,14 @@ def test_a_calibration_split_is_kept_out_of_the_training_one(tmp_path: Path) -> 
     assert shown["calibration"] != list(range(45, 50))
     shutil.copy(train, tmp_path / "cifar10" / "calibration.parquet")
     assert len(load_data("cifar10", "train", data_dir=tmp_path)) == 50
+
+
+def test_some_samples_are_the_first_but_of_a_folder_of_every_class() -> None:
+    for labels, places in (([1, 0, 2, 0, 1, 2], [0, 1, 2]), ([2, 2, 0, 0, 1, 1], [0, 2, 4])):
+        data = Dataset(np.arange(6, dtype=np.uint8).reshape(6, 1, 1, 1), np.array(labels), ())
+        assert data.some(3).images.ravel().tolist() == places
+        assert data.some(3).labels.tolist() == [labels[place] for place in places]
+        assert len(data.some(9)) == 6
 
 
 def test_clutter_needs_no_files() -> None:

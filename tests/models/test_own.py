@@ -97,7 +97,7 @@ def test_an_own_model_is_not_measured_for_days(
     train(config, tmp_path / "out", folder, str(vit))
     kept = load_data(tmp_path / "out" / "evaluation.parquet")
     measured = Profile.load(tmp_path / "out" / "mine.evaluation.npz").labels
-    np.testing.assert_array_equal(measured, kept.spread(2).labels)
+    np.testing.assert_array_equal(measured, kept.some(2).labels)
 
 
 def test_what_fits_is_taken_over(vit: Path, tmp_path: Path) -> None:

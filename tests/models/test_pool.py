@@ -181,7 +181,7 @@ def test_a_tail_learns_behind_a_frozen_head(tmp_path: Path) -> None:
 
 def test_the_profile_says_what_the_learners_say(tmp_path: Path) -> None:
     learners = [conv_learner(1), conv_learner(2, name="other")]
-    data = _load("evaluation").spread(7)
+    data = _load("evaluation").some(7)
     profile = measure_pool(learners, "evaluation", data, timed=3)
     profile.save(tmp_path / "pool.evaluation.npz")
     profile = PoolProfile.load(tmp_path / "pool.evaluation.npz")

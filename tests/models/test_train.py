@@ -162,7 +162,7 @@ def test_the_shipped_profiles_are_of_the_shipped_network(split: str, samples: in
 class _Few:
     """A few clutter images, the same in every epoch."""
 
-    held_out = evaluation = load_data("clutter", "calibration").spread(100)
+    held_out = evaluation = load_data("clutter", "calibration").some(100)
 
     def epoch(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         return self.held_out.images, self.held_out.labels
