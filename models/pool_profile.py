@@ -27,15 +27,14 @@ _LEARNERS = Path(__file__).parent / "weights" / "learners"
 
 def pool_path(pool: str | Path, split: str) -> Path:
     """The profile of a split: of a named pool, or in the folder of one's own. UsageError for an unknown name."""
-    folder = Path(pool)
+    folder, path = Path(pool), _LEARNERS / f"{pool}.{split}.npz"
+    if len(folder.parts) == 1 and path.is_file():
+        return path
     if len(folder.parts) > 1 or folder.is_dir():
         return folder / f"pool.{split}.npz"
-    path = _LEARNERS / f"{pool}.{split}.npz"
-    if not path.is_file():
-        names = {found.name.split(".")[0] for found in _LEARNERS.glob("*.npz")}
-        known = sorted(name for name in names if not (_LEARNERS / f"{name}.safetensors").is_file())
-        raise UsageError(f"unknown pool '{pool}'; {did_you_mean(str(pool), known)}")
-    return path
+    names = {found.name.split(".")[0] for found in _LEARNERS.glob("*.npz")}
+    known = sorted(name for name in names if not (_LEARNERS / f"{name}.safetensors").is_file())
+    raise UsageError(f"unknown pool '{pool}'; {did_you_mean(str(pool), known)}")
 
 
 @dataclass(frozen=True)

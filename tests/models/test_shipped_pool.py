@@ -1,5 +1,7 @@
 """The pool that ships: its files fit together, and its learners can do what their cards say."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,12 @@ def test_profiles_are_of_these_learners_and_agree_with_their_cards(split: str) -
         right = (profile.probabilities[place].argmax(axis=-1) == profile.labels[:, None]).mean(axis=0)
         # A thousand samples of a split: within four standard errors.
         np.testing.assert_allclose(right, learner.card.training["evaluation_accuracy"], atol=0.06)
+
+
+def test_a_folder_where_one_works_hides_no_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cifar10").mkdir()  # of the data, say
+    monkeypatch.chdir(tmp_path)
+    assert len(PoolProfile.load(pool_path("cifar10", "calibration"))) == 1000
 
 
 @pytest.mark.parametrize("size", [3, 5])
