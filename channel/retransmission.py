@@ -16,8 +16,8 @@ def lost_packets(packets: int, loss: float, uniform: float) -> int:
     """Transmissions lost until `packets` have come through, each lost with probability `loss` < 1.
 
     It is the quantile at `uniform` of the negative binomial distribution, mean packets·loss/(1-loss): one
-    keyed uniform draw gives the whole number, without simulating packets. Above a mean of 40 the quantile is
-    the Cornish-Fisher expansion, whose error is below one packet.
+    keyed uniform draw gives the whole number, without simulating packets. Above a mean of 40 the quantile is the
+    Cornish-Fisher expansion: within a packet of it, but for rare draws of few packets on a link that loses most.
     """
     if loss <= 0.0:
         return 0
