@@ -11,6 +11,7 @@ import typer
 
 from ..errors import DataError
 from ..options import AcceleratorName, AcceleratorOption, need_sim
+from ..whole_file import check_writable
 
 __all__ = ["profile_pool", "train_pool"]
 
@@ -117,6 +118,7 @@ def profile_pool(
     learners = own + [load_learner(name) for name in with_ or ()]
     names = [one.name for one in own]
     out = out or folder
+    check_writable(out / "pool.calibration.npz", "profile")
     for split in ("calibration", "evaluation"):
         data = load_data(pool, split, card=network_config(pool).card(), data_dir=data_dir)
         data = data.some(samples) if samples else data

@@ -260,6 +260,11 @@ def test_the_commands_train_measure_and_pick(tmp_path: Path, monkeypatch: pytest
     assert not (tmp_path / "pool" / "one.safetensors").exists()
     assert run.invoke(app, ["train-pool", *common, "--out", folder]).exit_code == 0
     assert not list((tmp_path / "pool").glob("*.lock"))
+    where = ["--folder", folder, "--out", str(tmp_path / "pool" / "one.safetensors" / "profiles")]
+    with monkeypatch.context() as patched:
+        patched.setattr("splitpoint.models.pool_measure.measure_pool", pytest.fail)
+        result = run.invoke(app, ["profile-pool", *common, *where])
+    assert "cannot write the profile" in str(result.exception)
     result = run.invoke(app, ["profile-pool", *common, "--folder", folder, "--samples", "6"])
     assert result.exit_code == 0, result.output
     profile = PoolProfile.load(tmp_path / "pool" / "pool.calibration.npz")
