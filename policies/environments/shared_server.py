@@ -56,10 +56,10 @@ class SharedServer:
             for step in segments(self._card, batch[0].cut, batch[0].tokens) if batch else ():
                 if not batch:
                     break
-                now_s += segment_time(self._pace, len(batch), step.macs)
+                # What came too late to be worked on must not keep it from what came before.
+                self._free_s = now_s = now_s + segment_time(self._pace, len(batch), step.macs)
                 admit(now_s)
                 leave = [job for job in batch if job.exit <= step.exit]
                 batch = [job for job in batch if job.exit > step.exit]
                 for job in leave:
                     job.replied_s, job.load = now_s, float(len(queue) + len(batch))
-        self._free_s = now_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,9 @@ from splitpoint.policies.environments.offload import OffloadEnv
 from splitpoint.policies.environments.path import draw_path
 from splitpoint.policies.environments.recursive_exit import CONTINUE, EXIT, OFFLOAD, RecursiveExitEnv
 from splitpoint.policies.environments.shared import SharedOffloadEnv
+from splitpoint.policies.environments.shared_server import Job, SharedServer
 from splitpoint.policies.environments.vector import OffloadVectorEnv
+from splitpoint.policies.service_time import Pace
 from splitpoint.seeding import generator
 from splitpoint.sim.engines import VirtualEngine
 from splitpoint.sim.environments import environment_config
@@ -25,6 +28,8 @@ from splitpoint.sim.policy_config import ReplayPolicy
 from splitpoint.sim.records import write_requests
 from splitpoint.sim.scenario import Scenario, load_scenario
 from splitpoint.sim.setup import Setup
+
+from ...small_card import SMALL
 
 TRACES = Path(__file__).parents[3] / "scenarios" / "traces"
 
@@ -183,6 +188,14 @@ def test_one_device_in_the_parallel_environment_is_the_single_environment(
         for name in set(info) - {"action_mask", "reward_parts"}:
             assert infos["device_0"][name] == pytest.approx(info[name], abs=1e-9), name
     assert truncated["device_0"]
+
+
+def test_what_comes_too_late_keeps_a_shared_server_from_nothing() -> None:
+    server = SharedServer(SMALL, Pace(base_s=0.1), max_batch=16)
+    late, timely = (Job(at_s, 2, 5, 2, answer_by_s) for at_s, answer_by_s in ((20.0, 1.0), (2.0, 5.0)))
+    for job in (late, timely):
+        server.serve([job])
+    assert (late.replied_s, timely.replied_s) == (math.inf, pytest.approx(2.1))
 
 
 def test_devices_of_the_parallel_environment_wait_for_each_other(profile: Profile) -> None:
