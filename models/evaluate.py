@@ -17,7 +17,7 @@ from .preprocess import normalise
 from .recursion import margin, prediction, running_logits
 from .vit import SplitViT
 
-__all__ = ["evaluate", "exit_logits"]
+__all__ = ["accuracies", "evaluate", "exit_logits"]
 
 
 @torch.inference_mode()
@@ -36,6 +36,14 @@ def exit_logits(network: nn.Module, card: ModelCard | ConvCard, data: Dataset, b
             found.append(qbar)
         parts.append(np.stack(found, axis=1))
     return np.concatenate(parts)
+
+
+def accuracies(network: nn.Module, card: ModelCard | ConvCard, data: Dataset, batch: int = 64) -> list[float]:
+    """Share of right answers at every exit, to four places; the network ends in training mode if it was in it."""
+    training = network.training
+    right = prediction(exit_logits(network.eval(), card, data, batch)) == data.labels[:, None]
+    network.train(training)
+    return [round(float(value), 4) for value in right.mean(axis=0)]
 
 
 @torch.inference_mode()

@@ -11,6 +11,7 @@ import torch
 from ..errors import UsageError
 from ..whole_file import check_writable
 from .data import Dataset
+from .evaluate import accuracies
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
 from .step_bar import step_bar
@@ -40,8 +41,9 @@ def train_gates(
     threads   of torch in this process
 
     The card takes the file's name, and records the configuration, and for some alphas what is kept and the
-    accuracy on the calibration split. NAME.gates.pt beside it is the checkpoint of a run that was killed. After
-    steps the entropy coder's tables are left out: fit them anew (`splitpoint tables`), as the codes have changed.
+    accuracy on the calibration split; after steps also the accuracy without gates at every exit, on the evaluation
+    split. NAME.gates.pt beside it is the checkpoint of a run that was killed. After steps the entropy coder's tables
+    are left out: fit them anew (`splitpoint tables`), as the codes have changed.
     Raises DataError where nothing can be written, UsageError where `out` is the model itself, for the checkpoint of
     another run and for a network of one block, between which gates would stand, or of one patch.
     """
@@ -74,9 +76,10 @@ def train_gates(
         "seconds": round(seconds, 1),
         "calibration": report,
     }
-    trained = run.card.model_copy(
-        update={"name": out.stem, "id": "", "training": card.training | {"gates": record}}
-    )
+    training = card.training | {"gates": record}
+    if config.steps:  # the network is another one
+        training["evaluation_accuracy"] = accuracies(run.network, run.card, views.evaluation)
+    trained = run.card.model_copy(update={"name": out.stem, "id": "", "training": training})
     save_network(out, run.network, trained, run.codec_arrays(codec))
     checkpoint.unlink(missing_ok=True)
     return out

@@ -22,11 +22,10 @@ from ..errors import UsageError, did_you_mean
 from ..seeding import generator
 from .accelerator import Accelerator
 from .data import Dataset, load_data
-from .evaluate import exit_logits
+from .evaluate import accuracies
 from .learner_file import read_learner_card, save_learner
 from .learner_run import LearnerRun
 from .pool_config import LearnerConfig, pool_configs
-from .recursion import prediction
 from .shared_head import SharedHead, tail_configs
 from .store import load_network
 from .train_config import network_config
@@ -36,10 +35,7 @@ __all__ = ["learner_data", "train_learner", "train_pool"]
 
 
 def _accuracies(run: LearnerRun, data: Dataset) -> list[float]:
-    run.network.eval()
-    right = prediction(exit_logits(run.whole, run.input_card, data, batch=250)) == data.labels[:, None]
-    run.network.train()
-    return [round(float(value), 4) for value in right.mean(axis=0)]
+    return accuracies(run.whole, run.input_card, data, batch=250)
 
 
 def _say(text: str) -> None:

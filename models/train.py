@@ -22,11 +22,10 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from ..errors import DataError, MissingExtra, UsageError
 from ..whole_file import check_writable
-from .data import Dataset, load_data
-from .evaluate import exit_logits
+from .data import load_data
+from .evaluate import accuracies
 from .measure import measure_file
 from .own import adapted, check_held_out, keep_held_out, own_config, own_data
-from .recursion import prediction
 from .store import check_other_file, load_network, save_network
 from .train_config import TrainConfig, network_config
 from .train_run import CHECKPOINT, TrainRun
@@ -37,13 +36,6 @@ __all__ = ["TrainConfig", "network_config", "own_config", "train"]
 
 _PROFILED = 1000
 """Images of a split that an own model is measured on, at most: a thousand take DeiT-tiny 2 or 3 hours and 2 GB."""
-
-
-def _accuracies(run: TrainRun, data: Dataset) -> list[float]:
-    run.network.eval()
-    right = prediction(exit_logits(run.network, run.card, data)) == data.labels[:, None]
-    run.network.train()
-    return [round(float(value), 4) for value in right.mean(axis=0)]
 
 
 def _source(config: TrainConfig, model: str, data_dir: Path | None) -> tuple[SplitViT, TrainingData]:
@@ -114,7 +106,7 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
             began = time.perf_counter()
             loss = run.one_epoch(lambda: bar.advance(task))
             run.seconds += time.perf_counter() - began
-            found = _accuracies(run, run.data.held_out)
+            found = accuracies(run.network, run.card, run.data.held_out)
             log.add_scalar("loss", loss, run.epoch)
             for after, value in zip(config.exits, found, strict=True):
                 log.add_scalar(f"calibration_accuracy/block_{after}", value, run.epoch)
@@ -134,7 +126,7 @@ def train(config: TrainConfig, out: Path, data_dir: Path | None = None, model: s
         "device": str(run.device),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "evaluation_accuracy": _accuracies(run, run.data.evaluation),
+        "evaluation_accuracy": accuracies(run.network, run.card, run.data.evaluation),
     }
     save_network(path, run.network, run.card.model_copy(update={"training": record}), run.codec_arrays())
     if model and isinstance(run.data, StoredData):

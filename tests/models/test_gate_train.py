@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from splitpoint.errors import DataError, UsageError
+from splitpoint.models.card import read_card
 from splitpoint.models.data import Dataset, load_data
+from splitpoint.models.evaluate import accuracies
 from splitpoint.models.gate_command import train_gates
 from splitpoint.models.gate_eval import gate_report, kept_and_right
 from splitpoint.models.gate_start import fit_thresholds, start_gates
@@ -20,7 +22,7 @@ from splitpoint.models.jscc_train import JsccConfig
 from splitpoint.models.preprocess import normalise
 from splitpoint.models.store import load_network, save_network
 
-from .conftest import tiny_network
+from .conftest import Colours, tiny_network
 
 
 class _Views:
@@ -135,6 +137,21 @@ def test_a_place_that_cannot_be_written_is_told_before_training(
 def test_the_network_that_gets_gates_stays(tiny_file: Path) -> None:
     with pytest.raises(UsageError, match=r"another file than .*tiny\.safetensors"):
         train_gates(tiny_file, CONFIG, tiny_file)
+
+
+def test_the_card_tells_the_accuracy_of_the_network_that_was_trained_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = Colours()
+    monkeypatch.setattr("splitpoint.models.gate_command.training_views", lambda *_: views)
+    network = tiny_network()
+    card = network.card.model_copy(update={"training": {"evaluation_accuracy": [1.0, 1.0, 1.0]}})
+    save_network(tmp_path / "n.safetensors", network, card, {})
+    for steps in (0, 2):
+        config = CONFIG.model_copy(update={"steps": steps})
+        out = train_gates(tmp_path / "n.safetensors", config, tmp_path / f"{steps}.safetensors")
+        told = read_card(out).training["evaluation_accuracy"]
+        assert told == (accuracies(*load_network(out), views.evaluation) if steps else [1.0, 1.0, 1.0])
 
 
 @pytest.mark.parametrize("small", [{"depth": 1, "exits": (1,)}, {"image_size": (4, 4)}])
