@@ -93,8 +93,7 @@ def join_halves(model: str | Path, head: Path, tail: Path, out: Path) -> ModelCa
     """
     check_other_file(out, model)
     network, card = load_network(resolve(model))
-    state = network.state_dict()
-    cuts = set()
+    state, trained, cuts = network.state_dict(), False, set()
     for path, side in ((head, "head"), (tail, "tail")):
         tensors, metadata = read_tensors(path)
         if metadata.get("half") != side or metadata.get("model_id") != card.id:
@@ -104,10 +103,14 @@ def join_halves(model: str | Path, head: Path, tail: Path, out: Path) -> ModelCa
         wanted = {name for name in state if half_of(name, cut) == side}
         if wanted != tensors.keys() or any(state[name].shape != tensors[name].shape for name in wanted):
             raise DataError(f"{path}: the tensors do not fit {card.name} at cut {cut}")
+        trained |= any(not torch.equal(state[name], value) for name, value in tensors.items())
         state |= tensors
     if len(cuts) > 1:
         raise UsageError(f"{head} and {tail} were cut at different blocks: {min(cuts)} and {max(cuts)}")
     with torch.no_grad():
         network.load_state_dict(state)
     codec = {name: array for name, array in codec_arrays(resolve(model)).items() if name.startswith(CODEC)}
+    if trained:  # what was right of the network as it was
+        told = {name: value for name, value in card.training.items() if name != "evaluation_accuracy"}
+        card = card.model_copy(update={"training": told})
     return save_network(out, network, card, codec)

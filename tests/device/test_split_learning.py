@@ -229,6 +229,11 @@ def test_halves_as_they_were_join_to_the_model_itself_with_its_codec(tmp_path: P
     expected = {k: v for k, v in codec_arrays(resolve("clutter")).items() if k.startswith("codec.")}
     assert codec.keys() == expected.keys()
     assert all((codec[name] == array).all() for name, array in expected.items())
+    with torch.no_grad():
+        network.cls_token += 1
+    save_half(halves[0], network, card, 2, "head")
+    trained = join_halves("clutter", *halves, joined).training
+    assert card.training.keys() - trained.keys() == {"evaluation_accuracy"}
 
 
 class Interrupted(Exception):  # noqa: N818 - what a killed process would be
