@@ -16,6 +16,7 @@ from pydantic import (
     model_validator,
 )
 
+from ..codec.selection import kept_count
 from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 
@@ -97,6 +98,10 @@ class ModelCard(BaseModel):
     def patch_tokens(self) -> int:
         """n, the number of patch tokens; the CLS token is not counted."""
         return (self.image_size[0] // self.patch) * (self.image_size[1] // self.patch)
+
+    def kept(self, keep: float) -> int:
+        """Patch tokens that are sent at this fraction of them."""
+        return kept_count(self.patch_tokens, keep)
 
     @property
     def class_count(self) -> int:

@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..codec.selection import kept_count
 from ..errors import UsageError
 from .card import ModelCard
 
@@ -88,8 +87,7 @@ class Grid:
 
     def more(self, card: ModelCard, keep: float) -> list[float]:
         """Those of `refine_keeps` that bring further patches to those of `keep`."""
-        patches = card.patch_tokens
-        return [more for more in self.refine_keeps if kept_count(patches, more) > kept_count(patches, keep)]
+        return [more for more in self.refine_keeps if card.kept(more) > card.kept(keep)]
 
     def refinements(self, card: ModelCard) -> list[tuple[int, float, float, int, int]]:
         """(cut, keep, refine_keep, dims, bits) in the order of a Profile's refinements."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, fields
 
-from ..codec.selection import kept_count
 from ..errors import UsageError
 from ..models.card import ModelCard
 
@@ -94,11 +93,9 @@ class Decision:
             _within("merge", self.merge, not self.merges, "1 for a network with gates")
             _within("refine_keep", self.refine_keep, not self.refine_keep, "0 for a network with gates")
         elif self.refine_keep:
-            patches = card.patch_tokens
-            more = kept_count(patches, self.refine_keep) > kept_count(patches, self.keep)
-            _within(
-                "refine_keep", self.refine_keep, more, f"enough to keep more of {patches} patches than keep"
-            )
+            more = card.kept(self.refine_keep) > card.kept(self.keep)
+            enough = f"enough to keep more of {card.patch_tokens} patches than keep"
+            _within("refine_keep", self.refine_keep, more, enough)
 
     @property
     def refines(self) -> bool:
