@@ -52,6 +52,7 @@ RESULTS = Path(__file__).parent / "results"
 WIDTHS = (8, 6, 4, 3, 2, 1)
 SPLITS = ("calibration", "evaluation")
 REQUESTS = 1000
+_TICKS = (100, 200, 500, 1000, 2000)
 
 
 def arguments() -> argparse.Namespace:
@@ -178,9 +179,12 @@ def draw(path: Path, widths: list[dict[str, Any]], rows: list[dict[str, Any]]) -
             ax.plot(
                 [r["bytes"] for r in line], [100 * r["accuracy"] for r in line], "o-", label=f"keep {keep:g}"
             )
-        two = [row["refinement"] for row in rows if _setting(row) == setting]
+        two = [row["refinement"] for row in rows if _setting(row) == setting and row["rival"] == "setting"]
+        two.sort(key=lambda found: found["bytes"])
         ax.plot([r["bytes"] for r in two], [100 * r["accuracy"] for r in two], "ks--", label="refinement")
         ax.set(title="cut {}, dims {}".format(*setting), xlabel="bytes a request, both ways", xscale="log")
+        ax.set_xticks(_TICKS, [str(tick) for tick in _TICKS])
+        ax.minorticks_off()
     axes[0, 0].set_ylabel("accuracy, %")
     axes[0, 0].legend()
     figure.tight_layout()
