@@ -70,9 +70,13 @@ class Grid:
             return
         if card.gates:
             raise UsageError("the grid's refine_keeps: a network with gates sends all that these have left")
-        if not all(0 < keep <= 1 for keep in self.refine_keeps) or not self.more(card, min(self.keeps)):
+        wanted = set(self.refine_keeps)
+        fit = len(wanted) == len(self.refine_keeps) and all(0 < keep <= 1 for keep in wanted)
+        # A value that none of the keeps is refined to would be measured nowhere.
+        if not fit or set(self.more(card, min(self.keeps))) != wanted or not any(self.cuts):
             raise UsageError(
-                f"the grid's refine_keeps must be in (0, 1] and above its lowest keep, not {self.refine_keeps}"
+                "the grid's refine_keeps must be different values in (0, 1] that keep more patches than its lowest "
+                f"keep does, at cuts above 0, not {self.refine_keeps}"
             )
 
     def points(self) -> list[tuple[int, float, int, int]]:

@@ -228,11 +228,15 @@ def test_measuring_refuses_what_does_not_fit(tiny_file: Path, data: Dataset) -> 
         measure(tiny_file, data, "calibration", grid=GRID, coder="ans", progress=False)
     with pytest.raises(UsageError, match="grid's dims"):
         measure(tiny_file, data, "calibration", grid=replace(GRID, dims=(17,)), progress=False)
-    for refine_keeps in ((1.5,), (0.25,)):
+    for changes in (
+        {"refine_keeps": (1.5,)},
+        {"refine_keeps": (0.25,)},
+        {"refine_keeps": (1.0, 0.25)},
+        {"refine_keeps": (0.5, 0.5)},
+        {"cuts": (0,)},
+    ):
         with pytest.raises(UsageError, match="grid's refine_keeps"):
-            measure(
-                tiny_file, data, "calibration", grid=replace(GRID, refine_keeps=refine_keeps), progress=False
-            )
+            measure(tiny_file, data, "calibration", grid=replace(GRID, **changes), progress=False)
 
 
 def test_a_profile_of_ones_own_images_lands_beside_the_model(
