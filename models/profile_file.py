@@ -103,6 +103,7 @@ def read_profile(path: Path | str) -> Profile:
             if grid.refine_keeps
             else None,
         )
+        _check_shapes(profile)
         repeated = _repeated(card, grid)
         profile.tail_margin[~np.broadcast_to(repeated, shape)] = arrays["tail_margin"]
         for place, (_, keep, *_) in enumerate(grid.points()):
@@ -114,6 +115,31 @@ def read_profile(path: Path | str) -> Profile:
     except (ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path} is not a profile") from error
     return profile
+
+
+def _check_shapes(profile: Profile) -> None:
+    """ValueError unless there are as many values of everything as card, grid and labels say."""
+    card, grid, rows = profile.card, profile.grid, len(profile)
+    exits, points, refinements = len(card.exits), len(grid.points()), len(grid.refinements(card))
+    found: list[tuple[NDArray[Any], tuple[int, ...]]] = [
+        (profile.head_prediction, (rows, exits)),
+        (profile.head_margin, (rows, exits)),
+        (profile.tail_prediction, (points, rows, exits)),
+        (profile.request_bytes, (points, rows)),
+        (profile.block_time_s, (card.depth + 1,)),
+        (profile.exit_time_s, (exits,)),
+    ]
+    if profile.gated_prediction is not None and profile.gated_margin is not None:
+        found += [
+            (values, (len(grid.keeps), rows, exits))
+            for values in (profile.gated_prediction, profile.gated_margin)
+        ]
+    if profile.refined is not None:
+        every = refinements, rows, exits
+        sizes = {"prediction": every, "margin": every, "nbytes": every[:2], "tokens": every[:2]}
+        found += [(getattr(profile.refined, name), size) for name, size in sizes.items()]
+    if any(values.shape != shape for values, shape in found):
+        raise ValueError("shapes")
 
 
 def _repeated(card: ModelCard, grid: Grid) -> NDArray[np.bool_]:

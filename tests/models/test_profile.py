@@ -15,7 +15,7 @@ from splitpoint.models.data import Dataset
 from splitpoint.models.grid import Grid
 from splitpoint.models.measure import images_id, measure, measure_file
 from splitpoint.models.preprocess import normalise
-from splitpoint.models.profile import Profile
+from splitpoint.models.profile import Profile, Refined
 from splitpoint.models.recursion import margin, prediction, running_logits
 from splitpoint.models.store import codec_arrays, load_network
 
@@ -216,6 +216,19 @@ def test_files_that_are_no_profiles_are_named(tmp_path: Path, profile: Profile) 
         Profile.load(tmp_path / "absent.npz")
     with pytest.raises(DataError, match="cannot write the profile"):
         profile.save(tmp_path / "no" / "folder.npz")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["labels", "head_prediction", "tail_prediction", "request_bytes", "block_time_s", "exit_time_s"]
+    + [f"refined_{name}" for name in Refined._fields],
+)
+def test_a_file_that_lacks_some_values_is_no_profile(profile: Profile, tmp_path: Path, name: str) -> None:
+    profile.save(tmp_path / "whole.npz")
+    arrays = dict(np.load(tmp_path / "whole.npz"))
+    np.savez(tmp_path / "part.npz", **(arrays | {name: arrays[name][:-1]}))
+    with pytest.raises(DataError, match=r"part\.npz is not a profile"):
+        Profile.load(tmp_path / "part.npz")
 
 
 def test_measuring_refuses_what_does_not_fit(tiny_file: Path, data: Dataset) -> None:
