@@ -11,7 +11,6 @@ from ..codec.adc import merge
 from ..codec.image import encode_image
 from ..codec.refinement import build_refinement
 from ..codec.requests import build_reply, build_request, exit_state_message
-from ..codec.selection import kept_count
 from ..codec.tokens import TokenCodec
 from ..errors import UsageError
 from ..models.card import ModelCard
@@ -104,7 +103,7 @@ class Encoder:
         tokens = np.stack([state.tokens for state in states])
         attention = np.stack([state.scores for state in states if state.scores is not None])
         # As many tokens as every sample would send alone; the half keeps rounding from taking one.
-        kept = (kept_count(patches, decision.keep) + 1.5) / (patches + 1)
+        kept = (self._card.kept(decision.keep) + 1.5) / (patches + 1)
         merged = merge(tokens, attention, decision.merge, min(1.0, kept), seed=0, key=request_id)
         exit_state = None
         if states[0].u is not None:

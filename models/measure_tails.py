@@ -37,9 +37,9 @@ class Tail:
         states: Sequence[pb.ExitState | None],
         further: Sequence[pb.Tokens] = (),
     ) -> _Rows:
-        """`further` tokens, one payload for each: both are answered together, the bytes are the second message's."""
+        """`further` tokens of each payload: both are then answered together, the bytes are the second message's."""
         nbytes, values, rests, arrived_states = [], [], [], []
-        for payload, state in zip(payloads, states, strict=True):
+        for place, (payload, state) in enumerate(zip(payloads, states, strict=True)):
             request = build_request(
                 model_id=self.card.id,
                 request_id=1,
@@ -49,21 +49,20 @@ class Tail:
                 payload=payload,
                 exit_state=state,
             )
-            nbytes.append(request.ByteSize())
+            size, rest = request.ByteSize(), 0
             arrived = pb.InferRequest.FromString(request.SerializeToString())
-            if cut:
-                values.append(self.codec.decode(arrived.tokens, cut))
-            else:
-                values.append(decode_image(arrived.image, (*self.card.image_size, self.card.channels)))
-            rests.append(arrived.tokens.rest)
             if further:
-                more = build_refinement(
-                    model_id=self.card.id, request_id=1, session=1, tokens=further[len(nbytes) - 1]
-                )
-                nbytes[-1] = more.ByteSize()
-                values[-1], rests[-1] = refined(
-                    self.codec, arrived.tokens, pb.RefineRequest.FromString(more.SerializeToString()), cut
-                )
+                more = build_refinement(model_id=self.card.id, request_id=1, session=1, tokens=further[place])
+                size = more.ByteSize()
+                arrived_more = pb.RefineRequest.FromString(more.SerializeToString())
+                value, rest = refined(self.codec, arrived.tokens, arrived_more, cut)
+            elif cut:
+                value, rest = self.codec.decode(arrived.tokens, cut), arrived.tokens.rest
+            else:
+                value = decode_image(arrived.image, (*self.card.image_size, self.card.channels))
+            nbytes.append(size)
+            values.append(value)
+            rests.append(rest)
             if state is not None:
                 arrived_states.append(arrived.exit_state)
         return (np.array(nbytes), *self._run(cut, np.stack(values), rests, arrived_states))
