@@ -30,7 +30,6 @@ from command_line import command_line, run
 from jscc_figures import plot, show
 from rich.progress import track
 
-from splitpoint.codec.selection import kept_count
 from splitpoint.codec.symbols import SymbolCodec, symbol_count
 from splitpoint.models.activations import Activations, activations, tail_logits
 from splitpoint.models.card import read_metadata
@@ -210,7 +209,7 @@ def main() -> None:
 
     known = activations(network, data.images, data.labels, cut)
     clean = float((prediction(exit_logits(network, card, data)[:, -1]) == data.labels).mean())
-    tokens = kept_count(card.patch_tokens, given.keep) + 1
+    tokens = card.kept(given.keep) + 1
     commonest = int(np.bincount(calibration.labels).argmax())
     at_calibration = Rivals(
         network, calibration, commonest, work / f"calibration-{images_id(calibration)}.npz"
