@@ -47,7 +47,6 @@ def wants_more(margin: Margin, refine_margin: float) -> bool | np.ndarray:
 
 def build_refinement(
     *,
-    model_id: str,
     request_id: int,
     session: int,
     planes: Sequence[bytes] = (),
@@ -62,7 +61,6 @@ def build_refinement(
     """
     request = pb.RefineRequest(
         protocol_version=PROTOCOL_VERSION,
-        model_id=model_id,
         request_id=request_id,
         session=session,
         planes=planes,
@@ -73,10 +71,10 @@ def build_refinement(
     return request
 
 
-def refinement_bytes(model_id: str, tokens: int, dims: int, planes: int) -> int:
+def refinement_bytes(tokens: int, dims: int, planes: int) -> int:
     """Bytes of a message with `planes` packed planes of `tokens` tokens, CLS included, in `dims` dims."""
     plane = bytes(plane_bytes(tokens * dims))
-    return build_refinement(model_id=model_id, request_id=1, session=1, planes=[plane] * planes).ByteSize()
+    return build_refinement(request_id=1, session=1, planes=[plane] * planes).ByteSize()
 
 
 def check_refinement(request: pb.RefineRequest) -> None:

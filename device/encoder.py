@@ -137,12 +137,10 @@ class Encoder:
                 decision.bits,
                 self._coder,
             )
-            return build_refinement(
-                model_id=self._card.id, request_id=request_id, session=session, tokens=further
-            )
+            return build_refinement(request_id=request_id, session=session, tokens=further)
         quantised, _ = self._codec.quantised(tokens, scores, cut, keep, decision.dims)
         planes = self._codec.further_planes(quantised, cut, decision.bits, decision.refine_bits, self._coder)
-        return build_refinement(model_id=self._card.id, request_id=request_id, session=session, planes=planes)
+        return build_refinement(request_id=request_id, session=session, planes=planes)
 
 
 def _merged_state(states: Sequence[HeadState], assignment: np.ndarray) -> pb.ExitState:

@@ -52,7 +52,7 @@ class Tail:
             size, rest = request.ByteSize(), 0
             arrived = pb.InferRequest.FromString(request.SerializeToString())
             if further:
-                more = build_refinement(model_id=self.card.id, request_id=1, session=1, tokens=further[place])
+                more = build_refinement(request_id=1, session=1, tokens=further[place])
                 size = more.ByteSize()
                 arrived_more = pb.RefineRequest.FromString(more.SerializeToString())
                 value, rest = refined(self.codec, arrived.tokens, arrived_more, cut)

@@ -129,7 +129,7 @@ def _second(
     tokens = np.broadcast_to(profile.tokens[profile.config(cut, rule.keep, dims, rule.bits)], len(profile))
     width = dims or profile.card.dim
     sizes = {
-        count: refinement_bytes(profile.card.id, count, width, rule.refine_bits - rule.bits)
+        count: refinement_bytes(count, width, rule.refine_bits - rule.bits)
         for count in np.unique(tokens).tolist()
     }
     further = np.array([sizes[count] for count in tokens.tolist()])

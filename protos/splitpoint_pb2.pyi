@@ -877,17 +877,17 @@ Global___LinkReport: _TypeAlias = LinkReport  # noqa: Y015
 
 @_typing.final
 class RefineRequest(_message.Message):
+    """The session says which model: it is that of the request that it goes on with."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     PROTOCOL_VERSION_FIELD_NUMBER: _builtins.int
-    MODEL_ID_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PLANES_FIELD_NUMBER: _builtins.int
     TOKENS_FIELD_NUMBER: _builtins.int
     PAYLOAD_CRC_FIELD_NUMBER: _builtins.int
     SESSION_FIELD_NUMBER: _builtins.int
     protocol_version: _builtins.int
-    model_id: _builtins.str
     request_id: _builtins.int
     payload_crc: _builtins.int
     """CRC-32 of the bytes fields above, in field order"""
@@ -905,7 +905,6 @@ class RefineRequest(_message.Message):
         self,
         *,
         protocol_version: _builtins.int = ...,
-        model_id: _builtins.str = ...,
         request_id: _builtins.int | None = ...,
         planes: _abc.Iterable[_builtins.bytes] | None = ...,
         tokens: Global___Tokens | None = ...,
@@ -914,7 +913,7 @@ class RefineRequest(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "_session", b"_session", "payload_crc", b"payload_crc", "request_id", b"request_id", "session", b"session", "tokens", b"tokens"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "_session", b"_session", "model_id", b"model_id", "payload_crc", b"payload_crc", "planes", b"planes", "protocol_version", b"protocol_version", "request_id", b"request_id", "session", b"session", "tokens", b"tokens"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc", "_request_id", b"_request_id", "_session", b"_session", "payload_crc", b"payload_crc", "planes", b"planes", "protocol_version", b"protocol_version", "request_id", b"request_id", "session", b"session", "tokens", b"tokens"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__payload_crc: _TypeAlias = _typing.Literal["payload_crc"]  # noqa: Y015
     _WhichOneofArgType__payload_crc: _TypeAlias = _typing.Literal["_payload_crc", b"_payload_crc"]  # noqa: Y015

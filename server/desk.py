@@ -21,7 +21,7 @@ from .batching import Batcher, Job
 from .groups import submit_groups
 from .refinement import Refinement
 from .refusals import Rejected, failed
-from .validation import Validator, parse, soonest
+from .validation import Validator, check_version, parse, soonest
 from .work import Answer, Tail
 
 __all__ = ["Admit", "Desk", "Done", "TailDesk", "described", "reply_to", "taken_in"]
@@ -108,7 +108,7 @@ class TailDesk:
     def admit_more(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
         received = time.monotonic()
         request = parse(pb.RefineRequest, data)
-        self._validator.served_here(request.protocol_version, request.model_id)
+        check_version(request.protocol_version)
         sample = self._refinement.resume(request)
         group = (sample.cut, sample.values.shape[0])
         expires = None if remaining_s is None else received + remaining_s

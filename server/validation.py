@@ -63,16 +63,12 @@ class Validator:
         self.card, self._codec, self._opinions = card, codec, opinions
         self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
 
-    def served_here(self, version: int, model_id: str) -> None:
-        """Raise Rejected (FAILED_PRECONDITION) unless protocol version and model are this server's."""
-        check_version(version)
-        check_model(model_id, self.card)
-
     def check(self, request: pb.InferRequest) -> Checked:
         """The request's sample. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
         INVALID_ARGUMENT for everything else."""
-        self.served_here(request.protocol_version, request.model_id)
         card = self.card
+        check_version(request.protocol_version)
+        check_model(request.model_id, card)
         if not request.HasField("request_id"):
             raise invalid("request_id: is missing")
         cut = request.split

@@ -121,8 +121,7 @@ class ProfileBackend:
                     "Decision.refine_bits: profiles of entropy-coded requests do not know the size of a plane; "
                     "run engine tensor or live, or coder packed"
                 )
-            card = self._profile.card
-            nbytes = refinement_bytes(card.id, tokens, decision.dims or card.dim, key[2])
+            nbytes = refinement_bytes(tokens, decision.dims or self._profile.card.dim, key[2])
             self._further[key] = nbytes
         return nbytes
 

@@ -22,7 +22,7 @@ DIM, CUT = 12, 2
 
 
 def refinement(**changes: object) -> pb.RefineRequest:
-    fields = {"model_id": "0" * 16, "request_id": 3, "session": 2**63, "planes": [b"ab", b"cd"]}
+    fields = {"request_id": 3, "session": 2**63, "planes": [b"ab", b"cd"]}
     return build_refinement(**{**fields, **changes})
 
 

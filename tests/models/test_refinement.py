@@ -70,7 +70,7 @@ def test_refined_samples_answer_as_the_wider_code_and_pay_for_both() -> None:
     asked = profile.tail_margin[2, :, -1] < 0.3
     np.testing.assert_array_equal(both.refined, asked)
     np.testing.assert_array_equal(both.correct, np.where(asked, wide.correct, narrow.correct))
-    further = refinement_bytes(profile.card.id, TOKENS, DIMS, 6) + ASK_BYTES + profile.reply_bytes
+    further = refinement_bytes(TOKENS, DIMS, 6) + ASK_BYTES + profile.reply_bytes
     np.testing.assert_array_equal(both.nbytes - narrow.nbytes, REFINABLE_BYTES + asked * further)
 
 

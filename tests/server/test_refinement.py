@@ -55,7 +55,7 @@ def first_request(small, number, refine_margin):
 
 def second_request(small, number, session, **changes):
     planes = small.codec.further_planes(quantised(small, number), CUT, FIRST, WHOLE)
-    fields = {"model_id": small.card.id, "request_id": number, "session": session, "planes": planes}
+    fields = {"request_id": number, "session": session, "planes": planes}
     return build_refinement(**{**fields, **changes})
 
 
@@ -164,6 +164,11 @@ def damaged(message):
     return message
 
 
+def of_version(version, message):
+    message.protocol_version = version
+    return message
+
+
 @pytest.mark.parametrize(
     ("code", "field", "spoil"),
     [
@@ -175,8 +180,8 @@ def damaged(message):
         (CODE.INVALID_ARGUMENT, "payload_crc", lambda small, s: damaged(second_request(small, 1, s))),
         (
             CODE.FAILED_PRECONDITION,
-            "model_id",
-            lambda small, s: second_request(small, 1, s, model_id="0" * 16),
+            "protocol_version",
+            lambda small, s: of_version(9, second_request(small, 1, s)),
         ),
     ],
 )
