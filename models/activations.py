@@ -12,7 +12,7 @@ from torch import Tensor
 from ..errors import UsageError
 from .card import ModelCard
 from .preprocess import normalise
-from .recursion import A
+from .recursion import running_logits
 from .training_data import TrainingData
 from .vit import SplitViT
 
@@ -63,12 +63,12 @@ def activations(network: SplitViT, images: np.ndarray, labels: np.ndarray, cut: 
             x, _ = network.run(x, at, card.exits[index])
             at = card.exits[index]
             q, u = network.exit(x, index, u)
-            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            qbar = running_logits(qbar, q)
         x, _ = network.run(x, at, cut - 1)
         x, scores = network.run(x, cut - 1, cut)
         if cut in card.exits:
             q, u = network.exit(x, card.exits.index(cut), u)
-            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            qbar = running_logits(qbar, q)
         rows.append([x.half().cpu(), scores.cpu(), *(v.cpu() for v in (u, qbar) if v is not None)])
     tokens, scores, *state = (torch.cat(parts) for parts in zip(*rows, strict=True))
     u, qbar = state if state else (None, None)
@@ -92,7 +92,7 @@ def tail_logits(
         x, _ = network.run(x, at, network.card.exits[index], keys)
         at = network.card.exits[index]
         q, u = network.exit(x, index, u)
-        qbar = q if qbar is None else A * qbar + (1 - A) * q
+        qbar = running_logits(qbar, q)
         out.append(qbar)
     return out
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from .compression import Bottleneck, quantise
 from .gated import Gated, begin_gated, run_gated
 from .losses import exit_loss
-from .recursion import A
+from .recursion import running_logits
 from .vit import SplitViT
 
 __all__ = ["TOLERANCE", "budget_loss", "gated_loss"]
@@ -58,7 +58,7 @@ def gated_loss(
     def read(x: Tensor, index: int) -> None:
         nonlocal total, u, qbar
         q, u = network.exit(x, index, u)
-        qbar = q if qbar is None else A * qbar + (1 - A) * q
+        qbar = running_logits(qbar, q)
         total = total + exit_loss(qbar, labels, margin, ce_weight)
 
     def on_device(at: Gated, start: int, stop: int) -> Gated:

@@ -21,7 +21,7 @@ from .conv_card import ConvCard
 from .conv_macs import conv_gate_macs
 from .learner_file import learner_names, load_learner_network, resolve_learner
 from .preprocess import normalise
-from .recursion import A, opinion
+from .recursion import opinion, running_logits
 from .vit import SplitViT
 
 __all__ = ["Learner", "LearnerState", "learner_names", "load_learner", "token_map"]
@@ -136,7 +136,7 @@ class Learner:
         else:
             x = self.network.run(state.x, state.at, after)
         q, u = self.network.exit(x, gate, state.u)
-        qbar = q if state.qbar is None else A * state.qbar + (1 - A) * q
+        qbar = running_logits(state.qbar, q)
         return qbar, LearnerState(x, after, gate + 1, u, qbar)
 
     def opinions(self, images: NDArray[np.uint8]) -> NDArray[np.float16]:

@@ -24,7 +24,7 @@ from .losses import exit_loss
 from .optimizers import adamw, rate_factor, sgd
 from .pool_config import LearnerConfig
 from .preprocess import normalise
-from .recursion import A
+from .recursion import running_logits
 from .regimes import freeze_backbone
 from .shared_head import Behind, SharedHead
 from .training_data import TrainingData
@@ -133,7 +133,7 @@ class LearnerRun:
             return functional.cross_entropy(q, labels, label_smoothing=config.label_smoothing)
         total, qbar = images.new_zeros(()), None
         for q in self.network(images):
-            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            qbar = running_logits(qbar, q)
             total = total + exit_loss(qbar, labels, config.margin, config.ce_weight, config.label_smoothing)
         return total
 

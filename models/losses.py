@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from .compression import Bottleneck, compress
-from .recursion import A
+from .recursion import running_logits
 from .vit import SplitViT
 
 _State = tuple[Tensor, Tensor | None, Tensor | None]
@@ -87,7 +87,7 @@ def mixed_loss(
             x, _ = network.run(x, at, card.exits[index])
             at = card.exits[index]
             q, u = network.exit(x, index, u)
-            qbar = q if qbar is None else A * qbar + (1 - A) * q
+            qbar = running_logits(qbar, q)
             total = total + exit_loss(qbar, labels, margin, ce_weight)
         x, _ = network.run(x, at, stop)
         return x, u, qbar
@@ -98,7 +98,7 @@ def mixed_loss(
     if cut in card.exits:
         index = card.exits.index(cut)
         q, u = network.exit(x, index, u)
-        qbar = q if qbar is None else A * qbar + (1 - A) * q
+        qbar = running_logits(qbar, q)
         total = total + exit_loss(qbar, labels, margin, ce_weight)
     go(x, cut, card.depth, u, qbar)
     go(compress(x, scores, bottleneck, keep, dims, bits), cut, card.depth, u, qbar)
