@@ -20,7 +20,6 @@ __all__ = [
     "exit_macs",
     "gate_macs",
     "head_macs",
-    "tail_macs",
     "total_macs",
 ]
 
@@ -76,13 +75,6 @@ def head_macs(card: ModelCard, cut: int, exits_evaluated: bool = True, keep: flo
     else:
         blocks = cut * block_macs(card, n + 1)
     return embed_macs(card) + blocks + exits * exit_macs(card)
-
-
-def tail_macs(card: ModelCard, cut: int, tokens: int) -> int:
-    """The server's work from `cut` to the end on `tokens` tokens, CLS included; the stem too at cut 0."""
-    exits = len(card.exits_within(cut, card.depth))
-    stem = embed_macs(card) if cut == 0 else 0
-    return stem + (card.depth - cut) * block_macs(card, tokens) + exits * exit_macs(card)
 
 
 def total_macs(card: ModelCard) -> int:

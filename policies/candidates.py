@@ -67,5 +67,5 @@ def best_somewhere(
             )
             winners.add(int(value.argmax()))
     # Exploration needs one that always sends; the cheapest to send and try is the best sender on a good link.
-    sure = predicted.at(1e9, REPORT_SIGMA_DB, 0.0, deadline_s, 0)
+    sure = predicted.expect(1e9, REPORT_SIGMA_DB, 0.0, deadline_s, 0).utility
     return sorted(winners | {int(np.where(predicted.sends, sure, -np.inf).argmax())})

@@ -27,7 +27,6 @@ class Outcomes(NamedTuple):
     nbytes      serialised request; 0 for local answers
     tokens      tokens that the server gets, CLS included; 0 for local answers
     fallback    prediction of the best exit so far (the first one where none was passed yet)
-    fallback_cut          blocks executed for it
     """
 
     local: np.ndarray
@@ -38,7 +37,6 @@ class Outcomes(NamedTuple):
     nbytes: np.ndarray
     tokens: np.ndarray
     fallback: np.ndarray
-    fallback_cut: np.ndarray
 
 
 class HeadWalk(NamedTuple):
@@ -114,5 +112,4 @@ def walk(profile: Profile, decision: Decision) -> Outcomes:
         nbytes[here] = profile.request_bytes[config][here]
         tokens[here] = profile.tokens[config][here]
     fallback = head_prediction[samples, np.maximum(passed, 0)].astype(np.int64)
-    fallback_cut = np.maximum(cut, card.exits[0])
-    return Outcomes(local, cut, exit, prediction, margin, nbytes, tokens, fallback, fallback_cut)
+    return Outcomes(local, cut, exit, prediction, margin, nbytes, tokens, fallback)

@@ -81,12 +81,6 @@ class PredictedUtility:
                 setattr(smaller, name, values[rows])
         return smaller
 
-    def at(
-        self, rate_bps: float, rate_sigma_db: float, round_trip_s: float, time_left_s: float, queue: int
-    ) -> np.ndarray:
-        """Expected utility, float64 (candidates,): that of `expect`."""
-        return self.expect(rate_bps, rate_sigma_db, round_trip_s, time_left_s, queue).utility
-
     def expect(
         self, rate_bps: float, rate_sigma_db: float, round_trip_s: float, time_left_s: float, queue: int
     ) -> Prediction:

@@ -25,7 +25,17 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .welch import welch_moments
 
-__all__ = ["Evidence", "QuorumRule", "Verdict", "accepts", "evidence", "last_vote", "outcome", "standing"]
+__all__ = [
+    "Evidence",
+    "QuorumRule",
+    "Reason",
+    "Standing",
+    "Verdict",
+    "accepts",
+    "evidence",
+    "outcome",
+    "standing",
+]
 
 _VARIANCE_FLOOR = 1e-4
 
@@ -105,13 +115,11 @@ def accepts(rule: QuorumRule, probabilities: NDArray[np.floating]) -> bool:
     return bool(evidence(*_alone(probabilities), rule.compare).accepted(rule)[0])
 
 
-def last_vote(probabilities: NDArray[np.floating]) -> int:
-    """The class that most of the opinions (n, C) name, n >= 1; ties by mean probability, then the lower class."""
-    return outcome(probabilities)[0]
-
-
 def outcome(probabilities: NDArray[np.floating]) -> tuple[int, float]:
-    """The last vote on opinions (n, C), and top1 - top2 of their mean probabilities."""
+    """The class that most of the opinions (n, C) name, n >= 1, and top1 - top2 of their mean probabilities.
+
+    Ties go by mean probability, then to the lower class.
+    """
     prediction, margin = _vote(*_alone(probabilities))
     return int(prediction[0]), float(margin[0])
 

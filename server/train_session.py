@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..codec.errors import PayloadError
-from ..codec.train_step import gradient_bytes, half_bytes
+from ..codec.halves import half_bytes
+from ..codec.train_step import gradient_bytes
 from ..models.card import ModelCard
 from ..models.split_compression.methods import build_decoder
 from ..models.split_halves import half_parameters, half_state, save_half, tail_logits

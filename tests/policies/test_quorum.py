@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from scipy import stats
 
-from splitpoint.policies.quorum import Evidence, QuorumRule, accepts, evidence, last_vote, standing
+from splitpoint.policies.quorum import Evidence, QuorumRule, accepts, evidence, outcome, standing
 from splitpoint.seeding import generator
 
 
@@ -97,10 +97,10 @@ def test_mean_confidence_is_the_majoritys() -> None:
 
 
 def test_ties_of_the_last_vote_go_to_the_mean() -> None:
-    assert last_vote(np.array([[0.9, 0.0, 0.1], [0.1, 0.6, 0.3]])) == 0
-    assert last_vote(np.array([[0.4, 0.3, 0.3], [0.1, 0.6, 0.3]])) == 1
+    assert outcome(np.array([[0.9, 0.0, 0.1], [0.1, 0.6, 0.3]]))[0] == 0
+    assert outcome(np.array([[0.4, 0.3, 0.3], [0.1, 0.6, 0.3]]))[0] == 1
     # A class without votes does not win by its mean.
-    assert last_vote(np.array([[0.51, 0.0, 0.49], [0.0, 0.51, 0.49]])) == 0
+    assert outcome(np.array([[0.51, 0.0, 0.49], [0.0, 0.51, 0.49]]))[0] == 0
 
 
 @settings(max_examples=30)

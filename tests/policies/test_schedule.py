@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from splitpoint.models.macs import block_macs, embed_macs, exit_macs, tail_macs
+from splitpoint.models.macs import block_macs, embed_macs, exit_macs, head_macs, total_macs
 from splitpoint.policies.schedule import BatchQueue
 from splitpoint.policies.service_time import Pace, next_exit, segment_time, segments
 
@@ -57,13 +57,14 @@ def test_every_request_is_taken_or_dropped_once_and_no_group_starves(groups, max
     assert len(queue) == 0
 
 
-def test_segments_lie_between_the_exits_and_add_up_to_the_tails_work():
+def test_segments_lie_between_the_exits_and_with_the_head_add_up_to_the_whole():
     card = SMALL
     found = segments(card, 0, 17)
     assert [(s.start, s.stop, s.exit) for s in found] == [(0, 1, 0), (1, 2, 1), (2, 4, 2)]
     assert found[0].macs == embed_macs(card) + block_macs(card, 17) + exit_macs(card)
     for cut in range(card.depth):
-        assert sum(s.macs for s in segments(card, cut, 17)) == tail_macs(card, cut, 17)
+        assert head_macs(card, cut) + sum(s.macs for s in segments(card, cut, 17)) == total_macs(card)
+    assert sum(s.macs for s in segments(card, 1, 5)) == 3 * block_macs(card, 5) + 2 * exit_macs(card)
     assert [(s.start, s.stop, s.exit) for s in segments(card, 3, 5)] == [(3, 4, 2)]
     assert [next_exit(card, cut) for cut in range(5)] == [0, 1, 2, 2, 3]
 
