@@ -29,15 +29,15 @@ class LearnerRunner:
     def __init__(self, learner: Learner, threads: int = 1) -> None:
         torch.set_num_threads(threads)
         self._learner = learner
-        height, width = learner.image_size
+        card = learner.card
         self.card = LearnerCard(
             learner.name,
             learner.id,
             len(learner.classes),
-            tuple(learner.gate_macs),
-            (height, width, learner.channels),
-            learner.head_id if learner.from_tokens_only else "",
-            learner.cut or 0,
+            learner.gate_macs,
+            (*card.image_size, card.channels),
+            learner.head_id,
+            learner.cut,
         )
 
     @torch.inference_mode()
@@ -46,7 +46,7 @@ class LearnerRunner:
         batch = np.stack(values)
         learner = self._learner
         if learner.cut:
-            state = learner.begin_tokens(torch.from_numpy(batch), learner.cut)
+            state = learner.begin_tokens(torch.from_numpy(batch))
         else:
             state = learner.begin(torch.from_numpy(normalise(batch, learner.card)))
         return _split(state, len(batch))

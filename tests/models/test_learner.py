@@ -183,36 +183,16 @@ def test_tails_start_from_the_tokens_of_their_head_only() -> None:
     config = tail_configs(head, seed=1)[0]
     assert config.card.image_size == (4, 6)
     learner = Learner(SplitConv(config.card), config.card)
-    assert (learner.head_id, learner.cut, learner.from_tokens_only) == ("0123456789abcdef", 2, True)
+    assert (learner.head_id, learner.cut) == ("0123456789abcdef", 2)
     images = torch.from_numpy(normalise(_images(), head.card))
     with torch.inference_mode():
         tokens, _ = head_network.run(head_network.embed(images), 0, 2)
         expected = learner.network(head(images))[0]
-    qbar, _ = learner.advance(learner.begin_tokens(tokens, 2), 0)
+    qbar, _ = learner.advance(learner.begin_tokens(tokens), 0)
     torch.testing.assert_close(qbar, expected)
-    with pytest.raises(UsageError, match="starts after block 2, not 1"):
-        learner.begin_tokens(tokens, 1)
     with pytest.raises(UsageError, match="all 25 tokens"):
-        learner.begin_tokens(tokens[:, :9], 2)
+        learner.begin_tokens(tokens[:, :9])
     with pytest.raises(UsageError, match="starts from the tokens of model 0123456789abcdef"):
         learner.begin(images)
     with pytest.raises(UsageError, match="not from tokens"):
-        conv_learner().begin_tokens(tokens, 2)
-
-
-def test_a_vit_goes_on_from_its_own_tokens_to_the_same_answers() -> None:
-    learner = vit_learner()
-    state = learner.begin(torch.from_numpy(normalise(_images(), learner.card)))
-    for gate in range(2):
-        qbar, state = learner.advance(state, gate)
-    wanted, _ = learner.advance(state, 2)
-    # Exits stand after blocks 1, 3 and 4: at cut 3 with the exit state of two of them only the last is left.
-    begun = learner.begin_tokens(state.x, 3, state.u, qbar)
-    assert begun.gate == 2
-    found, _ = learner.advance(begun, 2)
-    torch.testing.assert_close(found, wanted)
-    assert learner.begin_tokens(state.x, 3).gate == 1
-    assert learner.macs_from(3)[0] == 0
-    assert sum(learner.macs_from(0)) == sum(learner.gate_macs)
-    with pytest.raises(UsageError, match="not within depth"):
-        learner.begin_tokens(state.x, 4)
+        conv_learner().begin_tokens(tokens)

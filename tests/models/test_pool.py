@@ -172,7 +172,7 @@ def test_a_tail_learns_behind_a_frozen_head(tmp_path: Path) -> None:
     with torch.inference_mode():
         data = _load("evaluation")
         tokens, _ = network.run(network.embed(torch.from_numpy(normalise(data.images, network.card))), 0, 1)
-    state, found = tail.begin_tokens(tokens, 1), []
+    state, found = tail.begin_tokens(tokens), []
     for gate in range(3):
         qbar, state = tail.advance(state, gate)
         found.append((qbar.argmax(1).numpy() == data.labels).mean())
