@@ -37,7 +37,7 @@ def write_profile(profile: Profile, path: Path | str) -> None:
         "reply_bytes": profile.reply_bytes,
     }
     repeated = _repeated(profile.card, profile.grid)
-    # What is repeated from the head is left out, and classes fit a byte where there are few: files ship.
+    # Classes fit a byte where there are few.
     small = np.uint8 if profile.card.class_count <= 256 else np.uint16
     optional: dict[str, Any] = {}
     if profile.refined is not None:
@@ -77,14 +77,12 @@ def read_profile(path: Path | str) -> Profile:
         grid = Grid(**{name: tuple(values) for name, values in meta["grid"].items()})
         head_margin = arrays["head_margin"]
         shape = (len(grid.points()), *head_margin.shape)
-        # One number a grid point where the network has no gates: all samples send as many.
-        tokens = arrays["tokens"].reshape(shape[0], -1)
         gated = arrays.get("gated_prediction")
         profile = Profile(
             card=card,
             split_name=meta["split_name"],
             coder=meta["coder"],
-            tables_crc=meta.get("tables_crc", 0),
+            tables_crc=meta["tables_crc"],
             grid=grid,
             labels=arrays["labels"].astype(np.int64),
             images_id=meta["images_id"],
@@ -93,7 +91,7 @@ def read_profile(path: Path | str) -> Profile:
             tail_prediction=arrays["tail_prediction"].astype(np.uint16),
             tail_margin=np.empty(shape, np.float32),
             request_bytes=arrays["request_bytes"],
-            tokens=np.broadcast_to(tokens, shape[:2]).copy(),
+            tokens=arrays["tokens"],
             reply_bytes=int(meta["reply_bytes"]),
             block_time_s=arrays["block_time_s"],
             exit_time_s=arrays["exit_time_s"],
@@ -126,6 +124,7 @@ def _check_shapes(profile: Profile) -> None:
         (profile.head_margin, (rows, exits)),
         (profile.tail_prediction, (points, rows, exits)),
         (profile.request_bytes, (points, rows)),
+        (profile.tokens, (points, rows)),
         (profile.block_time_s, (card.depth + 1,)),
         (profile.exit_time_s, (exits,)),
     ]

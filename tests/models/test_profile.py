@@ -220,7 +220,7 @@ def test_files_that_are_no_profiles_are_named(tmp_path: Path, profile: Profile) 
 
 @pytest.mark.parametrize(
     "name",
-    ["labels", "head_prediction", "tail_prediction", "request_bytes", "block_time_s", "exit_time_s"]
+    ["labels", "head_prediction", "tail_prediction", "request_bytes", "tokens", "block_time_s", "exit_time_s"]
     + [f"refined_{name}" for name in Refined._fields],
 )
 def test_a_file_that_lacks_some_values_is_no_profile(profile: Profile, tmp_path: Path, name: str) -> None:
