@@ -24,7 +24,6 @@ from .selection import sent_tokens
 __all__ = [
     "ESTIMATE_SIGMA",
     "SNR_LIMIT_DB",
-    "UNKNOWN_SNR_DB",
     "JointLayers",
     "SymbolCodec",
     "measured_snr_db",
@@ -33,7 +32,7 @@ __all__ = [
 
 SNR_LIMIT_DB = 20.0
 """SNR is told to the layers within plus and minus this, the span they were trained on."""
-UNKNOWN_SNR_DB = 0.0
+_UNKNOWN_SNR_DB = 0.0
 """What a sender without an estimate takes: the middle of that span."""
 ESTIMATE_SIGMA = 0.5
 """Relative standard deviation of the noise power as the sender estimates it: about 2 dB."""
@@ -172,7 +171,7 @@ class SymbolCodec:
         sent, kept, _ = sent_tokens(tokens, scores, keep)
         if not np.isfinite(sent).all():
             raise PayloadError("tokens", "must be finite")
-        snr_db = UNKNOWN_SNR_DB if math.isnan(snr_db) else snr_db
+        snr_db = _UNKNOWN_SNR_DB if math.isnan(snr_db) else snr_db
         values = layers.encode(sent, snr_db, symbols).view(np.float32).astype("<f2")
         if not np.isfinite(values).all():
             raise PayloadError("tokens", "give symbols that are not finite")

@@ -19,6 +19,7 @@ from ..seeding import generator
 __all__ = [
     "CANVAS",
     "CANVASES",
+    "FRAGMENTS",
     "SPLIT_SIZES",
     "canvas_split",
     "canvases",
@@ -32,14 +33,12 @@ SPLIT_SIZES = {"train": 1000, "calibration": 297, "evaluation": 500}
 """Digits in each split; disjoint."""
 CANVASES = {"train": 1, "calibration": 3, "evaluation": 2}
 """Canvases made of each digit."""
-
 FRAGMENTS = 9
 """Fragments of other digits on a canvas."""
 
 _SEED = 20261121
 _ENLARGED = 32
 _BORDER = 4
-
 _WINDOW = 12
 
 

@@ -14,7 +14,7 @@ from .vit import SplitViT
 
 __all__ = ["gate_report", "kept_and_right"]
 
-ALPHAS = (0.75, 0.5, 0.25, 0.125)
+_ALPHAS = (0.75, 0.5, 0.25, 0.125)
 
 
 @torch.inference_mode()
@@ -44,7 +44,7 @@ def kept_and_right(
 def gate_report(network: SplitViT, data: Dataset) -> list[dict[str, float]]:
     """For some alphas the mean kept fraction behind the first and the last gate, and the last exit's accuracy."""
     rows = []
-    for alpha in ALPHAS:
+    for alpha in _ALPHAS:
         kept, right = kept_and_right(network, data, alpha)
         rows.append(
             {

@@ -20,14 +20,14 @@ from .losses import exit_loss
 from .recursion import running_logits
 from .vit import SplitViT
 
-__all__ = ["TOLERANCE", "budget_loss", "gated_loss"]
+__all__ = ["budget_loss", "gated_loss"]
 
-TOLERANCE = 0.02
+_TOLERANCE = 0.02
 
 
 def budget_loss(fractions: Sequence[Tensor], alpha: Tensor, outer: float, inner: float) -> Tensor:
     """The price of the kept fractions, each (B,), gate after gate, at alpha (B,)."""
-    missed = torch.stack([((f - alpha).abs() - TOLERANCE).relu().mean() for f in fractions])
+    missed = torch.stack([((f - alpha).abs() - _TOLERANCE).relu().mean() for f in fractions])
     return outer * missed[-1] + inner * missed.mean()
 
 

@@ -30,12 +30,12 @@ from .shared_head import Behind, SharedHead
 from .training_data import TrainingData
 from .vit import SplitViT
 
-__all__ = ["LearnerRun", "build_network", "last_logits"]
+__all__ = ["LearnerRun"]
 
 _WARM_PART = 5
 
 
-def build_network(config: LearnerConfig) -> SplitConv | SplitViT:
+def _build_network(config: LearnerConfig) -> SplitConv | SplitViT:
     """The learner's network in its first state, which follows from the configuration's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
@@ -59,7 +59,7 @@ class LearnerRun:
     ) -> None:
         self.config, self.data, self.checkpoint, self.head = config, data, checkpoint, head
         self._device = training_device(accelerator)
-        self.network = build_network(config).train().to(self._device)
+        self.network = _build_network(config).train().to(self._device)
         if head is not None:
             head.network.to(self._device)
         # Convolutions are half again as fast with the channels last.
@@ -129,7 +129,7 @@ class LearnerRun:
     def _loss(self, images: Tensor, labels: Tensor, backbone_only: bool) -> Tensor:
         config = self.config
         if backbone_only:
-            q = last_logits(self.network, images)
+            q = _last_logits(self.network, images)
             return functional.cross_entropy(q, labels, label_smoothing=config.label_smoothing)
         total, qbar = images.new_zeros(()), None
         for q in self.network(images):
@@ -161,7 +161,7 @@ class LearnerRun:
         return total / max(1, steps)
 
 
-def last_logits(network: SplitConv | SplitViT, images: Tensor) -> Tensor:
+def _last_logits(network: SplitConv | SplitViT, images: Tensor) -> Tensor:
     """Logits (B, classes) of the last exit by itself, from an empty state."""
     x, last = network.embed(images), len(network.card.exits) - 1
     if isinstance(network, SplitViT):

@@ -15,7 +15,7 @@ from ..errors import DataError, MissingExtra
 from .card import ModelCard
 from .images import read_image
 
-__all__ = ["Rows", "class_metadata", "class_names", "parquet_files", "read_rows"]
+__all__ = ["Rows", "class_metadata", "class_names", "read_rows"]
 
 _LARGEST = 2**63 - 1
 
@@ -28,7 +28,7 @@ class Rows(NamedTuple):
     names: tuple[str, ...]
 
 
-def parquet_files(path: Path) -> list[Path]:
+def _parquet_files(path: Path) -> list[Path]:
     """The file, or all that a pattern such as `train-*.parquet` means, in order of names.
 
     DataError where there is none, or where one of several parts (`-00000-of-00002`) is missing.
@@ -96,7 +96,7 @@ def read_rows(path: Path, card: ModelCard | None) -> Rows:
 
     DataError, naming file and row, for what is not an image or label; MissingExtra without pyarrow.
     """
-    parts = [_read_file(file, card) for file in parquet_files(path)]
+    parts = [_read_file(file, card) for file in _parquet_files(path)]
     if any(part.names != parts[0].names for part in parts):
         raise DataError(f"{path}: the files name their labels differently")
     images = [image for part in parts for image in part.images]

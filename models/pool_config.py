@@ -17,7 +17,7 @@ from .conv_card import ConvCard, ConvStage
 from .regimes import Regime
 from .train_config import named_inputs
 
-__all__ = ["POOLS", "LearnerConfig", "pool_configs"]
+__all__ = ["LearnerConfig", "pool_configs"]
 
 
 class LearnerConfig(BaseModel):
@@ -82,7 +82,7 @@ _VIT: dict[str, Any] = {
 }
 _ADAMW = {"regime": "joint", "optimizer": "adamw", "rate": 2e-3, "weight_decay": 0.05}
 
-POOLS: dict[str, dict[str, tuple[type[ConvCard] | type[ModelCard], dict[str, Any], dict[str, Any]]]] = {
+_POOLS: dict[str, dict[str, tuple[type[ConvCard] | type[ModelCard], dict[str, Any], dict[str, Any]]]] = {
     "cifar10": {
         "residual": (
             ConvCard,
@@ -169,10 +169,10 @@ def pool_configs(pool: str, seed: int = 0, **changes: Any) -> list[LearnerConfig
 
     UsageError for an unknown pool.
     """
-    if pool not in POOLS:
-        raise UsageError(f"unknown pool '{pool}'; {did_you_mean(pool, POOLS)}")
+    if pool not in _POOLS:
+        raise UsageError(f"unknown pool '{pool}'; {did_you_mean(pool, _POOLS)}")
     found = []
-    for place, (name, (kind, fields, training)) in enumerate(POOLS[pool].items()):
+    for place, (name, (kind, fields, training)) in enumerate(_POOLS[pool].items()):
         card = kind.model_validate(named_inputs(pool) | fields | {"name": f"{pool}-{name}"})
         own = int(generator(seed, "learner", place).integers(1 << 31))
         found.append(LearnerConfig.model_validate({"card": card, "seed": own} | training | changes))

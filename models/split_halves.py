@@ -23,7 +23,6 @@ from .vit import SplitViT
 
 __all__ = [
     "Side",
-    "half_of",
     "half_parameters",
     "half_state",
     "join_halves",
@@ -36,7 +35,7 @@ __all__ = [
 Side = Literal["head", "tail"]
 
 
-def half_of(name: str, cut: int) -> Side:
+def _half_of(name: str, cut: int) -> Side:
     """Whose the parameter or buffer `name` of a SplitViT is."""
     if name.startswith("blocks."):
         return "head" if int(name.split(".")[1]) < cut else "tail"
@@ -45,12 +44,12 @@ def half_of(name: str, cut: int) -> Side:
 
 def half_parameters(network: SplitViT, cut: int, side: Side) -> Iterator[tuple[str, nn.Parameter]]:
     """Names and parameters of one half."""
-    return ((name, p) for name, p in network.named_parameters() if half_of(name, cut) == side)
+    return ((name, p) for name, p in network.named_parameters() if _half_of(name, cut) == side)
 
 
 def half_state(network: SplitViT, cut: int, side: Side) -> dict[str, Tensor]:
     """Parameters and buffers of one half."""
-    return {name: value for name, value in network.state_dict().items() if half_of(name, cut) == side}
+    return {name: value for name, value in network.state_dict().items() if _half_of(name, cut) == side}
 
 
 def tail_logits(network: SplitViT, x: Tensor, cut: int) -> Tensor:
@@ -100,7 +99,7 @@ def join_halves(model: str | Path, head: Path, tail: Path, out: Path) -> ModelCa
             raise UsageError(f"{path} is not a trained {side} of {card.name} ({card.id})")
         cut = int(metadata["cut"])
         cuts.add(cut)
-        wanted = {name for name in state if half_of(name, cut) == side}
+        wanted = {name for name in state if _half_of(name, cut) == side}
         if wanted != tensors.keys() or any(state[name].shape != tensors[name].shape for name in wanted):
             raise DataError(f"{path}: the tensors do not fit {card.name} at cut {cut}")
         trained |= any(not torch.equal(state[name], value) for name, value in tensors.items())

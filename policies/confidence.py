@@ -10,7 +10,7 @@ import numpy as np
 
 from ..models.profile import Profile
 
-__all__ = ["Confidence", "fit_confidence", "isotonic", "isotonic_fit"]
+__all__ = ["Confidence", "fit_confidence", "isotonic_fit"]
 
 _LEVELS = 64
 
@@ -45,10 +45,10 @@ def isotonic_fit(margins: np.ndarray, right: np.ndarray) -> Confidence:
     parts = np.array_split(order, min(_LEVELS, len(order)))
     centres = np.array([margins[part].mean() for part in parts])
     shares = np.array([right[part].mean() for part in parts])
-    return Confidence(centres, isotonic(shares, np.array([len(part) for part in parts], float)))
+    return Confidence(centres, _isotonic(shares, np.array([len(part) for part in parts], float)))
 
 
-def isotonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
+def _isotonic(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """The non-falling sequence nearest to `values` in weighted squares, same shape (N,)."""
     means: list[float] = []
     masses: list[float] = []

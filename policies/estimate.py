@@ -8,7 +8,7 @@ from math import exp, sqrt
 from ..channel.report import Measurement
 from .round_trip import RoundTripFit
 
-__all__ = ["DECIBEL", "MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
+__all__ = ["MEMORY", "PRIOR_SIGMA_DB", "LinkEstimate"]
 
 MEMORY = 0.1
 """Least weight of the newest report in the running moments; the first ones count as in a plain mean."""
@@ -16,7 +16,7 @@ MEMORY = 0.1
 _NEVER = -math.inf
 _UNKNOWN = math.nan, math.nan, math.nan
 
-DECIBEL = 10.0 / math.log(10.0)
+_DECIBEL = 10.0 / math.log(10.0)
 PRIOR_SIGMA_DB = 6.0
 """Spread that is expected before it can be seen: about that of Rayleigh fading."""
 
@@ -38,7 +38,7 @@ class LinkEstimate:
         self._at_s = _NEVER
         self._snr_db = self._mean_snr_db = math.nan
         self._log_rate = self._mean_log_rate = math.nan
-        self._variance = (PRIOR_SIGMA_DB / DECIBEL) ** 2
+        self._variance = (PRIOR_SIGMA_DB / _DECIBEL) ** 2
         self._reports = self._snr_reports = self._replies = 0
         self._modem_says = False
         self._fit = RoundTripFit()
@@ -103,7 +103,7 @@ class LinkEstimate:
         mean_snr_db, mean_log_rate = self._mean_snr_db, self._mean_log_rate
         snr_db = mean_snr_db + trust * (self._snr_db - mean_snr_db)
         log_rate = mean_log_rate + trust * (self._log_rate - mean_log_rate)
-        return snr_db, exp(log_rate), DECIBEL * sqrt(self._variance * (1.0 - trust * trust))
+        return snr_db, exp(log_rate), _DECIBEL * sqrt(self._variance * (1.0 - trust * trust))
 
     def _rate(self, now_s: float, rate_bps: float) -> None:
         self._at_s = now_s

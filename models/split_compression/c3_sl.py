@@ -22,12 +22,12 @@ from ...errors import UsageError
 from ...seeding import generator
 from .base import Decoder, Encoder, Geometry, Sent
 
-__all__ = ["C3Decoder", "C3Encoder", "bind", "group_size", "keys", "unbind"]
+__all__ = ["C3Decoder", "C3Encoder", "keys"]
 
 _MOST = 256  # keys are whole activations: their memory is bounded
 
 
-def group_size(rate: float) -> int:
+def _group_size(rate: float) -> int:
     """R, samples in one sum. The margin is for rates such as 1/3, whose inverse falls a hair short."""
     size = math.floor(1.0 / rate + 1e-9)
     if size > _MOST:
@@ -37,7 +37,7 @@ def group_size(rate: float) -> int:
 
 def keys(geometry: Geometry, rate: float, seed: int) -> Tensor:
     """float32 (R, D) keys of unit norm. One sample a group needs no key: its own is the unit impulse."""
-    count = group_size(rate)
+    count = _group_size(rate)
     if count == 1:
         drawn = np.zeros((1, geometry.values))
         drawn[0, 0] = 1.0
@@ -47,12 +47,12 @@ def keys(geometry: Geometry, rate: float, seed: int) -> Tensor:
     return torch.from_numpy(drawn.astype(np.float32))
 
 
-def bind(z: Tensor, spectra: Tensor) -> Tensor:
+def _bind(z: Tensor, spectra: Tensor) -> Tensor:
     """z (G, R, D) to sums (G, D); spectra complex (R, D//2+1), the keys' FFT."""
     return torch.fft.irfft((torch.fft.rfft(z) * spectra).sum(dim=1), n=z.shape[-1])
 
 
-def unbind(sums: Tensor, spectra: Tensor) -> Tensor:
+def _unbind(sums: Tensor, spectra: Tensor) -> Tensor:
     """Sums (G, D) to (G, R, D)."""
     found = torch.fft.rfft(sums).unsqueeze(1) * spectra.conj()
     return torch.fft.irfft(found, n=sums.shape[-1])
@@ -70,7 +70,7 @@ class C3Encoder(Encoder):
         flat = x.flatten(1)
         # Samples that are missing in the last group are zeros, which add nothing.
         flat = functional.pad(flat, (0, 0, 0, -len(x) % size))
-        sums = bind(flat.reshape(-1, size, flat.shape[1]), self.spectra)
+        sums = _bind(flat.reshape(-1, size, flat.shape[1]), self.spectra)
         return Sent(sums.reshape(-1, *x.shape[1:]), classes)
 
 
@@ -85,5 +85,5 @@ class C3Decoder(Decoder):
         return -(-outputs // len(self.spectra)), self.geometry.tokens, self.geometry.dim
 
     def decode(self, values: Tensor, indices: bytes, outputs: int) -> Tensor:
-        found = unbind(values.flatten(1), self.spectra)
+        found = _unbind(values.flatten(1), self.spectra)
         return found.reshape(-1, *values.shape[1:])[:outputs]

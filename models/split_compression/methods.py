@@ -13,7 +13,7 @@ from .c3_sl import C3Decoder, C3Encoder
 from .plain import PlainDecoder, PlainEncoder
 from .top_k import RandomTopKEncoder, TopKDecoder, TopKEncoder
 
-__all__ = ["METHODS", "build_decoder", "build_encoder", "geometry_of"]
+__all__ = ["METHODS", "build_decoder", "build_encoder"]
 
 
 class _Pair(NamedTuple):
@@ -31,7 +31,7 @@ METHODS = {
 }
 
 
-def geometry_of(card: ModelCard) -> Geometry:
+def _geometry_of(card: ModelCard) -> Geometry:
     """Shape of the activations of this network, at whatever cut."""
     rows, columns = (side // card.patch for side in card.image_size)
     return Geometry(card.patch_tokens + 1, card.dim, (rows, columns), card.class_count)
@@ -48,12 +48,12 @@ def build_encoder(method: str, card: ModelCard, rate: float, seed: int, rho_batc
 
     UsageError for an unknown method, a rate that it cannot meet, or a share of clusters where nothing is merged.
     """
-    return _pair(method).encoder(geometry_of(card), rate, seed, **_merging(method, rho_batch))
+    return _pair(method).encoder(_geometry_of(card), rate, seed, **_merging(method, rho_batch))
 
 
 def build_decoder(method: str, card: ModelCard, rate: float, seed: int, rho_batch: float = 0.0) -> Decoder:
     """The server's half. UsageError as `build_encoder`."""
-    return _pair(method).decoder(geometry_of(card), rate, seed, **_merging(method, rho_batch))
+    return _pair(method).decoder(_geometry_of(card), rate, seed, **_merging(method, rho_batch))
 
 
 def _merging(method: str, rho_batch: float) -> dict[str, float]:

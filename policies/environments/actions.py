@@ -15,7 +15,7 @@ from ...models.profile import Profile
 from ..decision import NEVER, Decision
 from .config import EnvironmentConfig
 
-__all__ = ["AXES", "Actions", "usual_exit_margins"]
+__all__ = ["AXES", "Actions"]
 
 AXES = ("split", "keep", "dims", "bits", "exit_margin", "offload_slope")
 """The axes of the MultiDiscrete action, in order."""
@@ -23,7 +23,7 @@ AXES = ("split", "keep", "dims", "bits", "exit_margin", "offload_slope")
 _QUANTILES = (0.1, 0.25, 0.5)
 
 
-def usual_exit_margins(profile: Profile) -> tuple[float, ...]:
+def _usual_exit_margins(profile: Profile) -> tuple[float, ...]:
     """Thresholds that matter for this network: always, quantiles of its first exit's margins, never."""
     profile.require("calibration")
     return (0.0, *np.quantile(profile.head_margin[:, 0].astype(float), _QUANTILES).tolist(), NEVER)
@@ -52,7 +52,7 @@ class Actions:
                 config.keeps or profile.keeps,
                 config.dims or profile.dims,
                 config.bits or profile.bits,
-                config.exit_margins or usual_exit_margins(profile),
+                config.exit_margins or _usual_exit_margins(profile),
                 config.offload_slopes,
             )
             self.axes = axes

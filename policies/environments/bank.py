@@ -29,7 +29,6 @@ Array = NDArray[np.float64]
 _SLOWEST_BPS = 1e-6
 """Slots carry at least this; with less, not even an empty message's header would pass in any time that counts."""
 
-
 # Without axes: NumPy takes it as it is, and looks for a float's type each time.
 _GIVE_UP_S = np.array(GIVE_UP_S)
 
@@ -119,7 +118,7 @@ class LinkBank:
         """
         if self.lossless:
             return bits
-        count = packet_count(nbytes)
+        count = _packet_count(nbytes)
         if self._slot_loss is not None:
             lost = np.zeros_like(count)
             for _ in range(4):
@@ -169,14 +168,14 @@ class LinkBank:
         return np.divide(lost, carried, out=here, where=carried > 0.0)
 
 
-def packet_count(nbytes: NDArray[np.int64]) -> Array:
+def _packet_count(nbytes: NDArray[np.int64]) -> Array:
     """Packets of messages, as float64."""
     return np.maximum(np.ceil(nbytes / PACKET_BYTES), 1.0)
 
 
 def lossless_bits(nbytes: NDArray[np.int64]) -> Array:
     """Bits on the air for messages of `nbytes`, headers included, if no packet is lost."""
-    return 8.0 * (nbytes + HEADER_BYTES * packet_count(nbytes))
+    return 8.0 * (nbytes + HEADER_BYTES * _packet_count(nbytes))
 
 
 def _windows(outages: Outages | None, until_s: float) -> list[tuple[float, float]]:

@@ -28,19 +28,19 @@ from .path import draw_path
 from .solo import Solo, info_of
 from .tables import Tables
 
-__all__ = ["CONTINUE", "EXIT", "OFFLOAD", "RecursiveExitEnv", "exit_features"]
+__all__ = ["CONTINUE", "EXIT", "OFFLOAD", "RecursiveExitEnv"]
 
 EXIT, CONTINUE, OFFLOAD = 0, 1, 2
 
 _NINES = 5.0
 
 
-def nines(margin: float) -> float:
+def _nines(margin: float) -> float:
     """-log10(1 - margin), at most 5: margins of a sure network differ in their nines only."""
     return min(-math.log10(max(1.0 - margin, 1e-5)), _NINES)
 
 
-def exit_features(exits: int) -> tuple[Feature, ...]:
+def _exit_features(exits: int) -> tuple[Feature, ...]:
     """What comes behind FEATURES in an observation, for a network with this many exits."""
     return (
         Feature("exit", "index of the exit that was passed last over that of the last one", 0.0, 1.0),
@@ -98,7 +98,7 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
         # All have the same keep.
         self._block_s = self._lookup.times[0]
         self.action_space = spaces.Discrete(3)
-        self.features = (*FEATURES, *exit_features(len(self._exits)))
+        self.features = (*FEATURES, *_exit_features(len(self._exits)))
         bounds = np.array([(feature.low, feature.high) for feature in self.features], np.float32).T
         self.observation_space = spaces.Box(bounds[0].copy(), bounds[1].copy(), dtype=np.float32)
         self._scales = config.scales
@@ -203,7 +203,7 @@ class RecursiveExitEnv(gymnasium.Env[Any, Any]):
 
     def _observe(self) -> NDArray[np.float32]:
         observation = self._solo.observation._replace(time_left_s=self._solo.due_s - self._now_s)
-        margins = [nines(margin) for margin in self._margins]
+        margins = [_nines(margin) for margin in self._margins]
         slope = margins[-1] - margins[-2] if len(margins) > 1 else 0.0
         missing = [0.0] * (len(self._exits) - 1 - len(margins))
         recursion = [self._exit / (len(self._exits) - 1), slope, *margins, *missing]
