@@ -18,6 +18,7 @@ from .code_tables import network_tables
 from .codec_train import CodecConfig, check_checkpoints, received, train_bottleneck
 from .compression import Bottleneck
 from .data import Dataset
+from .identity import CODEC
 from .step_bar import step_bar
 from .store import check_other_file, codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
@@ -52,7 +53,7 @@ def train_codec(
     network, card = load_network(model)
     cuts = config.cuts or tuple(range(1, card.depth))
     check_cuts(card, cuts)
-    arrays = {k: v for k, v in codec_arrays(resolve(model)).items() if k.startswith("codec.")}
+    arrays = {k: v for k, v in codec_arrays(resolve(model)).items() if k.startswith(CODEC)}
     device = training_device(config.accelerator)
     network.to(device)
     views = training_views(data, card, config.seed, data_dir)

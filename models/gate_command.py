@@ -8,12 +8,14 @@ from pathlib import Path
 
 import torch
 
+from ..codec.entropy import is_table
 from ..errors import UsageError
 from ..whole_file import check_writable
 from .data import Dataset
 from .evaluate import accuracies
 from .gate_eval import gate_report
 from .gate_train import GateConfig, GateRun
+from .identity import CODEC
 from .step_bar import step_bar
 from .store import check_other_file, codec_arrays, load_network, resolve, save_network
 from .training_views import training_views
@@ -23,7 +25,6 @@ __all__ = ["train_gates"]
 _LINE_EVERY = 20
 _REPORTED = 1000
 """Samples at most of the calibration split that the card's report is on."""
-_TABLES = ".tables"
 
 
 def train_gates(
@@ -54,9 +55,9 @@ def train_gates(
     if card.depth < 2 or card.patch_tokens < 2:
         raise UsageError(f"{model}: gates need two blocks to stand between and two patches to choose from")
     path = resolve(model)
-    codec = {k: v for k, v in codec_arrays(path).items() if k.startswith("codec.")}
+    codec = {k: v for k, v in codec_arrays(path).items() if k.startswith(CODEC)}
     if config.steps:
-        codec = {k: v for k, v in codec.items() if not k.endswith(_TABLES)}
+        codec = {k: v for k, v in codec.items() if not is_table(k)}
     views = training_views(data, card, config.seed, data_dir)
     checkpoint = out.with_suffix(".gates.pt")
     run = GateRun(config, network, codec, views, checkpoint)

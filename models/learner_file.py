@@ -11,6 +11,7 @@ from ..errors import DataError, UsageError, did_you_mean
 from .card import ModelCard, card_problem, has_card, read_card, read_metadata
 from .conv_card import ConvCard
 from .identity import model_id
+from .pool_profile import LEARNERS
 from .store import (
     built_in_models,
     fill,
@@ -29,18 +30,17 @@ if TYPE_CHECKING:
 __all__ = ["learner_names", "load_learner_network", "read_learner_card", "resolve_learner", "save_learner"]
 
 _CARD = "conv_card"
-_LEARNERS = Path(__file__).parent / "weights" / "learners"
 
 
 def learner_names() -> list[str]:
     """Names of the learners that come with the package: those of the pool, then every built-in model."""
-    return sorted(path.stem for path in _LEARNERS.glob("*.safetensors")) + built_in_models()
+    return sorted(path.stem for path in LEARNERS.glob("*.safetensors")) + built_in_models()
 
 
 def resolve_learner(name_or_path: str | Path) -> Path:
     """The file of a learner by name or path. UsageError for an unknown name, DataError for no file."""
     name = str(name_or_path)
-    path = _LEARNERS / f"{name}.safetensors"
+    path = LEARNERS / f"{name}.safetensors"
     if len(Path(name).parts) == 1 and path.is_file():
         return path
     if Path(name).suffix != ".safetensors" and len(Path(name).parts) == 1 and name not in built_in_models():

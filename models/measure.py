@@ -83,6 +83,7 @@ def measure(
         found = no_answers(grid, len(data), card)
         refined = no_refinements(len(refinements), len(data), card)
         tails = bar.add_task(f"{card.name}: tails", total=len(points) + len(refinements))
+        tail, tick = Tail(network, card, codec), partial(bar.advance, tails)
         for keep in keeps:
             heads = measure_heads(network, card, data, lambda: bar.advance(task), keep)
             if rescored is not None:
@@ -95,8 +96,6 @@ def measure(
                     "exit_time_s": np.median(heads.exit_s, axis=0),
                 }
             chosen = [point for point in points if not card.gates or point[1][1] == keep]
-            tail = Tail(network, card, codec)
-            tick = partial(bar.advance, tails)
             answer_points(found, chosen, tail, heads, images, _CODERS[coder], batch, tick)
             answer_refinements(refined, refinements, tail, heads, _CODERS[coder], batch, tick)
             if card.gates and keep in grid.keeps:

@@ -19,21 +19,23 @@ from numpy.typing import NDArray
 from ..errors import DataError, UsageError, did_you_mean
 from ..whole_file import whole_file
 
-__all__ = ["PoolProfile", "pool_path"]
+__all__ = ["LEARNERS", "PoolProfile", "pool_path"]
+
+LEARNERS = Path(__file__).parent / "weights" / "learners"
+"""The learners that ship, their pools' profiles and ensembles."""
 
 _FORMAT = 1
-_LEARNERS = Path(__file__).parent / "weights" / "learners"
 
 
 def pool_path(pool: str | Path, split: str) -> Path:
     """The profile of a split: of a named pool, or in the folder of one's own. UsageError for an unknown name."""
-    folder, path = Path(pool), _LEARNERS / f"{pool}.{split}.npz"
+    folder, path = Path(pool), LEARNERS / f"{pool}.{split}.npz"
     if len(folder.parts) == 1 and path.is_file():
         return path
     if len(folder.parts) > 1 or folder.is_dir():
         return folder / f"pool.{split}.npz"
-    names = {found.name.split(".")[0] for found in _LEARNERS.glob("*.npz")}
-    known = sorted(name for name in names if not (_LEARNERS / f"{name}.safetensors").is_file())
+    names = {found.name.split(".")[0] for found in LEARNERS.glob("*.npz")}
+    known = sorted(name for name in names if not (LEARNERS / f"{name}.safetensors").is_file())
     raise UsageError(f"unknown pool '{pool}'; {did_you_mean(str(pool), known)}")
 
 

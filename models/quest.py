@@ -24,14 +24,13 @@ from numpy.typing import NDArray
 from ..errors import DataError, UsageError
 from ..seeding import generator
 from ..whole_file import whole_file
-from .pool_profile import PoolProfile
+from .pool_profile import LEARNERS, PoolProfile
 
-__all__ = ["LAMBDA", "Pick", "disagreement", "ensemble", "joint_loss", "pick", "write_ensembles"]
+__all__ = ["Pick", "disagreement", "ensemble", "joint_loss", "pick", "write_ensembles"]
 
-LAMBDA = 1.0
+_LAMBDA = 1.0
 """Weight of diversity in J, in nats for each unit of disagreement."""
 
-_LEARNERS = Path(__file__).parent / "weights" / "learners"
 _SMALLEST = 1e-6
 
 Method = Literal["quest", "random", "accuracy", "greedy"]
@@ -69,7 +68,7 @@ def pick(
     method: Method = "quest",
     *,
     among: Sequence[str] | None = None,
-    diversity: float = LAMBDA,
+    diversity: float = _LAMBDA,
     seed: int = 0,
 ) -> Pick:
     """Choose `size` learners of a calibration profile, or of its learners `among`.
@@ -117,7 +116,7 @@ def write_ensembles(path: Path, profile: PoolProfile, sizes: Sequence[int], amon
     DataError if it cannot be written.
     """
     found = {str(size): pick(profile, size, among=among)._asdict() for size in sizes}
-    text = json.dumps({"lambda": LAMBDA, "ensembles": found}, indent=2) + "\n"
+    text = json.dumps({"lambda": _LAMBDA, "ensembles": found}, indent=2) + "\n"
     with whole_file(path, "ensembles") as partial:
         partial.write_text(text, encoding="utf-8")
 
@@ -127,7 +126,7 @@ def ensemble(pool: str | Path = "cifar10", size: int = 3) -> tuple[str, ...]:
 
     UsageError for a size that was not picked, DataError for a file that is missing or broken.
     """
-    path = Path(pool) if Path(pool).suffix == ".json" else _LEARNERS / f"{pool}.ensemble.json"
+    path = Path(pool) if Path(pool).suffix == ".json" else LEARNERS / f"{pool}.ensemble.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))["ensembles"]
     except OSError as error:

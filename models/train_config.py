@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..errors import UsageError, did_you_mean
 from . import clutter
+from .accelerator import Accelerator
 from .card import ModelCard
 from .regimes import Regime
 
-__all__ = ["NETWORKS", "TrainConfig", "named_inputs", "network_config"]
+__all__ = ["TrainConfig", "named_inputs", "network_config"]
 
 
 class TrainConfig(BaseModel):
@@ -50,7 +51,7 @@ class TrainConfig(BaseModel):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     margin: float = Field(0.2, ge=0)
     ce_weight: float = Field(0.5, ge=0)
-    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
+    accelerator: Accelerator = "auto"
     threads: int = Field(0, ge=0)
     dim: int = 96
     depth: int = Field(6, ge=2)
@@ -130,7 +131,7 @@ def named_inputs(name: str) -> dict[str, Any]:
     return {field: _INPUTS[name][field] for field in wanted}
 
 
-NETWORKS: dict[str, dict[str, Any]] = {
+_NETWORKS: dict[str, dict[str, Any]] = {
     "clutter": {},
     "cifar10": {
         "backbone_epochs": 75,
@@ -147,6 +148,6 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 def network_config(name: str, **changes: Any) -> TrainConfig:
     """The configuration that trains a named network, with changes. UsageError for an unknown name."""
-    if name not in NETWORKS:
-        raise UsageError(f"unknown network '{name}'; {did_you_mean(name, NETWORKS)}")
-    return TrainConfig.model_validate({"network": name} | NETWORKS[name] | changes)
+    if name not in _NETWORKS:
+        raise UsageError(f"unknown network '{name}'; {did_you_mean(name, _NETWORKS)}")
+    return TrainConfig.model_validate({"network": name} | _NETWORKS[name] | changes)

@@ -14,6 +14,7 @@ from ...channel.link import GIVE_UP_S
 from ...channel.slotted_link import SlottedLink
 from ...seeding import generator
 from ..arrivals import arrival_rows, arrival_times
+from ..inputs import input_samples
 from .bank import LinkBank
 from .config import EnvironmentConfig
 from .many import Paths
@@ -46,9 +47,9 @@ def draw_path(config: EnvironmentConfig, seed: int, device: int, samples: int) -
     begin_s = 0.0
     if config.start_spread_s:
         begin_s = config.start_spread_s * float(generator(seed, "episode-start").random())
-    arrivals = begin_s + arrival_times(config.arrivals, seed, device, count)
-    inputs = generator(seed, "inputs", device).integers(0, samples, count)
-    return SamplePath(seed, device, arrivals.tolist(), inputs.tolist(), build_link(config.link, seed, device))
+    arrivals: list[float] = (begin_s + arrival_times(config.arrivals, seed, device, count)).tolist()
+    inputs = input_samples(seed, device, arrivals, samples)
+    return SamplePath(seed, device, arrivals, inputs, build_link(config.link, seed, device))
 
 
 def draw_paths(
