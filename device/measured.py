@@ -5,20 +5,27 @@ from __future__ import annotations
 import math
 
 from ..errors import RemoteError
+from ..models.card import ModelCard
 from ..protos import splitpoint_pb2 as pb
 from .accounting import Trip
 
 __all__ = ["check", "measure"]
 
 
-def check(reply: pb.InferReply, classes: int, answers: int) -> None:
-    """RemoteError where a reply does not fit its request: too few answers, an unknown class, a time that is none."""
+def check(reply: pb.InferReply, card: ModelCard, answers: int) -> None:
+    """RemoteError where a reply does not fit its request: another number of answers, an unknown class or exit, a time
+    that is none."""
+    # Counted before they are looked at: a message has room for a million.
+    if (count := 1 + len(reply.group)) != answers:
+        raise RemoteError(f"the server's reply: {count} answers to {answers} groups")
     given: list[pb.InferReply | pb.Reading] = [reply, *reply.group]
-    if len(given) < answers:
-        raise RemoteError(f"the server's reply: {len(given)} answers to {answers} groups")
+    classes, exits = card.class_count, len(card.exits)
     for answer in given:
         if answer.prediction >= classes:
             raise RemoteError(f"the server's reply: prediction {answer.prediction} of {classes} classes")
+        # Where learners voted it is one of their gates, of which there may be more.
+        if answer.exit >= exits and not reply.HasField("quorum"):
+            raise RemoteError(f"the server's reply: exit {answer.exit} of {exits}")
         if not 0.0 <= answer.margin <= 1.0:
             raise RemoteError(f"the server's reply: margin {answer.margin:g} is not in [0, 1]")
     link = reply.link

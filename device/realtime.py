@@ -189,7 +189,7 @@ class RealTimeDevice:
             request.deadline_s = left_s
         try:
             reply = await send(request, left_s)
-            check(reply, self._head.card.class_count, answers)
+            check(reply, self._head.card, answers)
         except RemoteError as error:
             # Where the server refused this request, or answers nonsense, the link itself is well.
             if self._watch.failed(error):

@@ -90,6 +90,8 @@ def test_a_reply_as_it_should_be_is_the_answer(small: Small) -> None:
     ("change", "field"),
     [
         (lambda reply: setattr(reply, "prediction", 5), "prediction"),
+        (lambda reply: setattr(reply, "exit", 3), "exit 3 of 3"),
+        (lambda reply: reply.group.add(prediction=1), "2 answers to 1 groups"),
         (lambda reply: setattr(reply, "margin", math.nan), "margin"),
         (lambda reply: setattr(reply, "margin", 1.5), "margin"),
         (lambda reply: setattr(reply, "server_s", -math.inf), "times"),
@@ -109,6 +111,15 @@ def test_a_reply_that_is_none_is_answered_here_and_teaches_nothing(
     observation = device.session.observe(device.clock.now(), 0.0, 0)
     assert math.isnan(observation.rate_bps)
     assert math.isnan(observation.server_load)
+
+
+def test_learners_that_voted_may_have_more_gates_than_the_network_has_exits(small: Small) -> None:
+    def vote(reply: pb.InferReply) -> None:
+        reply.exit, reply.quorum.votes = 7, 3
+
+    (finished,), device, _ = served(small, Decision(2), vote)
+    assert (finished.answer.exit, finished.answer.degraded) == (7, False)
+    assert device.last_error is None
 
 
 @pytest.mark.parametrize("split", [0, 2])
