@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveFloat, model_validator
 
+from .link import GIVE_UP_S
 from .snr_trace import NAME_COLUMN, TIME_COLUMN
 
 __all__ = [
@@ -25,6 +26,10 @@ Loss = Annotated[float, Field(ge=0.0, le=0.9)]
 Decibel = Annotated[float, Field(ge=-200.0, le=200.0)]
 Spread = Annotated[float, Field(ge=0.0, le=200.0)]
 """A standard deviation in dB; with much more no power is a number any longer."""
+Slot = Annotated[float, Field(ge=1e-4, le=GIVE_UP_S)]
+"""With much less, a transfer on a link that carries nothing would pass millions of slots before it is given up."""
+Burst = Annotated[float, Field(ge=1e-3)]
+"""Bursts are drawn one after the other from time 0 on."""
 
 
 class Frozen(BaseModel):
@@ -40,8 +45,8 @@ class OutageConfig(Frozen):
     """
 
     windows: tuple[tuple[NonNegativeFloat, NonNegativeFloat], ...] = ()
-    mean_up_s: PositiveFloat | None = None
-    mean_down_s: PositiveFloat | None = None
+    mean_up_s: Burst | None = None
+    mean_down_s: Burst | None = None
     shared: bool = False
 
     @model_validator(mode="after")
@@ -64,7 +69,7 @@ class _LinkConfig(Frozen):
 
     round_trip_s: NonNegativeFloat = 0.01
     loss: Loss = 0.0
-    slot_s: PositiveFloat = 0.01
+    slot_s: Slot = 0.01
     outages: OutageConfig = OutageConfig()
 
 
@@ -75,7 +80,7 @@ class ConstantConfig(_LinkConfig):
     rate_bps: PositiveFloat
     snr_db: Decibel = 20.0
     bandwidth_hz: PositiveFloat = 1e6
-    slot_s: PositiveFloat = 1.0
+    slot_s: Slot = 1.0
 
 
 class _ShannonConfig(_LinkConfig):
@@ -97,7 +102,7 @@ class AwgnConfig(_MeanSnrConfig):
     """Constant SNR, Shannon's rate with the gap, white noise on symbols."""
 
     kind: Literal["awgn"] = "awgn"
-    slot_s: PositiveFloat = 1.0
+    slot_s: Slot = 1.0
 
 
 class RayleighConfig(_MeanSnrConfig):
@@ -149,7 +154,7 @@ class SnrTraceConfig(_ShannonConfig):
     start_s: NonNegativeFloat | None = 0.0
     offset_db: Decibel = 0.0
     interpolate: bool = True
-    slot_s: PositiveFloat = 0.1
+    slot_s: Slot = 0.1
 
 
 LinkConfig = Annotated[

@@ -119,8 +119,7 @@ class SlottedLink:
         count, bits = self.packets(nbytes, t, key)
         if symbols:
             spent_s = symbols / self.rate.bandwidth_hz
-            begin_s = INFINITY if self._outages is None else self._outages.window(t)[0]
-            if begin_s < t + spent_s:
+            if self.cut_off(t) < t + spent_s:
                 return INFINITY
             return spent_s + self.air_time(count * bits, t + spent_s)
         return self.air_time(count * bits, t)

@@ -48,7 +48,10 @@ def test_every_kind_builds_a_medium(kind):
         ({"kind": "awgn", "mean_snr_db": float("nan")}, "mean_snr_db"),
         ({"kind": "gilbert_elliott", "mean_good_s": 0.01, "mean_bad_s": 0.01}, "slot_s"),
         ({"kind": "awgn", "outages": {"windows": [[1, 2], [2, 3]]}}, "windows"),
+        ({"kind": "awgn", "slot_s": 1e-6}, "slot_s"),
+        ({"kind": "constant", "rate_bps": 1.0, "slot_s": 1e4}, "slot_s"),
         ({"kind": "awgn", "outages": {"mean_up_s": 3}}, "mean_down_s"),
+        ({"kind": "awgn", "outages": {"mean_up_s": 1e-9, "mean_down_s": 1e-9}}, "mean_up_s"),
         ({"kind": "awgn", "outages": {"mean_up_s": 3, "mean_down_s": 1, "windows": [[1, 2]]}}, "windows"),
     ],
 )

@@ -98,3 +98,9 @@ def test_symbols_take_one_channel_use_each():
     assert link.transfer_time(100, 0.0, 0, symbols=1000) == pytest.approx(0.005 + 8 * 140 / 1e6)
     down = ConstantConfig(rate_bps=1e9, bandwidth_hz=1e3, outages=OutageConfig(windows=((0.5, 0.6),)))
     assert build_link(down, 0, 0).transfer_time(1, 0.0, 0, symbols=1000) == math.inf
+
+
+def test_symbols_that_take_longer_than_anybody_waits_are_swallowed():
+    link = build_link(ConstantConfig(rate_bps=1e6, bandwidth_hz=10.0), 0, 0)
+    assert link.transfer_time(100, 0.0, 0, symbols=590) == pytest.approx(59.0 + 8 * 140 / 1e6)
+    assert link.transfer_time(100, 0.0, 0, symbols=610) == math.inf
