@@ -5,7 +5,8 @@
     device ◄► TrainStep ◄─────────► medium and half a round trip each way ◄──────────► server
     anything else (health, reflection, Describe, ...) is relayed bytewise, half a round trip each way
 
-Messages that an outage swallows are not answered. Where the server cannot be reached, the device is told so at once.
+Messages that an outage swallows are not answered. Where the server cannot be reached, or the medium does not carry what
+was sent, the device is told so at once.
 The metadata `splitpoint-device` says whose link it is; without it, device 0's. User space only: kernels often lack
 netem.
 """
@@ -14,12 +15,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncIterator
 from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError
 
+from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
 from ..protos.client import connect
 from ..protos.device_name import device_name
@@ -68,7 +71,9 @@ class Emulator:
         """`Reset` with {"epoch": seconds} in JSON."""
         try:
             epoch = float(json.loads(data)["epoch"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, OverflowError):
+            epoch = math.nan
+        if not math.isfinite(epoch):
             await context.abort(grpc.StatusCode.INVALID_ARGUMENT, 'Reset takes {"epoch": seconds}')
         self.reset(epoch)
         return b"{}"
@@ -83,7 +88,10 @@ class Emulator:
 
     async def _unary(self, method: str, way: Way, data: bytes, context: Context) -> bytes:
         call = self._upstream.unary_unary(f"/{SERVICE}/{method}", None, None)
-        sent = await way.up(data)
+        try:
+            sent = await way.up(data)
+        except UsageError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
         if sent is None:
             return await _silence()
         try:
@@ -115,7 +123,17 @@ class Emulator:
         open_call: Any = self._upstream.stream_stream(f"/{SERVICE}/InferStream", None, None)
         call = open_call(timeout=context.time_remaining(), metadata=_metadata(context))
         way = Way(self.radio, _device(context))
-        upward = asyncio.create_task(relay(context.read, way.up, call.write))
+        refused: list[UsageError] = []
+
+        async def up(data: bytes) -> bytes | None:
+            try:
+                return await way.up(data)
+            except UsageError as error:
+                refused.append(error)
+                downward.cancel()
+                return None
+
+        upward = asyncio.create_task(relay(context.read, up, call.write))
         downward = asyncio.create_task(relay(call.read, way.down, context.write))
         try:
             await asyncio.wait((upward, downward), return_when=asyncio.FIRST_COMPLETED)
@@ -130,6 +148,8 @@ class Emulator:
                 task.cancel()
             await asyncio.gather(upward, downward, return_exceptions=True)
             call.cancel()
+        if refused:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(refused[0]))
         code = await call.code()
         if code not in (grpc.StatusCode.OK, grpc.StatusCode.CANCELLED):
             await context.abort(code, await call.details() or "")

@@ -13,7 +13,7 @@ from functools import lru_cache
 from math import ceil
 from pathlib import Path as FilePath
 
-from ..errors import DataError
+from ..errors import DataError, UsageError
 from .link import Link
 from .medium import Completion, Transfer
 from .outages import INFINITY
@@ -52,7 +52,7 @@ class MahimahiMedium:
 
     scale   bytes an opportunity carries, over 1 500: the scenario's `rate_scale` for traces
     Links on it add their losses (more bytes), outages and round trip; their own rate plays no part. Airtime
-    is the time from the message's turn to its last byte. Symbols cannot be sent on it.
+    is the time from the message's turn to its last byte. Symbols cannot be sent on it: UsageError.
     """
 
     def __init__(self, times_s: tuple[float, ...], scale: float = 1.0) -> None:
@@ -82,7 +82,7 @@ class MahimahiMedium:
         self, now: float, link: Link, nbytes: int, key: int, tag: object = None, symbols: int = 0
     ) -> Transfer:
         if symbols:
-            raise ValueError("a Mahimahi medium carries bytes, not symbols")
+            raise UsageError("a Mahimahi medium carries bytes, not symbols")
         start = max(now, self._free_s)
         count, bits = link.packets(nbytes, start, key)
         size = count * bits / 8.0

@@ -20,14 +20,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from splitpoint.channel.config import ChannelConfig, build_link
-from splitpoint.channel.emulator import Emulator
+from splitpoint.channel.emulator import RESET, Emulator
 from splitpoint.channel.emulator_process import main, reset_emulator
 from splitpoint.channel.link import REFINEMENT_IDS
 from splitpoint.channel.relay import relay
 from splitpoint.errors import ConfigError, DataError
 from splitpoint.protos import PROTOCOL_VERSION
 from splitpoint.protos import splitpoint_pb2 as pb
-from splitpoint.protos.client import LinkDown, ServiceClient, TimedOut
+from splitpoint.protos.client import LinkDown, Refused, ServiceClient, TimedOut
 from splitpoint.protos.options import SERVICE, server_options
 
 RAYLEIGH = {
@@ -93,9 +93,11 @@ async def _serve(echo: _Echo, port: int = 0) -> tuple[grpc.aio.Server, int]:
 
 
 @asynccontextmanager
-async def _emulated(tmp_path: Path, link: dict[str, Any], upstream: int) -> AsyncIterator[tuple[str, Any]]:
+async def _emulated(
+    tmp_path: Path, link: dict[str, Any], upstream: int, **media: Any
+) -> AsyncIterator[tuple[str, Any]]:
     config = tmp_path / "channel.json"
-    config.write_text(json.dumps({"links": [link]}))
+    config.write_text(json.dumps({"links": [link], **media}))
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "splitpoint", "channel", "--config", str(config)),
@@ -308,6 +310,45 @@ def test_symbols_get_the_links_noise_and_take_channel_uses(tmp_path: Path) -> No
     assert link.airtime_up_s == pytest.approx(4096e-6, rel=0.05)
     noise = np.frombuffer(echo.symbols[-1], "<f2").astype(float) - np.frombuffer(sent, "<f2").astype(float)
     assert 2 * noise.var() == pytest.approx(0.1, rel=0.1)
+
+
+def test_symbols_on_a_medium_that_carries_none_are_refused_at_once(tmp_path: Path) -> None:
+    trace = tmp_path / "steady.up"
+    trace.write_text("1\n")
+    symbols = pb.InferRequest(request_id=1, symbols=pb.Symbols(count=1, per_token=1, values=bytes(4)))
+
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        async with (
+            _emulated(tmp_path, RAYLEIGH, port, uplink={"kind": "mahimahi", "path": str(trace)}) as (
+                address,
+                _,
+            ),
+            ServiceClient(address) as client,
+        ):
+            stream = client.stream()
+            for infer in (stream.infer, client.infer):
+                with pytest.raises(Refused, match="carries bytes, not symbols") as caught:
+                    await infer(symbols, 5.0)
+                assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+            assert (await stream.infer(_request(2), 5.0)).prediction == 3
+        await server.stop(None)
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_begins_at_no_time_is_refused(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        server, port = await _serve(_Echo())
+        async with _emulated(tmp_path, RAYLEIGH, port) as (address, _), ServiceClient(address) as client:
+            reset = client.channel.unary_unary(RESET, None, None)
+            for epoch in ("NaN", "1e999", "1" + 400 * "0", '"soon"'):
+                with pytest.raises(grpc.aio.AioRpcError, match="Reset takes"):
+                    await reset(b'{"epoch": %s}' % epoch.encode(), timeout=5.0)
+            assert (await client.infer(_request(1), 5.0)).prediction == 3
+        await server.stop(None)
+
+    asyncio.run(scenario())
 
 
 def test_garbage_and_vanishing_clients_do_no_harm(tmp_path: Path) -> None:
