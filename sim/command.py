@@ -73,7 +73,8 @@ def run_command(options: RunOptions) -> None:
 
 
 def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[PolicyConfig]) -> None:
-    console = Console(stderr=True)
+    # What is said holds the user's names and paths.
+    console = Console(stderr=True, markup=False, emoji=False)
     if not console.is_terminal:
         console.width = max(console.width, _FILE_WIDTH)
     inputs = _inputs_to_draw(setup, options.engine, console)
@@ -103,7 +104,7 @@ def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[Polic
     _report(out, setup, run, inputs, comparison, console)
     console.print(summary_table(run.summaries, console.width))
     for sentence in failed_policies(run.summaries):
-        console.print(sentence, markup=False, soft_wrap=True)
+        console.print(sentence, soft_wrap=True)
     for name, result in comparison.items():
         console.print(_compared(name, result), soft_wrap=True)
     console.print(f"report: {out / 'report.html'}", soft_wrap=True)
@@ -130,7 +131,12 @@ def _run(
 
 @contextmanager
 def _progress(console: Console, title: str, total: int) -> Iterator[Callable[[], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=console) as progress:
         task = progress.add_task(title, total=total)
         # Drawing costs more than a simulated request: advance in steps.
@@ -159,7 +165,7 @@ def _inputs_to_draw(setup: Setup, engine: str, console: Console) -> Dataset | No
     except DataError as error:
         if engine != "profile" or setup.scenario.data.name not in NAMED:
             raise
-        console.print(f"the report gets no pictures: {error}", soft_wrap=True, markup=False)
+        console.print(f"the report gets no pictures: {error}", soft_wrap=True)
         return None
 
 

@@ -55,6 +55,7 @@ def train(
     """Train a policy on a scenario's calibration data; the file runs on boards without torch."""
     need_sim("training a policy", "torch", "stable_baselines3", "gymnasium")
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     from .rl_train import ENVIRONMENT, PolicyTraining, train_policy
@@ -67,7 +68,7 @@ def train(
     )
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)) as bar:
-        task = bar.add_task(f"{algo.value}, {scenario}", total=steps)
+        task = bar.add_task(escape(f"{algo.value}, {scenario}"), total=steps)
         train_policy(
             load_scenario(scenario),
             training,
@@ -92,6 +93,7 @@ def evaluate(
     """Compare policies on the evaluation profile and on equal sample paths, with 95 % intervals over the seeds."""
     need_sim("comparing policies", "simpy")
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import Progress
 
     from .policy_config import PolicyConfig, TrainedPolicy
@@ -107,7 +109,9 @@ def evaluate(
     console = Console(stderr=True)
     known = {policy.name for policy in policies} | {"random", "oracle"}
     with Progress(console=console) as bar:
-        task = bar.add_task(f"{loaded.name}, {seeds} seeds", total=loaded.requests * len(known) * seeds)
+        task = bar.add_task(
+            escape(f"{loaded.name}, {seeds} seeds"), total=loaded.requests * len(known) * seeds
+        )
         found = evaluate_policies(loaded, policies, range(seeds), lambda: bar.advance(task))
     if folder is not None:
         from .policy_plot import plot_policies
@@ -124,12 +128,15 @@ def evaluate(
 def comparison_table(rows: list[dict[str, Any]], title: str, width: int) -> Any:
     """One row a policy; under 100 columns each ± goes to a second line."""
     from rich import box
+    from rich.markup import escape
     from rich.table import Table
     from rich.text import Text
 
     narrow = width < 100
     between = "\n" if narrow else " "
-    table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), pad_edge=False)
+    table = Table(
+        title=escape(title), box=box.SIMPLE_HEAD, padding=(0, 0 if narrow else 1, 0, 0), pad_edge=False
+    )
     table.add_column("policy", overflow="fold", vertical="bottom", min_width=11, max_width=20)
     heads = ("utility", "share", "regret", "accuracy %", "p95 ms", "uplink B", "energy mJ", "violation %")
     for head in heads:

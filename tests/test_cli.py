@@ -67,6 +67,18 @@ def test_a_run_leaves_no_comparison_of_an_earlier_one(tmp_path: Path) -> None:
     assert not (tmp_path / "comparison.json").exists()
 
 
+def test_names_of_scenarios_and_folders_are_no_markup(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "[/run] of :smile:"
+    _runs(
+        ["run", _scenario(tmp_path, name="mine [/old]"), *QUICK[2:], "--policy", "local", "--out", str(out)]
+    )
+    said = capsys.readouterr().err
+    assert "mine [/old], profile" in said
+    assert f"report: {out / 'report.html'}" in said
+
+
 def test_equal_seeds_write_equal_files(tmp_path: Path) -> None:
     files = []
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):

@@ -62,6 +62,13 @@ def test_who_sees_the_future_is_marked() -> None:
     assert any("clairvoyant" in line for line in lines)
 
 
+def test_a_scenarios_name_is_no_markup() -> None:
+    console = Console(width=80, file=io.StringIO())
+    console.print(comparison_table([], "mine [/old], 5 seeds", 80))
+    assert isinstance(console.file, io.StringIO)
+    assert "mine [/old], 5 seeds" in console.file.getvalue()
+
+
 def test_names_are_not_markup() -> None:
     assert any("[red]x" in line for line in shown(("[red]x", "local"), 110))
 
