@@ -120,11 +120,12 @@ def load_trained(path: Path) -> TrainedNetwork:
         card = TrainedCard.model_validate(json.loads(metadata["card"]))
         network = TrainedNetwork(card, arrays)
         found = network(np.zeros(len(card.observation), np.float32)).shape
-        for index in range(len(card.decisions)):
-            card.decision([index])
+        # Every Decision of a list, every level of an axis.
+        for index in range(max(card.outputs)):
+            card.decision([min(index, levels - 1) for levels in card.outputs])
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the policy {path}: {error}") from None
-    except (KeyError, TypeError, ValueError, ValidationError, UsageError) as error:
+    except (LookupError, TypeError, ValueError, ValidationError, UsageError) as error:
         raise DataError(
             f"{path} is no trained policy of this version: {' '.join(str(error).split())[:200]}"
         ) from None

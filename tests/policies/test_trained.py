@@ -132,6 +132,14 @@ def test_a_policy_that_could_only_be_replaced_or_decide_alike_is_refused(tmp_pat
         save_trained(path, _card(decisions=(LIST[0] | wrong, *LIST[1:])), arrays)
         with pytest.raises(DataError, match="no trained policy"):
             load_trained(path)
+    for wrong in (
+        {"split": (0, 6), "keep": (3.0,)},
+        {"split": (0, 6), "speed": (1.0,)},
+        {"split": (0, 1, 6), "keep": ()},
+    ):
+        save_trained(path, _card(decisions=(), axes=wrong), arrays)
+        with pytest.raises(DataError, match="no trained policy"):
+            load_trained(path)
     save_trained(path, _card().model_copy(update={"format": 2}), arrays)
     with pytest.raises(DataError, match="no trained policy of this version"):
         load_trained(path)
