@@ -59,16 +59,12 @@ def activations(network: SplitViT, images: np.ndarray, labels: np.ndarray, cut: 
     for start in range(0, len(images), 128):
         x = network.embed(torch.from_numpy(normalise(images[start : start + 128], card)).to(device))
         at, u, qbar = 0, None, None
-        for index in card.exits_within(0, cut - 1):
-            x, _ = network.run(x, at, card.exits[index])
-            at = card.exits[index]
-            q, u = network.exit(x, index, u)
-            qbar = running_logits(qbar, q)
-        x, _ = network.run(x, at, cut - 1)
-        x, scores = network.run(x, cut - 1, cut)
-        if cut in card.exits:
-            q, u = network.exit(x, card.exits.index(cut), u)
-            qbar = running_logits(qbar, q)
+        for after in dict.fromkeys((*(card.exits[i] for i in card.exits_within(0, cut)), cut)):
+            x, scores = network.run(x, at, after)
+            at = after
+            if after in card.exits:
+                q, u = network.exit(x, card.exits.index(after), u)
+                qbar = running_logits(qbar, q)
         rows.append([x.half().cpu(), scores.cpu(), *(v.cpu() for v in (u, qbar) if v is not None)])
     tokens, scores, *state = (torch.cat(parts) for parts in zip(*rows, strict=True))
     u, qbar = state if state else (None, None)

@@ -16,9 +16,10 @@ from .compression import Bottleneck, compress
 from .recursion import running_logits
 from .vit import SplitViT
 
-_State = tuple[Tensor, Tensor | None, Tensor | None]
-
 __all__ = ["backbone_loss", "exit_loss", "mixed_loss"]
+
+_State = tuple[Tensor, Tensor, Tensor | None, Tensor | None]
+"""Tokens, their scores by the last block, u and qbar."""
 
 
 def exit_loss(
@@ -82,24 +83,16 @@ def mixed_loss(
 
     def go(x: Tensor, start: int, stop: int, u: Tensor | None, qbar: Tensor | None) -> _State:
         nonlocal total
-        at = start
-        for index in card.exits_within(start, stop):
-            x, _ = network.run(x, at, card.exits[index])
-            at = card.exits[index]
-            q, u = network.exit(x, index, u)
-            qbar = running_logits(qbar, q)
-            total = total + exit_loss(qbar, labels, margin, ce_weight)
-        x, _ = network.run(x, at, stop)
-        return x, u, qbar
+        for after in dict.fromkeys((*(card.exits[i] for i in card.exits_within(start, stop)), stop)):
+            x, scores = network.run(x, start, after)
+            start = after
+            if after in card.exits:
+                q, u = network.exit(x, card.exits.index(after), u)
+                qbar = running_logits(qbar, q)
+                total = total + exit_loss(qbar, labels, margin, ce_weight)
+        return x, scores, u, qbar
 
-    x, u, qbar = go(network.embed(images), 0, cut - 1, None, None)
-    # The cut's last block is run by itself: its attention scores the tokens; an exit may stand right after.
-    x, scores = network.run(x, cut - 1, cut)
-    if cut in card.exits:
-        index = card.exits.index(cut)
-        q, u = network.exit(x, index, u)
-        qbar = running_logits(qbar, q)
-        total = total + exit_loss(qbar, labels, margin, ce_weight)
+    x, scores, u, qbar = go(network.embed(images), 0, cut, None, None)
     go(x, cut, card.depth, u, qbar)
     go(compress(x, scores, bottleneck, keep, dims, bits), cut, card.depth, u, qbar)
     return total
