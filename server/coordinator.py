@@ -131,7 +131,7 @@ class Coordinator:
         # Where all that could be asked were late, there is no answer to hold up: they have till the deadline.
         for patience_s in (config.patience_s, _LONGEST_S):
             order = self.order(request.split)
-            steps = coordinate(config.rule, order, self._gates, parallel=config.parallel, early=early)
+            steps = coordinate(config, order, self._gates, parallel=config.parallel, early=early)
             verdict = await drive(steps, ask, until_s=until_s, patience_s=patience_s, lost=self._lost)
             if verdict is not None or loop.time() >= until_s:
                 break

@@ -61,14 +61,11 @@ class LearnerTls(BaseModel):
         return Tls(self.root, self.certificate, self.key, self.server_name)
 
 
-class QuorumConfig(BaseModel):
-    """The learners and the rule they are heard by (SQUAD, arXiv 2601.22711).
+class QuorumConfig(QuorumRule):
+    """The learners, and beside the fields of the rule they are heard by (SQUAD, arXiv 2601.22711):
 
     learners    at least one that can be asked; every model once
     model       the devices' network: whose requests are taken; empty: the learner on the devices, else the first
-    alpha       a quorum ends the request where Welch's p is below this
-    compare     what the majority's probabilities for its class are compared with
-    statistic   "confidence": the majority's mean probability decides instead, at least `confidence`
     parallel    ask all at once and cancel what is not needed; else one after another
     order       who is asked first: the one expected to answer soonest, or as listed
     patience_s  a learner that says nothing for so long is gone for this request, and suspected
@@ -76,14 +73,8 @@ class QuorumConfig(BaseModel):
     tls         to the learners' servers; none: plain text
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     learners: tuple[LearnerPlace, ...] = Field(min_length=1)
     model: str = ""
-    alpha: float = Field(0.05, ge=0.0, le=1.0)
-    compare: Literal["runner_up", "others", "dissenters"] = "runner_up"
-    statistic: Literal["welch", "confidence"] = "welch"
-    confidence: float = Field(0.9, ge=0.0, le=1.0)
     parallel: bool = False
     order: Literal["cost", "listed"] = "cost"
     patience_s: float = Field(0.2, gt=0.0, allow_inf_nan=False)
@@ -103,12 +94,6 @@ class QuorumConfig(BaseModel):
         if self.model and any(place.on_device and place.model != self.model for place in self.learners):
             raise ValueError(f"model: the learner on the devices is another than '{self.model}'")
         return self
-
-    @property
-    def rule(self) -> QuorumRule:
-        return QuorumRule(
-            alpha=self.alpha, compare=self.compare, statistic=self.statistic, confidence=self.confidence
-        )
 
     @property
     def device_model(self) -> str:
