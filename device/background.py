@@ -41,6 +41,11 @@ class Background:
             shared._holders += 1
         self._released = False
 
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else has a share."""
+        return Background._holders == 1
+
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run `work` on the loop; ask the future for its result from any other thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)

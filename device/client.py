@@ -10,7 +10,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -148,6 +148,7 @@ class Client:
         self._device: BatchDevice
         self._turn: asyncio.Lock
         self._background = Background()
+        self._head_thread = ThreadPoolExecutor(1, "splitpoint-head")  # none before it has work
         try:
             self._background.submit(self._open(address, device, tls, probe_s)).result()
         except BaseException:
@@ -191,6 +192,7 @@ class Client:
             shut.result()
         finally:
             self._background.release()
+            self._head_thread.shutdown()
 
     def __enter__(self) -> Self:
         return self
@@ -235,8 +237,12 @@ class Client:
             probe_s=probe_s,
             admit=self._admit,
             remote=self._remote,
+            aside=self._aside,
         )
         await self._device.connect()
+
+    def _aside(self) -> Executor | None:
+        return None if self._background.alone else self._head_thread
 
     async def _admit(self) -> None:
         agreed = await agreement(self._service, self.card, self._coder, self._codec.tables_crc)

@@ -17,7 +17,7 @@ ImageLike = np.ndarray | Image.Image | Path | str
 
 
 def as_pixels(image: ImageLike, card: ModelCard) -> np.ndarray:
-    """uint8 (H, W, C) of the network's size and channels.
+    """uint8 (H, W, C) of the network's size and channels, the caller's own memory never.
 
     image  uint8 (H, W) or (H, W, C), a Pillow image, or the path of a file; other sizes are resized, colour
            is made grey or the other way round, as the network wants it
@@ -38,4 +38,5 @@ def as_pixels(image: ImageLike, card: ModelCard) -> np.ndarray:
         image = image[:, :, None]
     if image.ndim != 3 or image.shape[2] not in (1, 3) or not image.size:
         raise DataError(f"an image must have shape (H, W), (H, W, 1) or (H, W, 3), not {image.shape}")
-    return fit_images(image[None], card)[0]
+    # Cameras write frame after frame into one array, while this one may still wait in line.
+    return fit_images(image[None], card)[0].copy()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -38,6 +41,7 @@ class RealTimeDevice:
     paced     compute takes the agent's `block_s`, not this machine's time: a simulated device's speed
     probe_s, admit   as of `LinkWatch`
     remote    the session's policy, where it is the server that decides: it is asked before each request
+    aside     where to compute while others share the event loop, whose deadlines must not wait for it; None: in line
 
     Losing the server costs accuracy, never an answer: every failure of the link ends in the agent's fallback.
     """
@@ -54,6 +58,7 @@ class RealTimeDevice:
         probe_s: float = 0.25,
         admit: Callable[[], Awaitable[None]] | None = None,
         remote: RemotePolicy | None = None,
+        aside: Callable[[], Executor | None] = lambda: None,
     ) -> None:
         self.session = session
         self.clock = clock
@@ -64,6 +69,7 @@ class RealTimeDevice:
         self._stream = client.stream()
         self._watch = LinkWatch(session, client, clock, probe_s, admit)
         self._paced = paced
+        self._aside = aside
         self._request_id = 0
 
     async def connect(self) -> None:
@@ -124,8 +130,10 @@ class RealTimeDevice:
     async def _run(
         self, image: np.ndarray, state: HeadState | None, effect: RunBlocks, begun_s: float
     ) -> tuple[HeadState, Reading | None]:
-        # Inline: one core's work. The stream's replies cannot be due while the device computes.
-        state = advanced(self._head, image, state, effect.stop, effect.keep)
+        work = partial(advanced, self._head, image, state, effect.stop, effect.keep)
+        # In line: one core's work. The stream's replies cannot be due while the device computes.
+        threads = self._aside()
+        state = work() if threads is None else await asyncio.get_running_loop().run_in_executor(threads, work)
         if self._paced:
             block_s = self.session.agent.times(effect.keep)
             await self.clock.until(begun_s + block_s[effect.stop] - block_s[effect.start])

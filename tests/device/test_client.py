@@ -162,6 +162,46 @@ def test_callers_with_an_event_loop_wait_without_blocking_it(client: Client, sma
     assert len(asyncio.run(run())) == 4
 
 
+def test_an_array_may_be_written_to_while_its_image_waits(small: Small) -> None:
+    frame = small.image(0)
+
+    async def run(client: Client) -> list[Result]:
+        async with asyncio.TaskGroup() as group:
+            answers = []
+            for seed in range(6):
+                frame[:] = small.image(seed)
+                answers.append(group.create_task(client.infer_async(frame)))
+                await asyncio.sleep(0)
+        return [answer.result() for answer in answers]
+
+    with Client(free_address(), small.folder, policy=Decision(4), deadline_s=2.0) as client:
+        found = [result.margin for result in asyncio.run(run(client))]
+        assert found == [client.infer(small.image(seed)).margin for seed in range(6)]
+
+
+def test_a_client_that_computes_holds_up_no_other_client(small: Small) -> None:
+    begun, seen = threading.Event(), threading.Event()
+
+    def hold(*arguments: Any) -> Any:
+        begun.set()
+        assert seen.wait(20.0)
+        return run(*arguments)
+
+    with (
+        Client(free_address(), small.folder, policy=Decision(4), deadline_s=60.0) as slow,
+        Client(free_address(), small.folder, policy=Decision(4)) as quick,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        run, slow._head.run = slow._head.run, hold  # type: ignore[method-assign]
+        held = pool.submit(slow.infer, small.image(0))
+        assert begun.wait(20.0)
+        try:
+            wanted = asyncio.run(asyncio.wait_for(quick.infer_async(small.image(0)), 10.0))
+        finally:
+            seen.set()
+        assert held.result().margin == wanted.margin
+
+
 def test_clients_of_one_process_share_a_thread(server: Server, small: Small) -> None:
     def threads() -> int:
         return sum(thread.name == "splitpoint-client" for thread in threading.enumerate())
