@@ -57,22 +57,16 @@ class Tables:
         self.way = np.array([ways[keep] for keep in keeps])
         times = block_times(card, config.macs_per_s)
         self.block_s: NDArray[np.float64] = np.array([times_at_keep(card, times, keep) for keep in ways])
-        heads = {
-            (d.split, d.exit_margin, d.offload_slope, keep): 0
-            for d, keep in zip(decisions, keeps, strict=True)
-        }
-        self.plan = np.empty((len(heads), self.samples), np.int8)
-        for row, head in enumerate(heads):
+        heads = [
+            (d.split, d.exit_margin, d.offload_slope, keep) for d, keep in zip(decisions, keeps, strict=True)
+        ]
+        head_rows = {head: row for row, head in enumerate(dict.fromkeys(heads))}
+        self.plan = np.empty((len(head_rows), self.samples), np.int8)
+        for head, row in head_rows.items():
             ends = walk_head(profile, *head)
             self.plan[row] = 2 * ends.cut + ends.local
-            heads[head] = row
+        self.head_row = np.array([head_rows[head] for head in heads])
         levels = {margin: i for i, margin in enumerate(dict.fromkeys(d.exit_margin for d in decisions))}
-        self.head_row = np.array(
-            [
-                heads[d.split, d.exit_margin, d.offload_slope, keep]
-                for d, keep in zip(decisions, keeps, strict=True)
-            ]
-        )
         self.level = np.array([levels[d.exit_margin] for d in decisions])
         self.config = _configs(profile, actions)
         samples, truth = np.arange(self.samples), profile.labels
