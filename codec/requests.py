@@ -121,10 +121,7 @@ def payload_crc(request: pb.InferRequest) -> int:
 
 def planes_crc(planes: Iterable[bytes], tokens: pb.Tokens | None = None) -> int:
     """CRC-32 of a RefineRequest's bytes: its planes, then the fields of its further tokens."""
-    crc = 0
-    for data in (*planes, *(_token_bytes(tokens) if tokens is not None else ())):
-        crc = zlib.crc32(data, crc)
-    return crc
+    return zlib.crc32(b"".join((*planes, *(_token_bytes(tokens) if tokens is not None else ()))))
 
 
 def check_crc(message: pb.InferRequest | pb.RefineRequest | pb.TrainStepRequest, expected: int) -> None:

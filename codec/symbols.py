@@ -19,7 +19,7 @@ from ..protos import splitpoint_pb2 as pb
 from .array_crc import arrays_crc
 from .errors import PayloadError, check_within
 from .halves import read_halves
-from .selection import sent_tokens
+from .selection import kept_count, sent_tokens
 
 __all__ = [
     "ESTIMATE_SIGMA",
@@ -42,8 +42,7 @@ _TINY = np.float32(1e-12)
 
 def symbol_count(dim: int, rate: float) -> int:
     """Complex symbols a token at rate r, in (0, 1]: max(1, floor(r * dim))."""
-    # 0.29 * 100 is a little less than 29.
-    return max(1, math.floor(rate * dim + 1e-9))
+    return kept_count(dim, rate)
 
 
 def measured_snr_db(power: float, count: int, snr_db: float) -> float:
