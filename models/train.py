@@ -25,14 +25,14 @@ from ..whole_file import check_writable
 from .data import load_data
 from .evaluate import accuracies
 from .measure import measure_file
-from .own import adapted, check_held_out, keep_held_out, own_config, own_data
+from .own import adapted, check_held_out, keep_held_out, own_data
 from .store import check_other_file, load_network, save_network
-from .train_config import TrainConfig, network_config
+from .train_config import TrainConfig
 from .train_run import CHECKPOINT, TrainRun
 from .training_data import ClutterData, StoredData, TrainingData
 from .vit import SplitViT
 
-__all__ = ["TrainConfig", "network_config", "own_config", "train"]
+__all__ = ["train"]
 
 _PROFILED = 1000
 """Images of a split that an own model is measured on, at most: a thousand take DeiT-tiny 2 or 3 hours and 2 GB."""

@@ -47,9 +47,10 @@ def train(
     With --split-learning the tail is trained on a server; `splitpoint train --split-learning --help`.
     """
     need_sim("training")
+    from .own import own_config
     from .store import load_network
-    from .train import network_config, own_config
     from .train import train as train_network
+    from .train_config import network_config
 
     options: dict[str, Any] = {
         "seed": seed,

@@ -16,7 +16,8 @@ from splitpoint.models.evaluate import exit_logits
 from splitpoint.models.profile import Profile
 from splitpoint.models.recursion import prediction
 from splitpoint.models.store import codec_arrays, load_network, resolve
-from splitpoint.models.train import TrainConfig, network_config, train
+from splitpoint.models.train import train
+from splitpoint.models.train_config import TrainConfig, network_config
 from splitpoint.models.training_data import ClutterData, StoredData
 from splitpoint.models.vit import SplitViT
 
