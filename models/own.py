@@ -20,7 +20,7 @@ from .train_config import TrainConfig
 from .training_data import StoredData
 from .vit import SplitViT
 
-__all__ = ["adapted", "check_held_out", "keep_held_out", "own_config", "own_data"]
+__all__ = ["adapted", "check_held_out", "keep_held_out", "own_config", "own_data", "trained_flipped"]
 
 _MOST_CLASSES = 1 << 16  # a profile keeps labels in two bytes
 
@@ -80,11 +80,12 @@ class _OwnData:
 
 
 def own_data(
-    source: Path | str, base: ModelCard, seed: int, *, matched: bool = False
+    source: Path | str, base: ModelCard, seed: int, *, matched: bool = False, flip: bool | None = None
 ) -> tuple[StoredData, tuple[str, ...]]:
     """Training data from a folder or parquet file, its images fitted to the base's input; and the class names.
 
     matched  labels are the base's classes, as in `load_data`; else the data's own, of which there must be two at least
+    flip     as of `StoredData`; None: as the base was trained
 
     DataError if there are no labelled images, or too few, or their classes do not do.
     """
@@ -93,10 +94,16 @@ def own_data(
         raise DataError(f"{source} is empty: put one folder of images a class there, or train.parquet")
     own = _OwnData(source, base, matched)
     identity = f"{images_id(own.whole)} {'|'.join(own.classes)}"
-    data = StoredData(seed, own.load, identity=identity)
+    data = StoredData(seed, own.load, flip=trained_flipped(base) if flip is None else flip, identity=identity)
     if len(data.train) < 2:
         raise DataError(f"{source}: of {len(own.whole)} images {len(data.train)} are left to train on")
     return data, own.classes
+
+
+def trained_flipped(card: ModelCard) -> bool:
+    """Whether a network's training saw mirror images; where nothing is said they do no harm."""
+    config = card.training.get("config")
+    return not (isinstance(config, dict) and config.get("flip") is False)
 
 
 def check_held_out(source: Path, folder: Path, checkpoint: Path) -> None:
@@ -151,6 +158,7 @@ def own_config(model: str, base: ModelCard, name: str, **changes: Any) -> TrainC
         "mixed_epochs": 4,
         "views": 1,
         "batch": 32,
+        "flip": trained_flipped(base),
         "backbone_rate": 1e-4,
         "mixed_rate": 1e-4,
         "dim": base.dim,

@@ -44,14 +44,16 @@ def _source(config: TrainConfig, model: str, data_dir: Path | None) -> tuple[Spl
         if data_dir is None:
             raise UsageError("training an own model needs --data-dir: an image folder or parquet file")
         base = load_network(model, without_classifier=True)[1]
-        data, classes = own_data(data_dir, base, config.seed)
+        data, classes = own_data(data_dir, base, config.seed, flip=config.flip)
         return adapted(model, config, classes), data
     torch.manual_seed(config.seed)
     network = SplitViT(config.card())
     if config.network == "clutter":
         return network, ClutterData(config.seed, config.views, config.parts()[0] // 6)
     return network, StoredData(
-        config.seed, lambda split: load_data(config.network, split, card=network.card, data_dir=data_dir)
+        config.seed,
+        lambda split: load_data(config.network, split, card=network.card, data_dir=data_dir),
+        flip=config.flip,
     )
 
 

@@ -40,6 +40,12 @@ def train(
     regime: Annotated[
         str, typer.Option(help="Which part learns when: mixed, joint, or disjoint on a frozen backbone.")
     ] = "mixed",
+    flip: Annotated[
+        bool | None,
+        typer.Option(
+            help="Show mirror images too; not for text and digits.", show_default="as the model was trained"
+        ),
+    ] = None,
     accelerator: AcceleratorOption = AcceleratorName.auto,
 ) -> None:
     """Train a network; a run that was killed goes on where it was when started again.
@@ -64,15 +70,21 @@ def train(
         raise UsageError(f"both a network, '{name}', and --model {model}: give one of them")
     if data_dir is not None and not (model or name):
         raise UsageError("--data-dir: clutter needs none; name the network that is trained on it, or --model")
+    if flip is not None:
+        options["flip"] = flip
     if not model:
         name = name or "clutter"
+        if name == "clutter" and flip is not None:
+            raise UsageError("--flip: the canvases of clutter are drawn, and never mirrored")
         config = checked(network_config, name=name, **options)
         print(train_network(config, out or Path("runs") / f"train-{name}", data_dir))
         return
     own = Path(model).stem
     if data:
-        from .download import fetch
+        from .download import HANDED, fetch
 
+        if data in HANDED:
+            options.setdefault("flip", False)
         data_dir = fetch(data, data_dir or Path("runs") / "data")
         own = f"{own}-{data}"
     base = load_network(model, without_classifier=True)[1]

@@ -21,8 +21,8 @@ class TrainConfig(BaseModel):
     network  "clutter", "cifar10", or the name of somebody's own; `start` is the id of the model that one
              starts from (`own.own_config`)
 
-    An epoch shows `views` augmented views of each training sample. `epochs`, when set, replaces both counts
-    and is shared out as they are. `threads` 0 leaves torch's own number.
+    An epoch shows `views` augmented views of each training sample, of stored images mirrored ones too where `flip` is
+    set. `epochs`, when set, replaces both counts and is shared out as they are. `threads` 0 leaves torch's own number.
 
     regime       which part learns when (`regimes`); "joint" knows no backbone epochs: all are of both kinds' sum
     token_share  of an image's patch tokens, at random, that the backbone's first three quarters see
@@ -42,6 +42,7 @@ class TrainConfig(BaseModel):
     mixed_epochs: int = Field(28, ge=1)
     regime: Regime = "mixed"
     views: int = Field(2, ge=1)
+    flip: bool = True
     batch: int = Field(64, ge=2)
     backbone_rate: float = Field(1e-3, gt=0)
     mixed_rate: float = Field(6e-4, gt=0)

@@ -64,14 +64,16 @@ class ClutterData:
         return clutter.training_canvases(self.seed, index, self.views, self.fragments(index))
 
 
-def _cropped(images: NDArray[np.uint8], rng: np.random.Generator, border: int) -> NDArray[np.uint8]:
-    """Each image moved by up to `border` pixels, its edge mirrored, and flipped left to right or not."""
+def _cropped(
+    images: NDArray[np.uint8], rng: np.random.Generator, border: int, flip: bool
+) -> NDArray[np.uint8]:
+    """Each image moved by up to `border` pixels, its edge mirrored, and with `flip` turned left to right or not."""
     count, height, width, _ = images.shape
     padded = np.pad(images, ((0, 0), (border, border), (border, border), (0, 0)), mode="reflect")
     top, left = rng.integers(0, 2 * border + 1, (2, count))
     rows = (top[:, None] + np.arange(height))[:, :, None]
     flipped = rng.integers(0, 2, (count, 1))
-    columns = np.where(flipped, np.arange(width)[::-1], np.arange(width))
+    columns = np.where(flipped & flip, np.arange(width)[::-1], np.arange(width))
     return padded[np.arange(count)[:, None, None], rows, (left[:, None] + columns)[:, None, :]]
 
 
@@ -105,13 +107,20 @@ class StoredData:
 
     train     the images as they are stored
     light     moved and flipped only, for trainings of so few epochs that nothing is learnt by heart
+    flip      False where a mirror image is something else, as with digits
     identity  as of `TrainingData`
     """
 
     def __init__(
-        self, seed: int, load: Callable[[str], Dataset], *, light: bool = False, identity: str = ""
+        self,
+        seed: int,
+        load: Callable[[str], Dataset],
+        *,
+        light: bool = False,
+        flip: bool = True,
+        identity: str = "",
     ) -> None:
-        self.seed, self.light, self.identity = seed, light, identity
+        self.seed, self.light, self.flip, self.identity = seed, light, flip, identity
         self.train, self.held_out, self.evaluation = (
             load(split) for split in ("train", "calibration", "evaluation")
         )
@@ -123,6 +132,6 @@ class StoredData:
         side = min(images.shape[1:3])
         views = []
         for part in np.array_split(images, max(1, len(images) // 500)):
-            moved = _cropped(part, rng, side // 8)
+            moved = _cropped(part, rng, side // 8, self.flip)
             views.append(moved if self.light else _holed(_toned(moved, rng), rng, side // 4))
         return np.concatenate(views), self.train.labels[order]

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import DataError
 from .card import ModelCard
 from .data import NAMED, load_data
-from .own import own_data
+from .own import own_data, trained_flipped
 from .training_data import ClutterData, StoredData, TrainingData
 
 __all__ = ["training_views"]
@@ -30,5 +30,7 @@ def training_views(data: str, card: ModelCard, seed: int, data_dir: Path | None 
             )
         return drawn
     if data in NAMED:
-        return StoredData(seed, partial(load_data, data, card=card, data_dir=data_dir))
+        return StoredData(
+            seed, partial(load_data, data, card=card, data_dir=data_dir), flip=trained_flipped(card)
+        )
     return own_data(data, card, seed, matched=True)[0]

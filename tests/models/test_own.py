@@ -19,6 +19,7 @@ from splitpoint.models.profile import Profile
 from splitpoint.models.store import load_network, save_network
 from splitpoint.models.train import train
 from splitpoint.models.train_run import TrainRun
+from splitpoint.models.training_data import StoredData
 from splitpoint.models.training_views import training_views
 
 from .conftest import tiny_card, tiny_network
@@ -63,6 +64,19 @@ def vit(tmp_path: Path) -> Path:
     named = {name.replace("exits.0.", ""): value.contiguous() for name, value in state.items()}
     save_file(named, tmp_path / "vit.safetensors")
     return tmp_path / "vit.safetensors"
+
+
+def test_what_was_trained_without_mirror_images_sees_none_later(
+    vit: Path, folder: Path, tmp_path: Path
+) -> None:
+    base = load_network(vit)[1]
+    assert own_data(folder, base, 0)[0].flip
+    config = own_config(str(vit), base, "mine", epochs=2, batch=9, threads=1, flip=False)
+    card = load_network(train(config, tmp_path / "out", folder, str(vit)))[1]
+    views = training_views(str(folder), card, 0)
+    assert isinstance(views, StoredData)
+    assert not views.flip
+    assert not own_config("mine", card, "again").flip
 
 
 def test_one_command_fits_a_vit_to_an_image_folder(vit: Path, folder: Path, tmp_path: Path) -> None:

@@ -120,6 +120,17 @@ def test_views_are_a_function_of_seed_and_epoch_and_keep_their_labels() -> None:
         assert (other[1] != labels).any()
 
 
+def test_mirror_images_are_shown_unless_they_are_something_else() -> None:
+    rising = np.arange(0, 240, 10, dtype=np.uint8)[None, None, :, None].repeat(40, 0).repeat(24, 1)
+    sets = dict.fromkeys(("train", "calibration", "evaluation"), Dataset(rising, np.arange(40), ()))
+    mirrored = {}
+    for flip in (True, False):
+        views = StoredData(3, sets.__getitem__, light=True, flip=flip).epoch(0)[0][..., 0].astype(int)
+        mirrored[flip] = int((views[:, :, 6].mean(1) > views[:, :, 17].mean(1)).sum())
+    assert 10 < mirrored[True] < 30
+    assert mirrored[False] == 0
+
+
 def test_configurations_are_checked(tmp_path: Path) -> None:
     for wrong in ({"batch": 0}, {"epochs": 1}, {"accelerator": "tpu"}, {"learning_rate": 1}):
         with pytest.raises(ValidationError, match=next(iter(wrong))):
