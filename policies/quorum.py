@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from .welch import welch_moments
+from .welch import welch
 
 __all__ = [
     "Evidence",
@@ -161,9 +161,7 @@ def evidence(
     rivals, members = _rivals(opinions, prediction, own, majority, counted, compare)
     other_size, other_mean, other_variance = _moments(rivals, members)
     tested = (size > 1) & (other_size > 1)
-    _, p = welch_moments(
-        mean, variance, np.maximum(size, 2), other_mean, other_variance, np.maximum(other_size, 2), "greater"
-    )
+    p = welch(mean, variance, np.maximum(size, 2), other_mean, other_variance, np.maximum(other_size, 2))
     return Evidence(prediction, np.where(tested, p, 1.0), tested, mean, margin)
 
 

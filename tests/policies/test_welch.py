@@ -10,19 +10,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import special, stats
 
-from splitpoint.policies.welch import incomplete_beta, welch, welch_moments
+from splitpoint.policies.welch import incomplete_beta, welch
 
 VALUES = st.floats(-1e3, 1e3, allow_nan=False, width=32)
 SAMPLES = st.lists(VALUES, min_size=2, max_size=30).filter(lambda sample: np.var(sample) > 1e-6)
 
 
 @settings(max_examples=150)
-@given(SAMPLES, SAMPLES, st.sampled_from(["two-sided", "greater"]))
-def test_t_and_p_are_scipys(a: list[float], b: list[float], alternative: str) -> None:
-    expected = stats.ttest_ind(a, b, equal_var=False, alternative=alternative)
-    t, p = welch(a, b, alternative)
-    assert t == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
-    assert p == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-12)
+@given(SAMPLES, SAMPLES)
+def test_p_is_scipys(a: list[float], b: list[float]) -> None:
+    expected = stats.ttest_ind(a, b, equal_var=False, alternative="greater")
+    moments = [(np.mean(sample), np.var(sample, ddof=1), len(sample)) for sample in (a, b)]
+    assert welch(*moments[0], *moments[1]) == pytest.approx(expected.pvalue, rel=1e-9, abs=1e-12)
 
 
 @given(st.floats(0, 1), st.floats(0.05, 500), st.floats(0.05, 500))
@@ -34,8 +33,7 @@ def test_far_tails_keep_their_digits() -> None:
     for t, df in [(50.0, 3.0), (400.0, 2.0), (12.0, 80.0)]:
         n = (df + 2) / 2
         # Equal variances and sizes: df = 2 (n - 1).
-        t_found, p = welch_moments(t * math.sqrt(2 / n), 1.0, n, 0.0, 1.0, n, "greater")
-        assert t_found == pytest.approx(t)
+        p = welch(t * math.sqrt(2 / n), 1.0, n, 0.0, 1.0, n)
         assert p == pytest.approx(stats.t.sf(t, df), rel=1e-9)
 
 
@@ -43,18 +41,6 @@ def test_arrays_give_what_single_cases_give() -> None:
     draws = np.random.default_rng(0)
     mean, var, other = draws.normal(size=500), draws.uniform(1e-4, 1, 500), draws.uniform(1e-4, 1, 500)
     size = draws.integers(2, 9, 500)
-    t, p = welch_moments(mean, var, size, 0.0, other, 3, "greater")
+    p = welch(mean, var, size, 0.0, other, 3)
     for i in range(0, 500, 7):
-        alone = welch_moments(mean[i], var[i], size[i], 0.0, other[i], 3, "greater")
-        assert (t[i], p[i]) == alone
-
-
-def test_constant_samples() -> None:
-    assert welch([2, 2], [1, 1]) == (math.inf, 0.0)
-    assert welch([1, 1], [2, 2], "greater") == (-math.inf, 1.0)
-    assert all(math.isnan(value) for value in welch([1, 1], [1, 1]))
-
-
-def test_one_value_is_no_sample() -> None:
-    with pytest.raises(ValueError, match="two values"):
-        welch([1], [1, 2])
+        assert p[i] == welch(mean[i], var[i], size[i], 0.0, other[i], 3)
