@@ -224,9 +224,11 @@ class Client:
 
     async def _open(self, address: str, device: int, tls: Tls | None, probe_s: float) -> None:
         self._turn = asyncio.Lock()
-        # A ping waits behind what was sent before it: where that may take longer, its silence tells nothing.
-        timeouts = Timeouts()
-        timeouts = replace(timeouts, ping=max(timeouts.ping, self._deadline_s))
+        # A ping waits behind what was sent before it: where that may take longer, its silence tells nothing. And a link
+        # that is fast enough for the deadline must not be too slow to be found.
+        timeouts, deadline_s = Timeouts(), self._deadline_s
+        health_s = min(timeouts.call, max(timeouts.health, deadline_s))
+        timeouts = replace(timeouts, ping=max(timeouts.ping, deadline_s), health=health_s)
         self._service = ServiceClient(address, device=device, timeouts=timeouts, tls=tls)
         self._device = BatchDevice(
             self._session,

@@ -91,6 +91,15 @@ def test_a_request_may_be_on_its_way_for_longer_than_a_ping_is_waited_for(
     assert result.latency_s > 2.0
 
 
+def test_a_server_is_found_where_the_way_to_it_takes_most_of_the_deadline(
+    server: Server, small: Small
+) -> None:
+    with Narrow(server.address) as way:
+        way.bytes_per_s = 250.0
+        with Client(way.address, small.folder, policy=Decision(4), deadline_s=15.0) as client:
+            eventually(lambda: client.link_up, 20.0)
+
+
 def test_a_server_that_comes_back_as_a_quorum_gets_the_image_whole(
     small: Small, other: Small, start_server: Start, tmp_path: Path
 ) -> None:
