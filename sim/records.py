@@ -19,7 +19,8 @@ __all__ = ["DTYPES", "Record", "Table", "columns_of", "read_requests", "record",
 class Record(NamedTuple):
     """What one request did. Times in seconds on the run's clock, energies in joules.
 
-    queue_s + head_s + ... need not add up to latency_s: codec, RPC and the wait for a lost reply lie between.
+    queue_s + head_s + ... need not add up to latency_s: codec, RPC, the blocks of those that are merged with it and the
+    wait for a lost reply lie between.
     uplink_s, downlink_s: from sending to delivery, waiting for the medium and propagation included;
     airtime_*_s: on the air only. NaN where there was no such thing. channel_uses: complex symbols sent, no bytes.
     votes, asked, quorum_macs: of the quorum that answered (`device.accounting.Trip`), 0 where none did.

@@ -159,8 +159,8 @@ def _figures(
         curves, remark = cdf_figure(tables, issued, scenario.deadline_s)
         add(
             "How long answers took",
-            "A curve further left is faster; where it crosses the deadline is the share answered in time, "
-            f"and a curve that ends below 100 % lost requests. {remark}",
+            "A curve further left is faster; where it crosses the deadline is the share answered in time. "
+            f"{remark}",
             curves,
         )
         if names := adaptive_policies(tables):

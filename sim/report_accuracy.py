@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from .metrics import Z_95
 from .records import Table
 from .report_labels import place_labels
-from .report_style import POLICY_MARKERS, blank, darker, policy_colour, shorten
+from .report_style import POLICY_MARKERS, blank, darker, policy_colour, short_names
 
 __all__ = ["accuracy_figure", "draw_accuracy"]
 
@@ -70,7 +70,7 @@ def draw_accuracy(
         f"mean uplink of a request, {unit}" if against == "bytes" else "latency that 95 % stay within, ms"
     )
     colours = [darker(policy_colour(place)) for place in places_]
-    names = [shorten(str(summaries[place]["policy"]), 20) for place in places_]
+    names = short_names([str(summaries[place]["policy"]) for place in places_], 20)
     place_labels(ax, np.stack([x, y], axis=1), names, bars, colours)
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from .report_style import INK, shorten
+from .report_style import INK, short_names
 
 __all__ = ["bar_figure", "stacked_bars", "write_shares"]
 
@@ -26,7 +26,7 @@ def stacked_bars(
             hatch=hatches[part] or None,
         )  # fmt: skip
         left = left + widths[:, part]
-    ax.set_yticks(rows, [shorten(name) for name in names])
+    ax.set_yticks(rows, short_names(names))
     ax.invert_yaxis()
     ax.grid(visible=False, axis="y")
     ax.tick_params(axis="y", length=0)
@@ -38,7 +38,7 @@ def bar_figure(names: Sequence[str], legend_rows: int) -> tuple[Figure, Axes]:
     fig = Figure(figsize=(9.6, 0.42 * max(1, len(names)) + foot + 0.15))
     height = fig.get_figheight()
     ax = fig.subplots()
-    longest = max((len(shorten(name)) for name in names), default=0)
+    longest = max(map(len, short_names(names)), default=0)
     fig.subplots_adjust(left=0.03 + 0.0092 * longest, right=0.94, top=1 - 0.12 / height, bottom=foot / height)
     return fig, ax
 

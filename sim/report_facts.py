@@ -11,7 +11,9 @@ from ..models.data import NAMED
 from .scenario import Scenario
 from .sections import DataConfig
 
-__all__ = ["facts", "quantity"]
+__all__ = ["FAULTS", "facts", "quantity"]
+
+FAULTS = {"kill": "killed", "freeze": "frozen", "drain": "stopped"}
 
 _ENGINES = {
     "profile": "virtual time; the network's answers were looked up in its evaluation profile",
@@ -124,9 +126,8 @@ def facts(
     if budgets := _described(scenario.budgets):
         found.append(("budgets", f"{budgets}; means over each device's requests"))
     if scenario.faults:
-        words = {"kill": "killed", "freeze": "frozen", "drain": "stopped"}
         faults = (
-            f"{f.process or 'server'} {words[f.kind]} at {f.at_s:g} s for {f.for_s:g} s"
+            f"{f.process or 'server'} {FAULTS[f.kind]} at {f.at_s:g} s for {f.for_s:g} s"
             for f in scenario.faults
         )
         found.append(("faults", ", ".join(faults)))

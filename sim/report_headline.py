@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..policies.budgets import FEASIBLE_WITHIN
+
 __all__ = ["by_utility", "failed_policies", "headline", "headline_rows", "number", "plus_minus"]
 
 Summary = Mapping[str, Any]
@@ -117,7 +119,7 @@ def _over(summary: Summary) -> str:
     spent = ", ".join(
         f"{name.rpartition('_')[0]} by {number(line['violation'], 0, 100)} %"
         for name, line in summary["budgets"].items()
-        if line["violation"] > 0
+        if line["violation"] > FEASIBLE_WITHIN
     )
     return f"“{summary['policy']}” is over budget and ranks behind all that are not: {spent}."
 

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ..seeding import generator
 from .records import Table
+from .report_facts import FAULTS
 from .report_style import DEADLINE, FALLBACK, INK, PLACES, SOFT, blank, legend_below, shorten
 from .scenario import Scenario
 from .sections import Fault
@@ -22,7 +23,6 @@ __all__ = ["LaneScale", "draw_lane", "lane_figure", "lane_legend", "lane_scale",
 
 _DOTS = 6000
 _BINS = 160
-_FAULTS = {"kill": "server killed", "freeze": "server frozen", "drain": "server stopped"}
 
 
 class LaneScale(NamedTuple):
@@ -149,7 +149,7 @@ def lane_legend(
         if index in seen
     ]
     handles.append(Line2D([], [], color=DEADLINE, linestyle=(0, (5, 3)), linewidth=1.1, label="deadline"))
-    if 1 in seen:
+    if any(np.isfinite(part["rate_estimate_bps"]).any() for part in tables):
         handles.append(
             Patch(facecolor="#dfe5ea", edgecolor="#a9b6c2", linewidth=0.8, label="estimated rate of the link")
         )
@@ -178,9 +178,10 @@ def _draw_faults(ax: Axes, faults: Sequence[Fault], scale: LaneScale) -> None:
         ax.axvspan(
             fault.at_s, end_s, facecolor="#f7d9d3", edgecolor="#e3a89d", hatch="///", linewidth=0, zorder=0.4
         )
+        said = f"{shorten(fault.process or 'server')} {FAULTS[fault.kind]}"
         ax.annotate(
-            _FAULTS[fault.kind], (0.5 * (fault.at_s + end_s), 1.0), xycoords=("data", "axes fraction"),
-            xytext=(0, 2), textcoords="offset points", ha="center", va="bottom", fontsize=8, color="#9c3a2a",
+            said, (0.5 * (fault.at_s + end_s), 1.0), xycoords=("data", "axes fraction"), xytext=(0, 2),
+            textcoords="offset points", ha="center", va="bottom", fontsize=8, color="#9c3a2a",
             annotation_clip=True,
         )  # fmt: skip
 

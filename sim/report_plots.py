@@ -22,10 +22,11 @@ from .report_style import (
     legend_below,
     policy_colour,
     ramp,
-    shorten,
+    short_names,
 )
 
 __all__ = [
+    "PARTS",
     "breakdown_figure",
     "cdf_figure",
     "latency_parts",
@@ -36,6 +37,7 @@ _CURVE_POINTS = 400
 PARTS = (
     ("waiting in the device's queue", "#bdbdbd", ""),
     ("computing on the device", PLACES[0].colour, ""),
+    ("computing others of its burst", PLACES[0].light, "\\\\\\\\"),
     ("uplink", "#56b4e9", "////"),
     ("server", PLACES[1].colour, ""),
     ("downlink", "#f0e442", "...."),
@@ -76,9 +78,10 @@ def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
 
 
 def latency_parts(columns: Table) -> np.ndarray:
-    """Mean seconds of each of PARTS over a policy's requests, (7,).
+    """Mean seconds of each of PARTS over a policy's requests, (8,).
 
-    A trip whose reply was not used is waiting in vain as a whole, however far it came.
+    Requests that are merged begin together, and each waits for the blocks of the others too. A trip whose reply was
+    not used is waiting in vain as a whole, however far it came.
     """
     if not len(columns["device"]):
         return np.zeros(len(PARTS))
@@ -89,8 +92,19 @@ def latency_parts(columns: Table) -> np.ndarray:
         np.where(used, np.nan_to_num(columns[name]), 0.0) for name in ("uplink_s", "server_s", "downlink_s")
     ]
     rest = np.maximum(columns["latency_s"] - queue - columns["head_s"] - sum(trip), 0.0)
-    parts = (queue, columns["head_s"], *trip, np.where(vain, 0.0, rest), np.where(vain, rest, 0.0))
+    others = np.minimum(rest, _computed_together(columns) - columns["head_s"])
+    rest = rest - others
+    parts = (queue, columns["head_s"], others, *trip, np.where(vain, 0.0, rest), np.where(vain, rest, 0.0))
     return np.array([values.mean() for values in parts])
+
+
+def _computed_together(columns: Table) -> np.ndarray:
+    """Seconds of computing for all requests that a device began at the same moment, by request; those follow each
+    other in the table."""
+    another = (np.diff(columns["device"]) != 0) | (np.diff(columns["start_s"]) != 0.0)
+    batch = np.concatenate([[0], np.cumsum(another)])
+    seconds: np.ndarray = np.bincount(batch, columns["head_s"])[batch]
+    return seconds
 
 
 def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
@@ -100,7 +114,9 @@ def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
     if not parts.any():
         blank(ax, "no request was answered")
         return fig
-    names, colours, hatches = zip(*PARTS, strict=True)
+    used = np.flatnonzero((parts > 1e-6).any(axis=0))  # rounding leaves less
+    parts = parts[:, used]
+    names, colours, hatches = zip(*(PARTS[i] for i in used), strict=True)
     stacked_bars(ax, list(tables), parts, colours, hatches)
     for row, total in enumerate(parts.sum(axis=1)):
         ax.annotate(
@@ -123,10 +139,12 @@ def breakdown_figure(tables: Mapping[str, Table]) -> Figure:
 def cdf_figure(
     tables: Mapping[str, Table], issued: Mapping[str, int], deadline_s: float
 ) -> tuple[Figure, str]:
-    """How many of a policy's requests were answered within a time; lost ones never are. And a remark."""
+    """How many of a policy's requests were answered within a time; lost ones never are. And what it means where a
+    curve ends."""
     fig = Figure(figsize=(9.6, 3.9))
     ax = fig.subplots()
-    columns_of_legend = 4 if max((len(shorten(name)) for name in tables), default=0) < 18 else 3
+    shown = short_names(list(tables), 30)
+    columns_of_legend = 4 if max(map(len, shown), default=0) < 18 else 3
     legend_rows = -(-len(tables) // columns_of_legend)
     fig.subplots_adjust(left=0.065, right=0.97, top=0.97, bottom=(0.5 + 0.2 * legend_rows) / 3.9)
     filled = {name: np.sort(1e3 * c["latency_s"]) for name, c in tables.items() if len(c["device"])}
@@ -141,7 +159,7 @@ def cdf_figure(
             "color": policy_colour(place), "linewidth": 1.8,
             "linestyle": POLICY_DASHES[place % len(POLICY_DASHES)],
         }  # fmt: skip
-        handles.append(Line2D([], [], label=shorten(name, 30), **style))
+        handles.append(Line2D([], [], label=shown[place], **style))
         if name not in filled:
             continue
         values = filled[name]
@@ -161,4 +179,6 @@ def cdf_figure(
     ax.set_ylabel("answered within that time, %")
     legend_below(fig, handles, columns_of_legend)
     beyond = sum(int((values > top).sum()) for values in filled.values())
-    return fig, f"{beyond:,} answers took longer than the scale shows." if beyond else ""
+    if beyond:
+        return fig, f"{beyond:,} answers took longer than the scale shows: there curves end below 100 %."
+    return fig, "A curve that ends below 100 % lost requests."

@@ -34,6 +34,7 @@ __all__ = [
     "legend_below",
     "policy_colour",
     "ramp",
+    "short_names",
     "shorten",
     "svg",
 ]
@@ -104,6 +105,10 @@ _RC: Any = {
 }
 
 
+_BEFORE = 4
+"""Letters that names share, shown before those in which they differ."""
+
+
 def policy_colour(index: int) -> str:
     """Colour of the policy with this place in the summary."""
     return _POLICIES[index % len(_POLICIES)]
@@ -136,6 +141,26 @@ def shorten(name: str, limit: int = 24) -> str:
         return name
     tail = (limit - 1) // 2
     return f"{name[: limit - 1 - tail]}…{name[-tail:]}"
+
+
+def short_names(names: Sequence[str], limit: int = 24) -> list[str]:
+    """Each name as `shorten` leaves it; of those that would look alike, the part in which they differ."""
+    short = [shorten(name, limit) for name in names]
+    for look in {name for name in short if short.count(name) > 1}:
+        places = [place for place, name in enumerate(short) if name == look]
+        alike = [names[place] for place in places]
+        begin = _in_common(alike)
+        end = _in_common([name[begin:][::-1] for name in alike])
+        for place, name in zip(places, alike, strict=True):
+            part = name[max(0, begin - _BEFORE) : len(name) - end]
+            short[place] = f"…{shorten(part, limit - 2)}…" if end else f"…{shorten(part, limit - 1)}"
+    return short
+
+
+def _in_common(names: Sequence[str]) -> int:
+    """How many letters all of them begin with."""
+    letters = enumerate(zip(*names, strict=False))
+    return next((place for place, those in letters if len(set(those)) > 1), min(map(len, names)))
 
 
 def blank(ax: Axes, text: str) -> None:
@@ -172,7 +197,9 @@ def svg(fig: Figure, key: str) -> str:
     text = out.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, count=1, flags=re.DOTALL)
-    text = re.sub(r'(<[^>]*\bid=")', rf"\g<1>{key}-", text)
-    text = re.sub(r'((?:xlink:href="|url\()#)', rf"\g<1>{key}-", text)
+    # In tags only: a policy may be called "url(#a)".
+    text = re.sub(
+        r"<[^>]*>", lambda tag: re.sub(r'(\bid="|(?:xlink:href="|url\()#)', rf"\g<1>{key}-", tag[0]), text
+    )
     # The width comes from the page; the view box holds the proportions.
     return re.sub(r'<svg (.*?)\bwidth="[^"]*" height="[^"]*"|<svg ', r"<svg \1", text, count=1)

@@ -21,8 +21,10 @@ from splitpoint.sim.report_facts import facts, quantity
 from splitpoint.sim.report_headline import by_utility
 from splitpoint.sim.report_lanes import lane_figure
 from splitpoint.sim.report_patches import draw_kept
-from splitpoint.sim.report_plots import latency_parts
-from splitpoint.sim.report_style import drawing
+from splitpoint.sim.report_plots import PARTS, latency_parts
+from splitpoint.sim.report_style import drawing, short_names
+from splitpoint.sim.scenario import Scenario
+from splitpoint.sim.sections import Fault
 
 from .report_data import CARD, columns, run, scenario
 
@@ -164,6 +166,21 @@ def test_a_fault_behind_the_end_of_a_run_is_not_in_the_legend(tmp_path: Path) ->
         assert ("fault of the server" in page(tmp_path, run("greedy", faults=faults))) == drawn
 
 
+def test_a_fault_names_its_process(tmp_path: Path) -> None:
+    with drawing():
+        figure, _ = lane_figure({"split": columns("split", 80)}, _with_process(), seed=1)
+    said = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert said == ["learner-2 frozen", "server killed"]
+
+
+def _with_process() -> Scenario:
+    faults = [
+        {"kind": "freeze", "process": "learner-2", "at_s": 2.0, "for_s": 1.0},
+        {"kind": "kill", "at_s": 5.0, "for_s": 1.0},
+    ]
+    return scenario("split").model_copy(update={"faults": tuple(Fault(**fault) for fault in faults)})
+
+
 @pytest.mark.parametrize("most", [3e5, 9.99e5, 9.999e5, 4.2e8])
 def test_rates_are_written_without_powers_of_ten(most: float) -> None:
     tables = run("greedy", count=200)["tables"]
@@ -207,6 +224,33 @@ def test_no_policy_at_all_makes_a_page(tmp_path: Path) -> None:
     assert "no policy was run" in page(tmp_path, arguments)
 
 
+def test_curves_that_leave_the_scale_are_not_said_to_lose_requests(tmp_path: Path) -> None:
+    arguments = run("local")
+    assert "below 100 % lost requests" in page(tmp_path, arguments)
+    arguments["tables"]["local"]["latency_s"][:20] = 3.0
+    text = page(tmp_path, arguments)
+    assert "below 100 % lost requests" not in text
+    assert "20 answers took longer than the scale shows: there curves end below 100 %." in text
+
+
+def test_a_rate_is_in_the_legend_where_it_is_drawn(tmp_path: Path) -> None:
+    arguments = run("local", "split")
+    arguments["tables"]["split"]["rate_estimate_bps"][:] = np.nan
+    assert "estimated rate of the link" in page(tmp_path, run("local"))
+    arguments["tables"]["local"]["rate_estimate_bps"][:] = np.nan
+    assert "estimated rate of the link" not in page(tmp_path, arguments)
+
+
+def test_a_budget_that_is_kept_is_not_among_those_exceeded(tmp_path: Path) -> None:
+    arguments = run("local", budgets={"energy_j": 0.15, "airtime_s": 0.02})
+    lines = {
+        name: {"budget": 1.0, "mean": 1.0, "violation": over}
+        for name, over in (("energy_j", 0.3), ("airtime_s", 2e-3))
+    }
+    arguments["summaries"][0] |= {"feasible": False, "budgets": lines}
+    assert "behind all that are not: energy by 30 %." in page(tmp_path, arguments)
+
+
 def test_lost_requests_are_pointed_out(tmp_path: Path) -> None:
     arguments = run("local", "split")
     made = arguments["scenario"]
@@ -232,6 +276,25 @@ def test_names_in_other_scripts_and_long_ones(tmp_path: Path) -> None:
     text = page(tmp_path, run(*names))
     for name in names:
         assert f'<th scope="row">{name}' in text
+
+
+def test_long_names_that_differ_in_the_middle_are_told_apart_in_every_figure(tmp_path: Path) -> None:
+    names = [
+        f"split2-keep0.25-dims{dims}-bits{bits}-exit0.95-of-greedy" for dims in (24, 48) for bits in (2, 4)
+    ]
+    arguments = run(*names)
+    for limit in (20, 24, 30):
+        short = short_names(names, limit)
+        assert len(set(short)) == len(names)
+        assert max(map(len, short)) <= limit
+    figures = svgs(page(tmp_path, arguments))
+    for name in short_names(names):
+        assert sum(f">{name}</text>" in figure for figure in figures) == 5
+    assert short_names(["a", "local", "a-name-longer-than-twenty-four-letters"])[:2] == ["a", "local"]
+
+
+def test_a_name_that_looks_like_a_reference_stays_as_it_is(tmp_path: Path) -> None:
+    assert '>url(#a) id="</text>' in page(tmp_path, run('url(#a) id="'))
 
 
 def test_what_a_quorum_decided_and_saved_is_drawn(tmp_path: Path) -> None:
@@ -274,6 +337,25 @@ def test_parts_of_latency_add_up_to_it() -> None:
     assert part["degraded"].any()
     waited_s = np.where(part["degraded"], part["latency_s"] - 0.002 - part["head_s"], 0.0)
     assert latency_parts(part)[-1] == pytest.approx(waited_s.mean())
+
+
+def test_who_is_computed_together_waits_for_the_others_not_for_codec_and_rpc() -> None:
+    part = dict(columns("split", 4))
+    sent_s, overhead_s = 0.03, 0.005
+    part |= {
+        "device": np.zeros(4, np.int64), "arrival_s": np.full(4, 1.0), "start_s": np.array([1.0, 1.0, 1.0, 1.5]),
+        "head_s": np.array([0.04, 0.04, 0.02, 0.04]), "degraded": np.zeros(4, bool),
+        "local": np.array([False, False, True, False]), "offloaded": np.array([True, True, False, True]),
+    }  # fmt: skip
+    trip_s = np.where(part["local"], 0.0, 3 * sent_s + overhead_s)
+    for name in ("uplink_s", "server_s", "downlink_s"):
+        part[name] = np.where(part["local"], np.nan, sent_s)
+    # The three of one burst: two blocks of each, then two more of those that are not sure.
+    part["latency_s"] = np.array([0.1, 0.1, 0.06, 0.54]) + trip_s
+    parts = dict(zip([name for name, _, _ in PARTS], latency_parts(part), strict=True))
+    assert parts["computing others of its burst"] == pytest.approx((0.06 + 0.06 + 0.04 + 0.0) / 4)
+    assert parts["rest: codec and RPC"] == pytest.approx(3 * overhead_s / 4)
+    assert sum(parts.values()) == pytest.approx(part["latency_s"].mean())
 
 
 def test_kept_patches_stay_and_dropped_ones_fade() -> None:
