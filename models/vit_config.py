@@ -147,8 +147,10 @@ def read_vit_config(folder: Path) -> VitConfig:
             if isinstance(values, dict):
                 values = {field: value for field, value in values.items() if value is not None}
             _check_run(VitConfig.model_validate(values), file)
-        except OSError:
+        except FileNotFoundError:
             continue
+        except OSError as error:
+            raise DataError(f"cannot read {file}: {error.strerror}") from error
         except ValidationError as error:
             first = error.errors()[0]
             where = "".join(f"{part}: " for part in first["loc"][:1])

@@ -123,3 +123,10 @@ def test_a_configuration_that_does_not_fit_is_named_in_one_line(
     with pytest.raises(DataError, match=said) as caught:
         load_vit(path)
     assert "\n" not in str(caught.value)
+
+
+def test_a_configuration_that_cannot_be_read_is_not_passed_over(tmp_path: Path) -> None:
+    path = _plain(tmp_path, preprocessor_config={"image_mean": [0.5] * 3})[1]
+    (tmp_path / "config.json").mkdir()
+    with pytest.raises(DataError, match=r"cannot read .*config\.json: Is a directory"):
+        load_vit(path)
