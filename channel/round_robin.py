@@ -35,7 +35,7 @@ class _Ring:
     def __init__(self, free_s: float, queues: Iterable[deque[_Message]]) -> None:
         self.free_s = free_s
         self.queues = deque(queues)
-        self.on_air: deque[_Message] | None = None  # the queue whose packet was sent last, if it has more
+        self.on_air = -1  # the device whose packet was sent last
 
     def step(self) -> tuple[float, Completion] | None:
         """Send the next packet. What ended by it, and when, if anything did."""
@@ -59,7 +59,7 @@ class _Ring:
         ended = message.left == 0 or done == INFINITY
         if ended:
             queue.popleft()
-        self.on_air = queue or None
+        self.on_air = message.link.device
         if queue:
             self.queues.append(queue)
         if not ended:
@@ -95,7 +95,8 @@ class RoundRobinMedium:
                 break
         else:
             # Who comes while a packet is on the air comes before that packet's device has its next turn.
-            before_last = bool(ring.queues) and ring.free_s > now and ring.on_air is ring.queues[-1]
+            on_air = ring.free_s > now and bool(ring.queues)
+            before_last = on_air and ring.queues[-1][0].link.device == ring.on_air
             ring.queues.insert(len(ring.queues) - before_last, deque((message,)))
         self._next = None
 

@@ -52,6 +52,14 @@ def test_a_later_message_takes_its_turns_from_the_packet_on_the_air():
     assert second.transfer == pytest.approx((0.0, 0.04, 0.03))
 
 
+def test_a_device_that_has_a_message_after_its_last_packet_does_not_go_twice_in_a_row():
+    medium = build_medium(RoundRobinConfig())
+    submit(medium, 0.0, 0, 1, "first")
+    submit(medium, 0.002, 0, 1, "again")
+    submit(medium, 0.004, 1, 1, "other")
+    assert [done.tag for done in drain(medium)] == ["first", "other", "again"]
+
+
 def test_messages_of_one_device_keep_their_order():
     medium = build_medium(RoundRobinConfig())
     for tag in range(5):
