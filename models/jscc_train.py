@@ -91,11 +91,6 @@ def train_code(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         code = JointCode(card.dim, most, config.hidden or 2 * card.dim).to(device)
-    if state is not None and state["step"] == config.steps:
-        code.load_state_dict(state["code"])
-        return code.eval()
-    known = cached_activations(network, data, cut, config.samples)
-    code.start_from(known.tokens[:500].float().reshape(-1, card.dim))
     optimizer = torch.optim.AdamW(
         code.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=1e-4
     )
@@ -104,6 +99,11 @@ def train_code(
         code.load_state_dict(state["code"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
+    if first == config.steps:
+        return code.eval()
+    known = cached_activations(network, data, cut, config.samples)
+    if state is None:
+        code.start_from(known.tokens[:500].float().reshape(-1, card.dim))
     for step in range(first, config.steps):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * _schedule(step, config.steps)
