@@ -53,7 +53,7 @@ def code_tables(
 
 def fit_model_tables(
     model: str | Path,
-    data: str | Path = "clutter",
+    data: str | Path,
     *,
     data_dir: Path | None = None,
     samples: int = 96,

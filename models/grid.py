@@ -35,10 +35,10 @@ class Grid:
     def chosen(
         cls,
         card: ModelCard,
-        keeps: Sequence[float] | None = None,
-        dims: Sequence[int] | None = None,
-        bits: Sequence[int] | None = None,
-        refine_keeps: Sequence[float] | None = None,
+        keeps: Sequence[float] | None,
+        dims: Sequence[int] | None,
+        bits: Sequence[int] | None,
+        refine_keeps: Sequence[float] | None,
     ) -> Grid:
         """The default grid with other axes where they are given, each falling and without repeats.
 

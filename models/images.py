@@ -51,7 +51,7 @@ def _mode(channels: int) -> str:
 
 
 def picture_pixels(
-    picture: Image.Image, size: tuple[int, int] | None = None, channels: int | None = None
+    picture: Image.Image, size: tuple[int, int] | None, channels: int | None
 ) -> NDArray[np.uint8]:
     """A picture, turned as its EXIF says, as uint8 (H, W, C); size and channels as in `read_image`.
 

@@ -39,14 +39,14 @@ def backbone_loss(
     labels: Tensor,
     smoothing: float,
     *,
-    order: Tensor | None = None,
-    probe: nn.Module | None = None,
-    probe_weight: float = 0.0,
+    order: Tensor | None,
+    probe: nn.Module | None,
+    probe_weight: float,
 ) -> Tensor:
     """First part of the regime: cross-entropy of the last exit alone, on its own logits q.
 
-    order  int64 (B, k), the patch tokens that the blocks see, 1 being the first; all of them by default
-    probe  a classifier of the stem's mean token (B, d), whose cross-entropy is added with its weight
+    order  int64 (B, k), the patch tokens that the blocks see, 1 being the first; None: all of them
+    probe  a classifier of the stem's mean token (B, d), whose cross-entropy is added with its weight; None: none is
     """
     x = network.embed(images)
     stem_loss = x.new_zeros(())

@@ -122,7 +122,7 @@ def measure(
 def measure_file(
     model: str | Path,
     split_name: SplitName,
-    data: str | Path = "clutter",
+    data: str | Path,
     *,
     data_dir: Path | None = None,
     out: Path | None = None,

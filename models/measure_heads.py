@@ -30,7 +30,7 @@ class Heads:
     block_s  seconds (S, depth + 1): embedding, then each block; exit_s seconds (S, E)
     """
 
-    def __init__(self, card: ModelCard, samples: int, gated: bool = False) -> None:
+    def __init__(self, card: ModelCard, samples: int, gated: bool) -> None:
         exits, n = len(card.exits), card.patch_tokens
         self.card = card
         self.gated = gated
@@ -59,7 +59,7 @@ class Heads:
 
 @torch.inference_mode()
 def measure_heads(
-    network: SplitViT, card: ModelCard, data: Dataset, tick: Callable[[], None], keep: float = 1.0
+    network: SplitViT, card: ModelCard, data: Dataset, tick: Callable[[], None], keep: float
 ) -> Heads:
     """Run the head on each sample of `data` at batch 1, calling `tick` after each.
 

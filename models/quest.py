@@ -121,7 +121,7 @@ def write_ensembles(path: Path, profile: PoolProfile, sizes: Sequence[int], amon
         partial.write_text(text, encoding="utf-8")
 
 
-def ensemble(pool: str | Path = "cifar10", size: int = 3) -> tuple[str, ...]:
+def ensemble(pool: str | Path, size: int) -> tuple[str, ...]:
     """Names of QUEST's pick of `size` learners of a shipped pool, or of a file of `write_ensembles`.
 
     UsageError for a size that was not picked, DataError for a file that is missing or broken.

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 
 from ..seeding import generator
-from .belief import EXPLORE_AFTER, Exploration, believed, predict
+from .belief import Exploration, believed, predict
 from .confidence import Confidence
 from .decision import Decision
 from .greedy import GreedyTables
@@ -50,6 +50,8 @@ class Bandit:
     width    how many standard deviations of the belief exploration is worth
     ridge    weight of the belief that the predictions are right, in requests
     memory   the past counts this much less with every request of the same candidate; 1 never forgets
+    explore_after  as in Greedy
+
     Keyed by (seed, "bandit", device).
     """
 
@@ -59,11 +61,11 @@ class Bandit:
         confidence: Confidence,
         device: int,
         *,
-        rule: Literal["ucb", "thompson"] = "thompson",
-        width: float = 0.1,
-        ridge: float = 4.0,
-        memory: float = 0.995,
-        explore_after: float = EXPLORE_AFTER,
+        rule: Literal["ucb", "thompson"],
+        width: float,
+        ridge: float,
+        memory: float,
+        explore_after: float,
     ) -> None:
         self._tables = tables
         self._confidence = confidence

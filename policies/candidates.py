@@ -42,7 +42,7 @@ def grid_decisions(profile: Profile, exit_margins: tuple[float, ...]) -> list[De
 def best_somewhere(
     predicted: PredictedUtility,
     weights: UtilityWeights,
-    prices: Sequence[tuple[float, ...]] = ((0.0, 0.0, 0.0),),
+    prices: Sequence[tuple[float, ...]],
 ) -> list[int]:
     """Candidates that win at some rate, time left, queue and price: the others need not be looked at again.
 

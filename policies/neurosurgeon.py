@@ -7,7 +7,7 @@ device's estimate.
 from __future__ import annotations
 
 from ..models.profile import Profile
-from .belief import EXPLORE_AFTER, Exploration, predict
+from .belief import Exploration, predict
 from .decision import Decision
 from .deployment import Deployment
 from .observation import Observation
@@ -33,7 +33,7 @@ class NeurosurgeonTables:
 class Neurosurgeon:
     """Minimises predicted latency; explore_after as in Greedy."""
 
-    def __init__(self, tables: NeurosurgeonTables, explore_after: float = EXPLORE_AFTER) -> None:
+    def __init__(self, tables: NeurosurgeonTables, explore_after: float) -> None:
         self._tables = tables
         self._exploration = Exploration(explore_after)
 

@@ -51,7 +51,7 @@ class Coordinator:
     gates    how many gates every learner has
     voters   those that can be asked, by their place in `config.learners`
     hosts    the servers behind them, opened and closed here
-    log      told of asks that were cancelled
+    log      told of asks that were cancelled; None: nobody is
     """
 
     def __init__(
@@ -59,8 +59,8 @@ class Coordinator:
         config: QuorumConfig,
         gates: int,
         voters: dict[int, Voter],
-        hosts: Iterable[Host] = (),
-        log: GateLog | None = None,
+        hosts: Iterable[Host],
+        log: GateLog | None,
     ) -> None:
         self._config, self._gates, self._voters, self._log = config, gates, voters, log
         self._hosts = tuple(hosts)

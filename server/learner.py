@@ -26,7 +26,7 @@ __all__ = ["LearnerRunner", "load_runner"]
 class LearnerRunner:
     """`learner` on torch; `threads` of torch's in this process."""
 
-    def __init__(self, learner: Learner, threads: int = 1) -> None:
+    def __init__(self, learner: Learner, threads: int) -> None:
         torch.set_num_threads(threads)
         self._learner = learner
         card = learner.card

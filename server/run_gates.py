@@ -58,9 +58,9 @@ class GateService:
     codecs  of the heads whose tokens are taken, by model id; with the limits of a request
     """
 
-    def __init__(self, worker: GateWorker, codecs: Mapping[str, TokenCodec] | None = None) -> None:
+    def __init__(self, worker: GateWorker, codecs: Mapping[str, TokenCodec]) -> None:
         self.worker = worker
-        self._codecs = dict(codecs or {})
+        self._codecs = codecs
         self._index = {runner.card.name: index for index, runner in enumerate(worker.runners)}
         self._held: HeldRequests[_Held] = HeldRequests()
         self._decoder = ThreadPoolExecutor(1, "decode")

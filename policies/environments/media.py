@@ -38,7 +38,7 @@ class Media(Protocol):
 class FifoMedia:
     """packets_at_submission: losses are those of the time of submission, as in round robin, not of the turn."""
 
-    def __init__(self, bank: LinkBank, origin_s: Array, packets_at_submission: bool = False) -> None:
+    def __init__(self, bank: LinkBank, origin_s: Array, *, packets_at_submission: bool) -> None:
         self._bank = bank
         self._early = packets_at_submission
         self._free_s = origin_s.copy()
