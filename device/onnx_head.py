@@ -97,4 +97,15 @@ def _session(path: Path, card: ModelCard) -> Any:
     found = session.get_modelmeta().custom_metadata_map.get("model_id")
     if found != card.id:
         raise DataError(f"{path} belongs to model {found}, the card beside it to {card.id}: export again")
+    # A card that somebody has edited keeps its id.
+    by_card = {
+        "image": [1, card.channels, *card.image_size],
+        "logits": [1, card.class_count],
+        "u": [1, card.exit_state_dim],
+    }
+    for value in (*session.get_inputs(), *session.get_outputs()):
+        if value.shape != (wanted := by_card.get(value.name, value.shape)):
+            raise DataError(
+                f"{path}: {value.name} of {value.shape}, by the card beside it of {wanted}: export again"
+            )
     return session

@@ -190,6 +190,25 @@ def test_a_folder_that_mixes_two_models_is_refused(small: Small, other: Small, t
         load_head(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"classes": ["a", "b"]}, r"exit_0\.onnx: logits of \[1, 5\], by the card beside it of \[1, 2\]"),
+        ({"exit_state_dim": 3}, r"exit_0\.onnx: u of"),
+        ({"image_size": [32, 32]}, r"embed\.onnx: image of"),
+    ],
+)
+def test_a_card_that_was_edited_away_from_its_graphs_is_refused(
+    small: Small, tmp_path: Path, changes: dict[str, Any], said: str
+) -> None:
+    folder = tmp_path / "edited"
+    shutil.copytree(small.folder, folder)
+    card = json.loads((folder / "card.json").read_text())
+    (folder / "card.json").write_text(json.dumps(card | changes))
+    with pytest.raises(DataError, match=said):
+        load_head(folder)
+
+
 def test_broken_folders_are_one_clear_line(small: Small, tmp_path: Path) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(small.folder, folder)
