@@ -137,11 +137,14 @@ class LiveEngine:
             )
 
     def _write_processes(self) -> None:
-        servers = [] if self._servers is None else self._servers.processes
-        known = [p for p in (*servers, self._emulator, *self._devices) if p is not None]
+        known = [*self._without_devices(), *self._devices]
         listing = [{"name": p.name, "pid": p.pid, "command": p.command} for p in known]
         about = {"server": self._server_address, "emulator": self._emulator_address, "processes": listing}
         (self._folder / "processes.json").write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+    def _without_devices(self) -> list[Process]:
+        servers = [] if self._servers is None else self._servers.processes
+        return servers if self._emulator is None else [*servers, self._emulator]
 
     @property
     def _server_address(self) -> str:
@@ -151,16 +154,26 @@ class LiveEngine:
         from ..channel.emulator_process import reset_emulator
 
         self.events.clear()
+        # What a policy is made of may take long to read, in many processes longer: only then time counts.
+        await self._tell({"policy": policy.model_dump(mode="json")})
+        made = [await device.message(None) for device in self._devices]
+        for device, message in zip(self._devices, made, strict=True):
+            _checked(device, message)
         epoch = time.time() + _LEAD_S
         await reset_emulator(self._emulator_address, epoch)
-        command = {"policy": policy.model_dump(mode="json"), "epoch": epoch}
-        for device in self._devices:
-            await device.tell(command)
+        await self._tell({"epoch": epoch})
         ended = asyncio.Event()
         faults = [self._fault(fault, epoch, ended) for fault in to_come]
         following = asyncio.create_task(self._follow_all(ended))
         await asyncio.gather(following, *faults)
+        # Without them devices answer alone: nothing in the records tells that from a bad link.
+        for process in self._without_devices():
+            process.check()
         return [record for part in following.result() for record in part]
+
+    async def _tell(self, message: dict[str, Any]) -> None:
+        for device in self._devices:
+            await device.tell(message)
 
     async def _follow_all(self, ended: asyncio.Event) -> list[list[Record]]:
         try:
@@ -170,11 +183,9 @@ class LiveEngine:
 
     async def _follow(self, device: Process) -> list[Record]:
         while True:
-            message = await device.message(None)
+            message = _checked(device, await device.message(None))
             if "records" in message:
                 return [_record(row) for row in message["records"]]
-            if "error" in message:
-                raise RemoteError(f"{device.name}: {message['error']}")
             if self._progress is not None:
                 self._progress()
 
@@ -196,6 +207,12 @@ class LiveEngine:
         for process in known:
             if process is not None:
                 await process.stop()
+
+
+def _checked(device: Process, message: dict[str, Any]) -> dict[str, Any]:
+    if "error" in message:
+        raise RemoteError(f"{device.name}: {message['error']}")
+    return message
 
 
 def _record(row: list[Any]) -> Record:

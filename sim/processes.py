@@ -56,8 +56,7 @@ class Process:
         except TimeoutError:
             raise RemoteError(f"{self.name} said nothing for {timeout_s:g} s: see {self._log}") from None
         if not text:
-            status = await self._process.wait()
-            raise RemoteError(f"{self.name} ended with status {status}: {self._last_words()}")
+            raise self._end(await self._process.wait())
         return text.decode().rstrip("\n")
 
     async def address(self) -> str:
@@ -83,6 +82,11 @@ class Process:
         assert self._process is not None
         return await self._process.wait()
 
+    def check(self) -> None:
+        """Raises RemoteError where it has ended, as nobody asked it to."""
+        if self._process is not None and self._process.returncode is not None:
+            raise self._end(self._process.returncode)
+
     async def stop(self, grace_s: float = 5.0) -> None:
         """Ask it to end, wait, and end it."""
         if self._process is None or self._process.returncode is not None:
@@ -95,6 +99,9 @@ class Process:
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
+
+    def _end(self, status: int) -> RemoteError:
+        return RemoteError(f"{self.name} ended with status {status}: {self._last_words()}")
 
     def _last_words(self) -> str:
         try:

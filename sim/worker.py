@@ -1,4 +1,4 @@
-"""One device process of a live run: told policy and epoch in lines of JSON, it tells its records."""
+"""One device process of a live run: told a policy, then the epoch, in lines of JSON, it tells its records."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from ..device.encoder import Encoder
 from ..device.head import Head, advanced
 from ..device.load import load_head
 from ..device.realtime_batch import BatchDevice
+from ..device.session import Session
 from ..errors import RemoteError, SplitpointError
 from ..models.store import codec_arrays
 from ..protos.client import ServiceClient, TimedOut
@@ -61,11 +62,14 @@ class _Worker:
         whole = setup.scenario.quorum is not None
         self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=whole)
         self._tables_crc = codec.tables_crc
+        self._session: Session
         for _ in range(_WARM_UPS):
             advanced(self._head, self._images[0], None, card.depth)
         # Policies read the calibration profile once, before time counts.
         for policy in setup.scenario.policies:
             setup.session(policy, index)
+        times = setup.arrivals()
+        self._arrivals, self._samples = times[index], setup.inputs(len(images), times)[index]
         # The same for the traces that a modem measures.
         if (modem := self._modem()) is not None:
             modem(1.0)
@@ -79,13 +83,10 @@ class _Worker:
                 raise RemoteError(f"{client.address} has not the coder '{coder}', or other code tables")
             _say({"ready": True})
             while line := await loop.run_in_executor(None, sys.stdin.readline):
-                command = json.loads(line)
                 try:
-                    records = await self._serve(client, command)
+                    _say(await self._obey(client, json.loads(line)))
                 except SplitpointError as error:
                     _say({"error": str(error)})
-                    continue
-                _say({"records": [_plain(row) for row in records]})
 
     async def _agreed(self, client: ServiceClient) -> Agreement:
         """How to speak to the server; asked again and again, for an outage may swallow the question."""
@@ -95,15 +96,19 @@ class _Worker:
                 return await agreement(client, *known)
         return await agreement(client, *known)
 
-    async def _serve(self, client: ServiceClient, command: dict[str, Any]) -> list[Record]:
-        setup, index = self._setup, self._index
-        session = setup.session(_POLICY.validate_python(command["policy"]), index, modem=self._modem())
-        clock = Clock(command["epoch"])
-        device = BatchDevice(
-            session, self._head, self._encoder, client, clock, paced=True, probe_s=setup.scenario.probe_s
-        )
-        times = setup.arrivals()
-        arrivals, samples = times[index], setup.inputs(len(self._images), times)[index]
+    async def _obey(self, client: ServiceClient, command: dict[str, Any]) -> dict[str, Any]:
+        """Make a policy's session, or serve with the one that was made: `epoch` is when the run begins."""
+        if "policy" in command:
+            policy = _POLICY.validate_python(command["policy"])
+            self._session = self._setup.session(policy, self._index, modem=self._modem())
+            return {"made": True}
+        records = await self._serve(client, self._session, Clock(command["epoch"]))
+        return {"records": [_plain(row) for row in records]}
+
+    async def _serve(self, client: ServiceClient, session: Session, clock: Clock) -> list[Record]:
+        probe_s = self._setup.scenario.probe_s
+        device = BatchDevice(session, self._head, self._encoder, client, clock, paced=True, probe_s=probe_s)
+        arrivals, samples = self._arrivals, self._samples
         records: list[Record] = []
         while len(records) < len(arrivals):
             first = len(records)
@@ -113,7 +118,7 @@ class _Worker:
             together = [self._images[sample] for sample in samples[first:last]]
             for finished in await device.serve_next(together, arrivals[first], behind):
                 request = len(records)
-                records.append(record(index, request, samples[request], finished))
+                records.append(record(self._index, request, samples[request], finished))
                 _say({"answered": request})
         await device.close()
         return records

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -110,6 +113,21 @@ def test_live_agrees_with_virtual_time_on_replayed_decisions(tmp_path: Path) -> 
     try:
         for name in ("split", "server", "greedy"):
             judged(partial(run, name), judge)
+    finally:
+        engine.close()
+
+
+def test_a_run_whose_server_died_is_none(tmp_path: Path) -> None:
+    from splitpoint.errors import RemoteError
+
+    one = changed().devices[0].model_dump(mode="json") | {"count": 1}
+    engine = LiveEngine(Setup(changed(requests=2, devices=[one])), folder=tmp_path)
+    try:
+        server = json.loads((tmp_path / "processes.json").read_text())["processes"][0]
+        assert server["name"] == "the server"
+        os.kill(server["pid"], signal.SIGKILL)
+        with pytest.raises(RemoteError, match="the server ended with status -9"):
+            engine.run(engine.setup.scenario.policy("server"))
     finally:
         engine.close()
 
