@@ -118,7 +118,7 @@ class Session:
         Decision lets them be merged, else for one alone. `batch` says how many."""
         single = self.begin(start_s, arrival_s, queue, observation)
         decision = self._decision
-        self.batch = min(count, int(MOST_GROUPS / decision.merge)) if decision.merges else 1
+        self.batch = int(min(count, MOST_GROUPS / decision.merge)) if decision.merges else 1
         if self.batch == 1:
             return single
         due_s = arrival_s + self._deadline_s

@@ -155,6 +155,15 @@ def test_a_lost_reply_takes_the_link_down_and_bounds_the_rate() -> None:
     assert policy.seen[2].rate_bps <= 8 * 1000 / 0.1 * (1 + 1e-9)
 
 
+@pytest.mark.parametrize(("merge", "batch"), [(0.5, 128), (0.9, 71), (5e-324, 200)])
+def test_a_batch_has_no_more_requests_than_merge_into_the_groups_of_a_message(
+    merge: float, batch: int
+) -> None:
+    session, _ = make(Decision(2, merge=merge))
+    session.begin_batch(0.0, 0.0, 0, 200)
+    assert session.batch == batch
+
+
 def test_the_battery_runs_down_by_what_each_request_cost() -> None:
     session, policy = make(Decision(1))
     energies = [serve(session, float(i), trip=REPORT).costs.energy_j for i in range(3)]
