@@ -16,6 +16,7 @@ from ..errors import DataError, UsageError
 from ..json_text import json_text
 from ..models.data import NAMED, Dataset
 from ..options import host_port
+from ..whole_file import whole_file
 from .broken_off import sigterm_unwinds
 from .compare import compare
 from .inputs import load_inputs
@@ -97,7 +98,8 @@ def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[Polic
     run = _run(setup, options.engine, policies, console, live_options)
     if options.compare:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
-        (out / "comparison.json").write_text(json_text(comparison, 2) + "\n", encoding="utf-8")
+        with whole_file(out / "comparison.json", "comparison") as path:
+            path.write_text(json_text(comparison, 2) + "\n", encoding="utf-8")
     else:
         (out / "comparison.json").unlink(missing_ok=True)  # of an earlier run into this folder
     write_run(out, run)

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import DataError, MissingExtra
+from ..errors import MissingExtra
 from ..models.card import ModelCard
+from ..whole_file import whole_file
 from .records import Table
 from .report_comparison import comparison_rows
 from .report_facts import facts
@@ -72,10 +73,8 @@ def write_report(
         glossary=GLOSSARY,
         version=__version__,
     )
-    try:
-        path.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise DataError(f"cannot write the report {path}: {error.strerror}") from None
+    with whole_file(path, "report", make_folder=False) as part:
+        part.write_text(text, encoding="utf-8")
 
 
 def overview_figure(

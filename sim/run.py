@@ -13,6 +13,7 @@ import numpy as np
 from ..alone import alone
 from ..errors import DataError, UsageError
 from ..json_text import json_text
+from ..whole_file import whole_file
 from .metrics import request_utility, summarise
 from .policy_config import OraclePolicy, PolicyConfig, ReplayPolicy
 from .records import Table, write_requests
@@ -137,11 +138,9 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def write_run(out: Path, run: Run) -> None:
-    """summary.json and requests.parquet; equal runs give equal files."""
-    text = json_text(run.summaries, 2) + "\n"
-    (out / "summary.json").write_text(text, encoding="utf-8")
-    write_requests(
-        out / "requests.parquet",
-        run.tables,
-        {"scenario": run.scenario.model_dump(mode="json"), "engine": run.engine},
-    )
+    """summary.json and requests.parquet; equal runs give equal files. DataError where they cannot be written."""
+    about = {"scenario": run.scenario.model_dump(mode="json"), "engine": run.engine}
+    with whole_file(out / "requests.parquet", "requests") as path:
+        write_requests(path, run.tables, about)
+    with whole_file(out / "summary.json", "summary") as path:
+        path.write_text(json_text(run.summaries, 2) + "\n", encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import sys
 from dataclasses import replace
@@ -23,6 +24,7 @@ from splitpoint.sim.report_lanes import lane_figure
 from splitpoint.sim.report_patches import draw_kept
 from splitpoint.sim.report_plots import PARTS, latency_parts
 from splitpoint.sim.report_style import drawing, short_names
+from splitpoint.sim.run import Run, write_run
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.sections import Fault
 
@@ -399,6 +401,26 @@ def test_overview_of_one_policy() -> None:
 def test_a_path_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cannot write the report .*missing"):
         write_report(tmp_path / "missing" / "report.html", **run("local", count=2))
+
+
+def test_what_breaks_off_leaves_the_files_of_an_earlier_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = run("local")
+    made = Run(*(arguments[name] for name in ("scenario", "engine", "summaries", "tables")))
+    write_run(tmp_path, made)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    assert before.keys() == {"requests.parquet", "summary.json"}
+
+    def full(merged: Any, path: Path, **options: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pyarrow.parquet.write_table", full)
+    made.summaries[0]["policy"] = "another"
+    with pytest.raises(DataError, match=r"requests.parquet: No space left on device"):
+        write_run(tmp_path, made)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 @pytest.mark.parametrize("module", ["matplotlib", "jinja2"])
