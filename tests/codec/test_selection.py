@@ -75,3 +75,10 @@ def test_a_rest_token_is_the_mean_of_the_patches_that_are_not_kept(patches, keep
     assert sent[[0, *range(2, len(sent))]].tolist() == plain.tolist()
     total = plain[1:].sum(axis=0) + (patches - kept.size) * sent[1]
     np.testing.assert_allclose(total, tokens[1:].sum(axis=0), atol=1e-4)
+
+
+@pytest.mark.parametrize("keep", [0.1, 1.0])
+def test_where_gates_left_no_patch_cls_goes_alone(keep):
+    cls = np.ones((1, 3), np.float32)
+    sent, kept, rest = sent_tokens(cls, np.empty(0, np.float32), keep, rest=True)
+    assert (sent.tolist(), kept.tolist(), rest) == (cls.tolist(), [], 0)
