@@ -53,11 +53,13 @@ def places_figure(tables: Mapping[str, Table], exits: Sequence[int]) -> Figure:
         *ramp(PLACES[0].light, PLACES[0].dark, count), *ramp(PLACES[1].light, PLACES[1].dark, count),
         PLACES[FALLBACK].colour,
     ]  # fmt: skip
-    labels = [
-        f"{side}, exit {i + 1} (block {after})"
-        for side in ("device", "server")
-        for i, after in enumerate(exits)
-    ]
+    own = [f"exit {i + 1} (block {after})" for i, after in enumerate(exits)]
+    labels = [f"device, {exit}" for exit in own]
+    if any(columns["votes"].any() for columns in tables.values()):
+        # The learners' gates come after other blocks of theirs.
+        labels += [f"quorum, gate {i + 1}" for i in range(count)]
+    else:
+        labels += [f"server, {exit}" for exit in own]
     labels.append("fallback on the device")
     shares = np.zeros((len(tables), 2 * count + 1))
     for row, columns in enumerate(tables.values()):

@@ -103,6 +103,12 @@ def test_every_policy_is_named_in_table_and_figures(usual: str) -> None:
         assert sum(f">{name}</text>" in figure for figure in svgs(usual)) >= 5
 
 
+def test_on_paper_nothing_is_scrolled_out_of_sight(usual: str) -> None:
+    printed = re.search(r"@media print \{(.*?)\n\}", usual, flags=re.DOTALL)
+    assert printed is not None
+    assert re.search(r"\.scroll \{[^}]*overflow: visible", printed[1])
+
+
 def test_head_says_what_was_run(usual: str) -> None:
     for said in (
         "made up",
@@ -308,6 +314,8 @@ def test_what_a_quorum_decided_and_saved_is_drawn(tmp_path: Path) -> None:
     assert "How the quorum decided" in text
     assert f"by policy: quorum-of-3: {saved:.0f} %" in text
     assert "gate 3, 2 opinions" in text
+    assert "quorum, gate 3<" in text
+    assert "server, exit" not in text
     assert "How the quorum decided" not in page(tmp_path, run("local", "split"))
 
 
