@@ -33,7 +33,7 @@ def kept_patches(setup: Setup, tables: dict[str, Table], data: Dataset) -> list[
                 final.prediction,
                 setup.card.classes,
                 {keep: _kept(head, data.images[sample], cut, keep) for keep in _KEEPS},
-                f"sample {sample}, cut after block {cut}",
+                f"sample {sample}, cut after block {cut}; the answer is that of the whole network",
             )
         )
     return pictures

@@ -15,7 +15,9 @@ import numpy as np
 import pytest
 
 from splitpoint.errors import DataError, MissingExtra
+from splitpoint.sim.inputs import load_inputs
 from splitpoint.sim.metrics import summarise
+from splitpoint.sim.pictures import kept_patches
 from splitpoint.sim.report import KeptPatches, overview_figure, write_report
 from splitpoint.sim.report_choices import choices_figure
 from splitpoint.sim.report_facts import facts, quantity
@@ -27,7 +29,9 @@ from splitpoint.sim.report_style import drawing, short_names
 from splitpoint.sim.run import Run, write_run
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.sections import Fault
+from splitpoint.sim.setup import Setup
 
+from .conftest import changed
 from .report_data import CARD, columns, run, scenario
 
 POLICIES = ("local", "split", "greedy")
@@ -380,6 +384,14 @@ def test_kept_patches_stay_and_dropped_ones_fade() -> None:
     outside = np.ones((32, 32), bool)
     outside[8:16, 8:16] = False
     assert np.ptp(centres[outside].astype(int)) < 0.3 * np.ptp(image.astype(int))
+
+
+def test_pictures_say_whose_answer_they_show() -> None:
+    setup = Setup(changed())
+    table = {"sample": np.array([3]), "cut": np.array([2]), "offloaded": np.array([True])}
+    (picture,) = kept_patches(setup, {"split": table}, load_inputs(setup))
+    assert picture.caption == "sample 3, cut after block 2; the answer is that of the whole network"
+    assert {keep: len(kept) for keep, kept in picture.kept.items()} == {0.5: 32, 0.25: 16, 0.125: 8}
 
 
 def test_colour_images_of_any_size_are_drawn() -> None:
