@@ -241,6 +241,9 @@ def device(
     policy: Annotated[
         DevicePolicy, typer.Option(help="Decide here, or let the server (serve --policy) decide.")
     ] = DevicePolicy.auto,
+    image: Annotated[
+        str, typer.Option(help="How raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY.")
+    ] = "png",
     root: Annotated[Path | None, typer.Option(help="TLS: who signed the server, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS: this client's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
@@ -264,6 +267,7 @@ def device(
         index=index,
         tls=tls,
         remote=policy is DevicePolicy.remote,
+        image=image,
         as_json=json_,
     )
 

@@ -12,10 +12,13 @@ import struct
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 
-__all__ = ["decode_image", "encode_image"]
+__all__ = ["LOSSLESS", "decode_image", "encode_image", "image_format"]
+
+LOSSLESS = "png"
 
 _NAMES = {
     pb.IMAGE_FORMAT_PNG: "PNG",
@@ -26,7 +29,19 @@ _MOST_BESIDE = 1 << 16  # bytes that are no pixels
 _FORMATS = {name.lower(): number for number, name in _NAMES.items()}
 
 
-def encode_image(image: np.ndarray, format: str = "png", quality: int = 75) -> pb.Image:
+def image_format(text: str) -> tuple[str, int]:
+    """Format and quality, as `encode_image` takes them, of "png", "webp:QUALITY" or "jpeg:QUALITY"; DataError else."""
+    name, _, quality = text.partition(":")
+    if text == LOSSLESS:
+        return LOSSLESS, 0
+    if not (name in _FORMATS and name != LOSSLESS and quality.isdecimal() and int(quality) <= 100):
+        raise DataError(
+            f"image: must be png, webp:QUALITY or jpeg:QUALITY, with a quality of 0 to 100, not '{text}'"
+        )
+    return name, int(quality)
+
+
+def encode_image(image: np.ndarray, format: str = LOSSLESS, quality: int = 75) -> pb.Image:
     """Image uint8 (H, W, C), C 1 or 3, to a payload; equal bytes on one machine and set of versions.
 
     format   "png" (lossless), "webp" or "jpeg"
@@ -39,7 +54,7 @@ def encode_image(image: np.ndarray, format: str = "png", quality: int = 75) -> p
     picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     number = _FORMATS[format]
     out = io.BytesIO()
-    if format == "png":
+    if format == LOSSLESS:
         picture.save(out, "PNG", optimize=True)
     elif format == "webp":
         picture.save(out, "WEBP", quality=quality, method=4)

@@ -20,6 +20,7 @@ from typing import Literal, Self
 import numpy as np
 
 from ..clock import Clock
+from ..codec.image import LOSSLESS
 from ..codec.tokens import TokenCodec
 from ..errors import RemoteError, SplitpointError, UsageError
 from ..models.card import ModelCard
@@ -70,6 +71,7 @@ class Client:
     deadline_s  relative, for each image; the answer comes by then even if the server does not
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
+    image       how the raw input goes where it is sent: "png", lossless, "webp:QUALITY" or "jpeg:QUALITY"
     tls         None for plain text
     probe_s     how often a server that is out of reach is looked for
     modem       reads (SNR in dB, rate in bit/s) off the board's modem, None where that hears nothing; asked at every
@@ -93,6 +95,7 @@ class Client:
         deadline_s: float = 0.5,
         device: int = 0,
         coder: str = "packed",
+        image: str = LOSSLESS,
         tls: Tls | None = None,
         probe_s: float = 0.25,
         modem: ReadModem | None = None,
@@ -139,8 +142,8 @@ class Client:
             modem=None if modem is None else own_modem(modem, 0.5 * slack_s),
         )
         self._clock = Clock()
-        self._coder, self._codec = coder, codec
-        Encoder(card, codec, coder)  # so that a coder which this side lacks is refused at once
+        self._coder, self._codec, self._image = coder, codec, image
+        Encoder(card, codec, coder, image=image)  # so that a coder which this side lacks is refused at once
         self._waiting = 0
         self._closed = False
         self._closing = threading.Lock()  # what is submitted comes before the closing, or not at all
@@ -233,7 +236,7 @@ class Client:
         self._device = BatchDevice(
             self._session,
             self._head,
-            Encoder(self.card, self._codec),
+            Encoder(self.card, self._codec, image=self._image),
             self._service,
             self._clock,
             probe_s=probe_s,
@@ -252,7 +255,9 @@ class Client:
             raise RemoteError(
                 f"{self._service.address} does not decide for boards: start it with serve --policy"
             )
-        self._device.encoder = Encoder(self.card, self._codec, agreed.coder, whole_input=agreed.whole_input)
+        self._device.encoder = Encoder(
+            self.card, self._codec, agreed.coder, image=self._image, whole_input=agreed.whole_input
+        )
 
     async def _shut(self) -> None:
         if hasattr(self, "_device"):

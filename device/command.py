@@ -12,6 +12,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ..codec.image import LOSSLESS
 from ..errors import DataError
 from ..json_text import json_text
 from ..models.images import image_files
@@ -71,10 +72,11 @@ def run_images(
     index: int = 0,
     tls: Tls | None = None,
     remote: bool = False,
+    image: str = LOSSLESS,
     as_json: bool = False,
 ) -> None:
     """Print a row for each image under `images` and a summary; as_json: an object a line, the summary last; remote:
-    the server decides.
+    the server decides; image: as of `Client`.
 
     Where an image's folder is named like one of the network's classes, its answer is checked. Images that cannot
     be read are named on stderr and left out. Raises DataError where there is none, or none that can be read.
@@ -85,7 +87,13 @@ def run_images(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with (
         Client(
-            server, model, policy="remote" if remote else None, deadline_s=deadline_s, device=index, tls=tls
+            server,
+            model,
+            policy="remote" if remote else None,
+            deadline_s=deadline_s,
+            device=index,
+            image=image,
+            tls=tls,
         ) as client,
         Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,
     ):

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..codec.image import encode_image
+from ..codec.image import LOSSLESS, encode_image, image_format
 from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
@@ -48,6 +48,7 @@ def measure(
     *,
     grid: Grid | None = None,
     coder: str = "packed",
+    image: str = LOSSLESS,
     batch: int = 64,
     progress: bool = True,
     rescored: Callable[[Heads], None] | None = None,
@@ -55,10 +56,12 @@ def measure(
     """The Profile of a model on `data`, on one torch thread; `data` must fit the model's input.
 
     coder     "packed", or "ans" where the library and the model's tables are there
+    image     how raw inputs are sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
     progress  shows a bar on stderr
     rescored  changes the scores by which patches are selected, for comparisons; not for networks with gates
 
-    Raises UsageError for an unknown coder or a grid that does not fit, DataError for images that do not.
+    Raises UsageError for an unknown coder or a grid that does not fit, DataError for another format and for images
+    that do not fit.
     """
     torch.set_num_threads(1)
     network, card = load_network(model)
@@ -69,6 +72,7 @@ def measure(
         raise UsageError(f"unknown coder '{coder}'; {did_you_mean(coder, _CODERS)}")
     if any(cut and _CODERS[coder] not in codec.coders(cut) for cut in grid.cuts):
         raise UsageError(f"coder '{coder}' needs the library constriction and a model with tables")
+    sent_as = image_format(image)
     expected = (*card.image_size, card.channels)
     if data.images.shape[1:] != expected:
         raise DataError(f"the images are {data.images.shape[1:]}, {card.name} takes {expected}")
@@ -77,7 +81,7 @@ def measure(
         # Gates drop patches on the device, so that its own answers depend on keep; 1 is the plain network.
         keeps = tuple(dict.fromkeys((1.0, *grid.keeps))) if card.gates else (1.0,)
         task = bar.add_task(f"{card.name}: heads", total=len(data) * len(keeps))
-        images = [encode_image(image) for image in data.images] if 0 in grid.cuts else []
+        images = [encode_image(pixels, *sent_as) for pixels in data.images] if 0 in grid.cuts else []
         points = list(enumerate(grid.points()))
         refinements = grid.refinements(card)
         found = no_answers(grid, len(data), card)
@@ -108,6 +112,7 @@ def measure(
         card=card,
         split_name=split_name,
         coder=coder,
+        image=image if 0 in grid.cuts else LOSSLESS,
         tables_crc=codec.tables_crc if coder == "ans" else 0,
         grid=grid,
         labels=data.labels,
@@ -131,6 +136,7 @@ def measure_file(
     bits: Sequence[int] | None = None,
     refine_keeps: Sequence[float] | None = None,
     coder: str = "packed",
+    image: str = LOSSLESS,
     samples: int | None = None,
 ) -> Path:
     """Measure a Profile and save it; returns the path.
@@ -138,6 +144,7 @@ def measure_file(
     out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
     refine_keeps       what keeps below them are refined to; default none
+    coder, image       as of `measure`
     samples            so many of the split (`Dataset.some`); default all
 
     What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured, and so are
@@ -148,6 +155,7 @@ def measure_file(
     grid = Grid.chosen(card, keeps, dims, bits, refine_keeps)
     name = f"{path.stem}.{split_name}.npz"
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
+    image_format(image)
     check_writable(out, "profile", make_folder=False)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     loaded = loaded.some(samples or len(loaded))
@@ -156,5 +164,5 @@ def measure_file(
         raise DataError(
             f"{other} was measured on the same images: give the {split_name} profile others, or remove that one"
         )
-    measure(path, loaded, split_name, grid=grid, coder=coder).save(out)
+    measure(path, loaded, split_name, grid=grid, coder=coder, image=image).save(out)
     return out

@@ -74,6 +74,9 @@ def profile(
         typer.Option(help="What lower keeps are refined to; repeat for more. Default none."),
     ] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
+    image: Annotated[
+        str, typer.Option(help="How raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY.")
+    ] = "png",
     samples: Annotated[int | None, typer.Option(min=1, help="Only so many; default all.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
@@ -91,6 +94,7 @@ def profile(
         bits=bits,
         refine_keeps=refine_keep,
         coder=coder,
+        image=image,
         samples=samples,
     )
     print(path)

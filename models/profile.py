@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ..codec.image import LOSSLESS
 from ..errors import GridError, UsageError
 from .card import ModelCard
 from .grid import Grid
@@ -51,6 +52,7 @@ class Profile:
     labels           int64 (S,)
     images_id        hash of the images and labels that were measured
     coder            "packed" or "ans": the coder of the requests
+    image            how raw inputs were sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
     tables_crc       of the entropy coder's tables that were used, 0 where planes are packed
     head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed or dropped, batch 1
     gated_prediction uint16 (K, S, E), gated_margin float32 (K, S, E): the head's at each of the grid's keeps, for
@@ -81,6 +83,7 @@ class Profile:
     block_time_s: NDArray[np.float64]
     exit_time_s: NDArray[np.float64]
     tables_crc: int = 0
+    image: str = LOSSLESS
     gated_prediction: NDArray[np.uint16] | None = None
     gated_margin: NDArray[np.float32] | None = None
     refined: Refined | None = None
@@ -168,8 +171,8 @@ class Profile:
         place = self.keeps.index(keep)
         return self.gated_prediction[place], self.gated_margin[place]
 
-    def require(self, split_name: SplitName, coder: str | None = None) -> None:
-        """Raise UsageError unless this Profile is of that split, and was measured with that coder."""
+    def require(self, split_name: SplitName, coder: str | None = None, image: str | None = None) -> None:
+        """Raise UsageError unless this Profile is of that split, and was measured with that coder and image format."""
         if self.split_name != split_name:
             raise UsageError(
                 f"this is the {self.split_name} profile of {self.card.name}: {_JOBS[split_name]}"
@@ -178,6 +181,11 @@ class Profile:
             raise UsageError(
                 f"the {self.split_name} profile of {self.card.name} was measured with coder "
                 f"'{self.coder}', not '{coder}'"
+            )
+        if image is not None and 0 in self.cuts and self.image != image:
+            raise UsageError(
+                f"the {self.split_name} profile of {self.card.name} was measured with raw inputs as "
+                f"'{self.image}', not '{image}': `splitpoint profile --image {image}`"
             )
 
     def save(self, path: Path | str) -> None:

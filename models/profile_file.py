@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic_core import from_json, to_json
 
+from ..codec.image import LOSSLESS
 from ..errors import DataError
 from ..whole_file import whole_file
 from .card import ModelCard
@@ -31,6 +32,7 @@ def write_profile(profile: Profile, path: Path | str) -> None:
         "card": profile.card.model_dump(mode="json"),
         "split_name": profile.split_name,
         "coder": profile.coder,
+        "image": profile.image,
         "tables_crc": profile.tables_crc,
         "grid": {name: list(getattr(profile.grid, name)) for name in _AXES},
         "images_id": profile.images_id,
@@ -82,6 +84,7 @@ def read_profile(path: Path | str) -> Profile:
             card=card,
             split_name=meta["split_name"],
             coder=meta["coder"],
+            image=meta.get("image", LOSSLESS),
             tables_crc=meta["tables_crc"],
             grid=grid,
             labels=arrays["labels"].astype(np.int64),

@@ -98,9 +98,9 @@ def _made(
 
 
 def _calibration(scenario: Scenario) -> Profile:
-    """The calibration profile, measured with the scenario's coder."""
+    """The calibration profile, measured as the scenario sends."""
     profile = Setup(scenario).calibration
-    profile.require("calibration", scenario.coder)
+    profile.require("calibration", scenario.coder, scenario.image)
     return profile
 
 

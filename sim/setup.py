@@ -117,7 +117,7 @@ class Setup:
     @property
     def lookup(self) -> Profile:
         """Where the profile engine looks answers up: the evaluation profile, in tuning the calibration profile."""
-        self.evaluation.require("evaluation", self.scenario.coder)
+        self.evaluation.require("evaluation", self.scenario.coder, self.scenario.image)
         return self.evaluation
 
     @cached_property
@@ -250,5 +250,5 @@ class _Tuning(Setup):
 
     @property
     def lookup(self) -> Profile:
-        self.calibration.require("calibration", self.scenario.coder)
+        self.calibration.require("calibration", self.scenario.coder, self.scenario.image)
         return self.calibration

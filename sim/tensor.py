@@ -39,7 +39,9 @@ class TensorBackend:
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         self._whole = setup.scenario.quorum is not None
         self._codec = codec
-        self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=self._whole)
+        self._encoder = Encoder(
+            card, codec, setup.scenario.coder, image=setup.scenario.image, whole_input=self._whole
+        )
         self._validator = Validator(card, codec)
         self._tail = TorchTail(network, card)
         self._card = card

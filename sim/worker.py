@@ -60,7 +60,9 @@ class _Worker:
         card = setup.card
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         whole = setup.scenario.quorum is not None
-        self._encoder = Encoder(card, codec, setup.scenario.coder, whole_input=whole)
+        self._encoder = Encoder(
+            card, codec, setup.scenario.coder, image=setup.scenario.image, whole_input=whole
+        )
         self._tables_crc = codec.tables_crc
         self._session: Session
         for _ in range(_WARM_UPS):

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.halves import round_to_wire
-from splitpoint.codec.image import decode_image
+from splitpoint.codec.image import decode_image, encode_image
 from splitpoint.codec.requests import payload_crc, read_exit_state
 from splitpoint.codec.tokens import TokenCodec
 from splitpoint.device.encoder import Encoder
 from splitpoint.device.head import advanced
 from splitpoint.device.load import load_head
-from splitpoint.errors import UsageError
+from splitpoint.errors import DataError, UsageError
 from splitpoint.policies.decision import Decision
 
 from .conftest import Small
@@ -36,6 +36,15 @@ def test_the_raw_input_goes_losslessly(encoder: Encoder, small: Small) -> None:
     assert request.deadline_s == pytest.approx(0.25)
     assert not request.HasField("exit_state")
     np.testing.assert_array_equal(kept, np.arange(small.card.patch_tokens))
+
+
+def test_the_raw_input_goes_lossily_where_that_is_chosen(codec: TokenCodec, small: Small) -> None:
+    image = small.image(0)
+    coarse = Encoder(small.card, codec, image="jpeg:20")
+    request, _ = coarse.request(image, None, Decision(0), request_id=7, deadline_s=0.25)
+    assert request.image == encode_image(image, "jpeg", 20)
+    with pytest.raises(DataError, match="quality of 0 to 100, not 'jpeg'"):
+        Encoder(small.card, codec, image="jpeg")
 
 
 def test_tokens_and_exit_state_are_those_of_the_cut(
