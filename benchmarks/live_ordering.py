@@ -20,7 +20,7 @@ from typing import Any
 
 from command_line import command_line, run
 
-from splitpoint.sim.run import make_engine, policies_named, run_policies
+from splitpoint.sim.run import Run, make_engine, policies_named, run_policies
 from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.setup import Setup
 
@@ -50,7 +50,8 @@ def summaries(given: argparse.Namespace, kind: str) -> dict[str, dict[str, Any]]
     with tempfile.TemporaryDirectory() as folder:
         engine = make_engine(setup, kind, **({"folder": Path(folder)} if kind == "live" else {}))
         try:
-            run = run_policies(setup, kind, engine, policies)
+            run = Run(setup.scenario, kind)
+            run_policies(setup, run, engine, policies)
         finally:
             engine.close()
     return {summary["policy"]: summary for summary in run.summaries}

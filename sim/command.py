@@ -81,7 +81,7 @@ def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[Polic
     inputs = _inputs_to_draw(setup, options.engine, console)
     comparison: dict[str, dict[str, Any]] = {}
     if options.compare:
-        virtual = _run(setup, options.compare, policies, console, {})
+        virtual = _run(setup, options.compare, policies, console, {}, out)
         (out / "virtual").mkdir(exist_ok=True)
         write_run(out / "virtual", virtual)
         path = out / "virtual" / "requests.parquet"
@@ -95,7 +95,7 @@ def _run_into(out: Path, options: RunOptions, setup: Setup, policies: list[Polic
             "server": options.server,
             "head": options.head,
         }
-    run = _run(setup, options.engine, policies, console, live_options)
+    run = _run(setup, options.engine, policies, console, live_options, out)
     if options.compare:
         comparison = {name: compare(run.tables[name], virtual.tables[name]) for name in run.tables}
         with whole_file(out / "comparison.json", "comparison") as path:
@@ -120,15 +120,25 @@ def _run(
     policies: Sequence[PolicyConfig],
     console: Console,
     options: dict[str, Any],
+    out: Path,
 ) -> Run:
+    """Where it is broken off, the policies that were done by then are kept in OUT/unfinished."""
+    run = Run(setup.scenario, engine_name)
     total = setup.scenario.requests * len(policies)
     title = f"{setup.scenario.name}, {engine_name}"
     with sigterm_unwinds(), _progress(console, title, total) as advance:
         engine = make_engine(setup, engine_name, advance, **options)
         try:
-            return run_policies(setup, engine_name, engine, policies)
+            run_policies(setup, run, engine, policies)
+        except BaseException:
+            if run.tables:
+                folder = output_folder(out / "unfinished")
+                write_run(folder, run)
+                console.print(f"done before: {', '.join(run.tables)}, in {folder}", soft_wrap=True)
+            raise
         finally:
             engine.close()
+    return run
 
 
 @contextmanager

@@ -100,20 +100,18 @@ def policies_named(scenario: Scenario, names: Sequence[str], engine: str = "prof
     return chosen
 
 
-def run_policies(setup: Setup, engine_name: str, engine: Engine, policies: Sequence[PolicyConfig]) -> Run:
-    """Run the policies in turn. All of them see the same arrivals, inputs and channel."""
-    run = Run(setup.scenario, engine_name)
+def run_policies(setup: Setup, run: Run, engine: Engine, policies: Sequence[PolicyConfig]) -> None:
+    """Run the policies in turn, and put what each gave into `run`. All see the same arrivals, inputs and channel."""
     weights, budgets = setup.scenario.weights(), setup.scenario.budgets.budgets()
     changes_s = setup.scenario.changes_s()
     for policy in policies:
         columns = engine.run(policy)
         run.tables[policy.name] = columns
         run.summaries.append(
-            summarise(policy.name, engine_name, setup.scenario.requests, columns, weights, budgets)
+            summarise(policy.name, run.engine, setup.scenario.requests, columns, weights, budgets)
             | {"clairvoyant": isinstance(policy, OraclePolicy)}
             | {"changes": transients(columns, request_utility(columns, weights), changes_s, budgets)}
         )
-    return run
 
 
 def output_folder(path: Path) -> Path:

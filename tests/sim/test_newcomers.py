@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from splitpoint.errors import ConfigError, DataError, UsageError
+from splitpoint.errors import ConfigError, DataError, GridError, UsageError
 from splitpoint.sim.command import RunOptions, run_command
 from splitpoint.sim.inputs import load_inputs
+from splitpoint.sim.records import read_requests
 from splitpoint.sim.run import alone_in
 from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.setup import Setup
@@ -68,8 +69,6 @@ def test_a_missing_profile_is_measured_by_the_command_that_is_told(tmp_path: Pat
 
 @pytest.mark.parametrize("name", ["", "old/requests.parquet"])
 def test_a_run_to_replay_that_is_none_is_named(tmp_path: Path, name: str) -> None:
-    from splitpoint.sim.records import read_requests
-
     (tmp_path / "requests.parquet").write_bytes(b"a folder is not read as all that lies in it")
     path = tmp_path / name
     with pytest.raises(DataError, match=f"^there is no file {path}: name a run's requests.parquet$"):
@@ -87,6 +86,21 @@ def test_two_runs_do_not_write_to_one_folder(tmp_path: Path) -> None:
     run_command(options)
     run_command(options)
     assert (out / "summary.json").exists()
+
+
+def test_policies_that_were_done_are_kept_where_a_later_one_ends_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    off_grid = {"kind": "static", "name": "off", "decision": {"split": 2, "keep": 0.77}}
+    scenario, out = _scenario(tmp_path, policies=[STATIC, off_grid]), tmp_path / "out"
+    options = RunOptions(str(scenario), *("profile", (), None, None, out, None, None, "auto", False))
+    with pytest.raises(GridError, match=r"keep 0\.77"):
+        run_command(options)
+    assert "done before: s, in" in capsys.readouterr().err
+    (summary,) = json.loads((out / "unfinished" / "summary.json").read_text())
+    tables, _ = read_requests(out / "unfinished" / "requests.parquet")
+    assert (summary["policy"], len(tables["s"]["sample"])) == ("s", 8)
+    assert not (out / "summary.json").exists()
 
 
 def test_dates_for_names_are_told_too(tmp_path: Path) -> None:
