@@ -18,7 +18,7 @@ ReadModem = Callable[[], tuple[float, float] | None]
 """(SNR in dB, NaN where it is not known; rate in bit/s) as measured now; None where nothing is heard."""
 
 
-def own_modem(read: ReadModem, patience_s: float = 0.01) -> Modem:
+def own_modem(read: ReadModem, patience_s: float) -> Modem:
     """Asks `read` at every request, on a thread of its own: somebody else's code must not cost an answer.
 
     What takes longer than `patience_s` counts at the next request after it has come, as of when it was asked, unless
