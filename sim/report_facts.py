@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from ..codec.image import LOSSLESS, image_format
 from ..models.card import ModelCard
 from ..models.data import NAMED
 from .scenario import Scenario
@@ -123,6 +124,11 @@ def facts(
         ),
         ("data", _data(scenario.data)),
     ]
+    sent = ["planes entropy-coded"] if scenario.coder == "ans" else []
+    if scenario.image != LOSSLESS:
+        sent.append("raw inputs as {} of quality {}".format(*image_format(scenario.image)))
+    if sent:
+        found.append(("payloads", ", ".join(sent)))
     if budgets := _described(scenario.budgets):
         found.append(("budgets", f"{budgets}; means over each device's requests"))
     if scenario.faults:
