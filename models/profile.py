@@ -185,7 +185,8 @@ class Profile:
         if image is not None and 0 in self.cuts and self.image != image:
             raise UsageError(
                 f"the {self.split_name} profile of {self.card.name} was measured with raw inputs as "
-                f"'{self.image}', not '{image}': `splitpoint profile --image {image}`"
+                f"'{self.image}', not '{image}': `splitpoint profile {self.card.name} --split {self.split_name} "
+                f"--image {image} --out FOLDER` measures another, for the scenario's `profiles`"
             )
 
     def save(self, path: Path | str) -> None:
