@@ -21,7 +21,7 @@ from .errors import SplitpointError, UsageError
 from .models.measure_command import evaluate, profile, tables
 from .models.pool_command import profile_pool, train_pool
 from .models.train_command import train, train_codec, train_gates, train_jscc
-from .options import Json, checked, host_port, need_sim
+from .options import ImageFormatOption, Json, checked, host_port, need_sim
 from .sim.policy_command import policy_app
 
 __all__ = ["app", "main"]
@@ -241,9 +241,7 @@ def device(
     policy: Annotated[
         DevicePolicy, typer.Option(help="Decide here, or let the server (serve --policy) decide.")
     ] = DevicePolicy.auto,
-    image: Annotated[
-        str, typer.Option(help="How raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY.")
-    ] = "png",
+    image_format: ImageFormatOption = "png",
     root: Annotated[Path | None, typer.Option(help="TLS: who signed the server, PEM.")] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS: this client's certificate, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="TLS: its key, PEM.")] = None,
@@ -267,7 +265,7 @@ def device(
         index=index,
         tls=tls,
         remote=policy is DevicePolicy.remote,
-        image=image,
+        image_format=image_format,
         as_json=json_,
     )
 

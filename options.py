@@ -10,7 +10,15 @@ import typer
 
 from .errors import MissingExtra, UsageError
 
-__all__ = ["AcceleratorName", "AcceleratorOption", "Json", "checked", "host_port", "need_sim"]
+__all__ = [
+    "AcceleratorName",
+    "AcceleratorOption",
+    "ImageFormatOption",
+    "Json",
+    "checked",
+    "host_port",
+    "need_sim",
+]
 
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on standard output.")]
 
@@ -23,6 +31,10 @@ class AcceleratorName(StrEnum):
 
 AcceleratorOption = Annotated[
     AcceleratorName, typer.Option(help="Where to train; auto: on CUDA where torch finds it.")
+]
+
+ImageFormatOption = Annotated[
+    str, typer.Option(help="How raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY.")
 ]
 
 

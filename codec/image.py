@@ -16,7 +16,7 @@ from ..errors import DataError
 from ..protos import splitpoint_pb2 as pb
 from .errors import PayloadError
 
-__all__ = ["LOSSLESS", "decode_image", "encode_image", "image_format"]
+__all__ = ["LOSSLESS", "decode_image", "encode_image", "parse_image_format"]
 
 LOSSLESS = "png"
 
@@ -29,14 +29,14 @@ _MOST_BESIDE = 1 << 16  # bytes that are no pixels
 _FORMATS = {name.lower(): number for number, name in _NAMES.items()}
 
 
-def image_format(text: str) -> tuple[str, int]:
+def parse_image_format(text: str) -> tuple[str, int]:
     """Format and quality, as `encode_image` takes them, of "png", "webp:QUALITY" or "jpeg:QUALITY"; DataError else."""
     name, _, quality = text.partition(":")
     if text == LOSSLESS:
         return LOSSLESS, 0
     if not (name in _FORMATS and name != LOSSLESS and quality.isdecimal() and int(quality) <= 100):
         raise DataError(
-            f"image: must be png, webp:QUALITY or jpeg:QUALITY, with a quality of 0 to 100, not '{text}'"
+            f"image_format: must be png, webp:QUALITY or jpeg:QUALITY, with a quality of 0 to 100, not '{text}'"
         )
     return name, int(quality)
 

@@ -71,7 +71,7 @@ class Client:
     deadline_s  relative, for each image; the answer comes by then even if the server does not
     device      this device's number on the emulator
     coder       "packed", or "ans": entropy coding where both sides have it
-    image       how the raw input goes where it is sent: "png", lossless, "webp:QUALITY" or "jpeg:QUALITY"
+    image_format  how the raw input goes where it is sent: "png", lossless, "webp:QUALITY" or "jpeg:QUALITY"
     tls         None for plain text
     probe_s     how often a server that is out of reach is looked for
     modem       reads (SNR in dB, rate in bit/s) off the board's modem, None where that hears nothing; asked at every
@@ -95,7 +95,7 @@ class Client:
         deadline_s: float = 0.5,
         device: int = 0,
         coder: str = "packed",
-        image: str = LOSSLESS,
+        image_format: str = LOSSLESS,
         tls: Tls | None = None,
         probe_s: float = 0.25,
         modem: ReadModem | None = None,
@@ -142,8 +142,8 @@ class Client:
             modem=None if modem is None else own_modem(modem, 0.5 * slack_s),
         )
         self._clock = Clock()
-        self._coder, self._codec, self._image = coder, codec, image
-        Encoder(card, codec, coder, image=image)  # so that a coder which this side lacks is refused at once
+        self._coder, self._codec, self._image_format = coder, codec, image_format
+        Encoder(card, codec, coder, image_format=image_format)  # what it refuses is refused at once
         self._waiting = 0
         self._closed = False
         self._closing = threading.Lock()  # what is submitted comes before the closing, or not at all
@@ -236,7 +236,7 @@ class Client:
         self._device = BatchDevice(
             self._session,
             self._head,
-            Encoder(self.card, self._codec, image=self._image),
+            Encoder(self.card, self._codec, image_format=self._image_format),
             self._service,
             self._clock,
             probe_s=probe_s,
@@ -256,7 +256,11 @@ class Client:
                 f"{self._service.address} does not decide for boards: start it with serve --policy"
             )
         self._device.encoder = Encoder(
-            self.card, self._codec, agreed.coder, image=self._image, whole_input=agreed.whole_input
+            self.card,
+            self._codec,
+            agreed.coder,
+            image_format=self._image_format,
+            whole_input=agreed.whole_input,
         )
 
     async def _shut(self) -> None:

@@ -72,11 +72,11 @@ def run_images(
     index: int = 0,
     tls: Tls | None = None,
     remote: bool = False,
-    image: str = LOSSLESS,
+    image_format: str = LOSSLESS,
     as_json: bool = False,
 ) -> None:
     """Print a row for each image under `images` and a summary; as_json: an object a line, the summary last; remote:
-    the server decides; image: as of `Client`.
+    the server decides; image_format: as of `Client`.
 
     Where an image's folder is named like one of the network's classes, its answer is checked. Images that cannot
     be read are named on stderr and left out. Raises DataError where there is none, or none that can be read.
@@ -92,7 +92,7 @@ def run_images(
             policy="remote" if remote else None,
             deadline_s=deadline_s,
             device=index,
-            image=image,
+            image_format=image_format,
             tls=tls,
         ) as client,
         Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..codec.adc import merge
-from ..codec.image import LOSSLESS, encode_image, image_format
+from ..codec.image import LOSSLESS, encode_image, parse_image_format
 from ..codec.refinement import build_refinement
 from ..codec.requests import build_reply, build_request, exit_state_message
 from ..codec.tokens import TokenCodec
@@ -26,8 +26,8 @@ CODERS = {"packed": pb.CODER_PACKED, "ans": pb.CODER_ANS}
 class Encoder:
     """Encodes states of one network. coder: "packed" or "ans"; UsageError where ans is not to be had.
 
-    image        how the raw input goes: "png", "webp:QUALITY" or "jpeg:QUALITY"; DataError for anything else
-    whole_input  send the image from every cut, the exit state beside it: what serves a quorum of other networks
+    image_format  how the raw input goes: "png", "webp:QUALITY" or "jpeg:QUALITY"; DataError for anything else
+    whole_input   send the image from every cut, the exit state beside it: what serves a quorum of other networks
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Encoder:
         codec: TokenCodec,
         coder: str = "packed",
         *,
-        image: str = LOSSLESS,
+        image_format: str = LOSSLESS,
         whole_input: bool = False,
     ) -> None:
         if coder not in CODERS:
@@ -48,7 +48,7 @@ class Encoder:
         self._card = card
         self._codec = codec
         self._coder = CODERS[coder]
-        self._image = image_format(image)
+        self._image_format = parse_image_format(image_format)
         self.whole_input = whole_input
         reply = build_reply(request_id=1, prediction=0, margin=0.0, exit=0, server_s=0.0, load=0.0)
         self.reply_bytes = reply.ByteSize()
@@ -71,7 +71,8 @@ class Encoder:
         payload: pb.Image | pb.Tokens | pb.Symbols
         exit_state = None
         if state is None or state.blocks == 0 or self.whole_input:
-            cut, payload, kept = 0, encode_image(image, *self._image), np.arange(self._card.patch_tokens)
+            payload = encode_image(image, *self._image_format)
+            cut, kept = 0, np.arange(self._card.patch_tokens)
         else:
             cut = state.blocks
             tokens, scores, keep = _chosen(state, decision)

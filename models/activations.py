@@ -59,7 +59,7 @@ def activations(network: SplitViT, images: np.ndarray, labels: np.ndarray, cut: 
     for start in range(0, len(images), 128):
         x = network.embed(torch.from_numpy(normalise(images[start : start + 128], card)).to(device))
         at, u, qbar = 0, None, None
-        for after in dict.fromkeys((*(card.exits[i] for i in card.exits_within(0, cut)), cut)):
+        for after in card.stops(0, cut):
             x, scores = network.run(x, at, after)
             at = after
             if after in card.exits:

@@ -127,6 +127,10 @@ class ModelCard(BaseModel):
         """Indices of the exits reached by executing blocks [start, stop): start < exits[i] <= stop."""
         return [i for i, after in enumerate(self.exits) if start < after <= stop]
 
+    def stops(self, start: int, stop: int) -> list[int]:
+        """Blocks executed at each exit reached by executing blocks [start, stop), and at `stop`."""
+        return list(dict.fromkeys((*(self.exits[i] for i in self.exits_within(start, stop)), stop)))
+
     def to_message(self) -> pb.ModelCard:
         """The card as it travels in DescribeReply; preprocessing stays in the file."""
         return pb.ModelCard(

@@ -8,7 +8,7 @@ from ..errors import DataError, MissingExtra, UsageError, did_you_mean
 from ..whole_file import whole_file
 from .parquet_file import class_metadata, class_names
 
-__all__ = ["HANDED", "HUB", "fetch"]
+__all__ = ["HUB", "NEVER_FLIPPED", "fetch"]
 
 HUB: dict[str, tuple[str, str, str, dict[str, str]]] = {
     "cifar10": ("uoft-cs/cifar10", "img", "label", {"train": "plain_text/train", "test": "plain_text/test"}),
@@ -28,7 +28,7 @@ HUB: dict[str, tuple[str, str, str, dict[str, str]]] = {
 }
 """Name: repository, column of the image, column of the label, and where each split's one file lies."""
 
-HANDED = ("mnist",)
+NEVER_FLIPPED = ("mnist",)
 """Those of HUB whose images are something else in a mirror."""
 
 _ONLY_FILE = "-00000-of-00001.parquet"

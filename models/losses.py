@@ -83,7 +83,7 @@ def mixed_loss(
 
     def go(x: Tensor, start: int, stop: int, u: Tensor | None, qbar: Tensor | None) -> _State:
         nonlocal total
-        for after in dict.fromkeys((*(card.exits[i] for i in card.exits_within(start, stop)), stop)):
+        for after in card.stops(start, stop):
             x, scores = network.run(x, start, after)
             start = after
             if after in card.exits:

@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ..codec.image import LOSSLESS, encode_image, image_format
+from ..codec.image import LOSSLESS, encode_image, parse_image_format
 from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..errors import DataError, UsageError, did_you_mean
@@ -48,7 +48,7 @@ def measure(
     *,
     grid: Grid | None = None,
     coder: str = "packed",
-    image: str = LOSSLESS,
+    image_format: str = LOSSLESS,
     batch: int = 64,
     progress: bool = True,
     rescored: Callable[[Heads], None] | None = None,
@@ -56,7 +56,7 @@ def measure(
     """The Profile of a model on `data`, on one torch thread; `data` must fit the model's input.
 
     coder     "packed", or "ans" where the library and the model's tables are there
-    image     how raw inputs are sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
+    image_format  how raw inputs are sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
     progress  shows a bar on stderr
     rescored  changes the scores by which patches are selected, for comparisons; not for networks with gates
 
@@ -72,7 +72,7 @@ def measure(
         raise UsageError(f"unknown coder '{coder}'; {did_you_mean(coder, _CODERS)}")
     if any(cut and _CODERS[coder] not in codec.coders(cut) for cut in grid.cuts):
         raise UsageError(f"coder '{coder}' needs the library constriction and a model with tables")
-    sent_as = image_format(image)
+    sent_as = parse_image_format(image_format)
     expected = (*card.image_size, card.channels)
     if data.images.shape[1:] != expected:
         raise DataError(f"the images are {data.images.shape[1:]}, {card.name} takes {expected}")
@@ -112,7 +112,7 @@ def measure(
         card=card,
         split_name=split_name,
         coder=coder,
-        image=image if 0 in grid.cuts else LOSSLESS,
+        image_format=image_format if 0 in grid.cuts else LOSSLESS,
         tables_crc=codec.tables_crc if coder == "ans" else 0,
         grid=grid,
         labels=data.labels,
@@ -136,7 +136,7 @@ def measure_file(
     bits: Sequence[int] | None = None,
     refine_keeps: Sequence[float] | None = None,
     coder: str = "packed",
-    image: str = LOSSLESS,
+    image_format: str = LOSSLESS,
     samples: int | None = None,
 ) -> Path:
     """Measure a Profile and save it; returns the path.
@@ -144,7 +144,7 @@ def measure_file(
     out                the file, or a folder for NAME.SPLIT.npz; by default that name beside the model
     keeps, dims, bits  axes of the grid, each `Grid.default`'s where not given; all cuts are measured
     refine_keeps       what keeps below them are refined to; default none
-    coder, image       as of `measure`
+    coder, image_format  as of `measure`
     samples            so many of the split (`Dataset.some`); default all
 
     What is wrong with the grid (UsageError) or the place (DataError) is said before anything is measured, and so are
@@ -155,7 +155,7 @@ def measure_file(
     grid = Grid.chosen(card, keeps, dims, bits, refine_keeps)
     name = f"{path.stem}.{split_name}.npz"
     out = path.with_name(name) if out is None else out / name if out.is_dir() else out
-    image_format(image)
+    parse_image_format(image_format)
     check_writable(out, "profile", make_folder=False)
     loaded = load_data(data, split_name, card=card, data_dir=data_dir)
     loaded = loaded.some(samples or len(loaded))
@@ -164,5 +164,5 @@ def measure_file(
         raise DataError(
             f"{other} was measured on the same images: give the {split_name} profile others, or remove that one"
         )
-    measure(path, loaded, split_name, grid=grid, coder=coder, image=image).save(out)
+    measure(path, loaded, split_name, grid=grid, coder=coder, image_format=image_format).save(out)
     return out

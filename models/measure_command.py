@@ -10,7 +10,7 @@ import typer
 
 from ..errors import UsageError
 from ..json_text import json_text
-from ..options import Json, need_sim
+from ..options import ImageFormatOption, Json, need_sim
 
 __all__ = ["TRAINING_DATA_HELP", "evaluate", "own_set", "profile", "tables"]
 
@@ -74,9 +74,7 @@ def profile(
         typer.Option(help="What lower keeps are refined to; repeat for more. Default none."),
     ] = None,
     coder: Annotated[str, typer.Option(help="packed or ans.")] = "packed",
-    image: Annotated[
-        str, typer.Option(help="How raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY.")
-    ] = "png",
+    image_format: ImageFormatOption = "png",
     samples: Annotated[int | None, typer.Option(min=1, help="Only so many; default all.")] = None,
 ) -> None:
     """Measure a Profile: answers, margins and bytes of every sample on a grid of cuts and compressions."""
@@ -94,7 +92,7 @@ def profile(
         bits=bits,
         refine_keeps=refine_keep,
         coder=coder,
-        image=image,
+        image_format=image_format,
         samples=samples,
     )
     print(path)

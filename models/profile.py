@@ -52,7 +52,7 @@ class Profile:
     labels           int64 (S,)
     images_id        hash of the images and labels that were measured
     coder            "packed" or "ans": the coder of the requests
-    image            how raw inputs were sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
+    image_format     how raw inputs were sent: "png", "webp:QUALITY" or "jpeg:QUALITY"
     tables_crc       of the entropy coder's tables that were used, 0 where planes are packed
     head_prediction  uint16 (S, E), head_margin float32 (S, E): nothing compressed or dropped, batch 1
     gated_prediction uint16 (K, S, E), gated_margin float32 (K, S, E): the head's at each of the grid's keeps, for
@@ -83,7 +83,7 @@ class Profile:
     block_time_s: NDArray[np.float64]
     exit_time_s: NDArray[np.float64]
     tables_crc: int = 0
-    image: str = LOSSLESS
+    image_format: str = LOSSLESS
     gated_prediction: NDArray[np.uint16] | None = None
     gated_margin: NDArray[np.float32] | None = None
     refined: Refined | None = None
@@ -171,7 +171,9 @@ class Profile:
         place = self.keeps.index(keep)
         return self.gated_prediction[place], self.gated_margin[place]
 
-    def require(self, split_name: SplitName, coder: str | None = None, image: str | None = None) -> None:
+    def require(
+        self, split_name: SplitName, coder: str | None = None, image_format: str | None = None
+    ) -> None:
         """Raise UsageError unless this Profile is of that split, and was measured with that coder and image format."""
         if self.split_name != split_name:
             raise UsageError(
@@ -182,11 +184,12 @@ class Profile:
                 f"the {self.split_name} profile of {self.card.name} was measured with coder "
                 f"'{self.coder}', not '{coder}'"
             )
-        if image is not None and 0 in self.cuts and self.image != image:
+        if image_format is not None and 0 in self.cuts and self.image_format != image_format:
             raise UsageError(
                 f"the {self.split_name} profile of {self.card.name} was measured with raw inputs as "
-                f"'{self.image}', not '{image}': `splitpoint profile {self.card.name} --split {self.split_name} "
-                f"--image {image} --out FOLDER` measures another, for the scenario's `profiles`"
+                f"'{self.image_format}', not '{image_format}': `splitpoint profile {self.card.name} "
+                f"--split {self.split_name} --image-format {image_format} --out FOLDER` measures another, "
+                "for the scenario's `profiles`"
             )
 
     def save(self, path: Path | str) -> None:

@@ -81,9 +81,9 @@ def train(
         return
     own = Path(model).stem
     if data:
-        from .download import HANDED, fetch
+        from .download import NEVER_FLIPPED, fetch
 
-        if data in HANDED:
+        if data in NEVER_FLIPPED:
             options.setdefault("flip", False)
         data_dir = fetch(data, data_dir or Path("runs") / "data")
         own = f"{own}-{data}"

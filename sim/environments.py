@@ -94,14 +94,7 @@ def _made(
     scenario: str | Path | Scenario, device: int, changes: dict[str, Any]
 ) -> tuple[EnvironmentConfig, Profile]:
     loaded, options = _loaded(scenario, changes)
-    return environment_config(loaded, device, **options), _calibration(loaded)
-
-
-def _calibration(scenario: Scenario) -> Profile:
-    """The calibration profile, measured as the scenario sends."""
-    profile = Setup(scenario).calibration
-    profile.require("calibration", scenario.coder, scenario.image)
-    return profile
+    return environment_config(loaded, device, **options), Setup(loaded).as_sent("calibration")
 
 
 _OPTIONS = frozenset(
@@ -163,7 +156,7 @@ def parallel_env(
     loaded, options = _loaded(scenario, changes)
     config = environment_config(loaded, **options)
     count = len(loaded.device_groups()) if devices is None else devices
-    return SharedOffloadEnv(config, _calibration(loaded), count, decisions)
+    return SharedOffloadEnv(config, Setup(loaded).as_sent("calibration"), count, decisions)
 
 
 def register() -> None:

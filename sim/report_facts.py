@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ..codec.image import LOSSLESS, image_format
+from ..codec.image import LOSSLESS, parse_image_format
 from ..models.card import ModelCard
 from ..models.data import NAMED
 from .scenario import Scenario
@@ -125,8 +125,8 @@ def facts(
         ("data", _data(scenario.data)),
     ]
     sent = ["planes entropy-coded"] if scenario.coder == "ans" else []
-    if scenario.image != LOSSLESS:
-        sent.append("raw inputs as {} of quality {}".format(*image_format(scenario.image)))
+    if scenario.image_format != LOSSLESS:
+        sent.append("raw inputs as {} of quality {}".format(*parse_image_format(scenario.image_format)))
     if sent:
         found.append(("payloads", ", ".join(sent)))
     if budgets := _described(scenario.budgets):

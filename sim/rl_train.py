@@ -83,7 +83,7 @@ def train_policy(
     torch.set_num_threads(1)
     scenario = scenario.for_training({"seed": tuning_seed(training.seed)})
     setup = Setup(scenario)
-    setup.calibration.require("calibration", scenario.coder, scenario.image)
+    setup.as_sent("calibration")
     checkpoint = PolicyCheckpoint(out, _about(scenario, setup, training))
     budgets = scenario.budgets.budgets()
     tables = GreedyTables(setup.calibration, setup.deployment(0), EXIT_MARGINS, _PRICED)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ..channel.config import ChannelConfig
-from ..codec.image import LOSSLESS, image_format
+from ..codec.image import LOSSLESS, parse_image_format
 from ..config_errors import first_problem
 from ..errors import ConfigError, DataError, UsageError, did_you_mean
 from ..models.data import NAMED
@@ -47,7 +47,9 @@ class Scenario(Section):
     requests: int = Field(400, ge=1, le=100_000_000, description="per policy, over all devices")
     deadline_s: float = Field(gt=0, description="relative, from a request's arrival")
     coder: Literal["packed", "ans"] = "packed"
-    image: str = Field(LOSSLESS, description="how raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY")
+    image_format: str = Field(
+        LOSSLESS, description="how raw inputs are sent: png, webp:QUALITY or jpeg:QUALITY"
+    )
     devices: tuple[DeviceGroup, ...] = Field(min_length=1)
     channel: RadioConfig
     coherence_s: float = Field(0.5, gt=0, description="how long a report of the link is believed")
@@ -73,13 +75,13 @@ class Scenario(Section):
         return self
 
     @model_validator(mode="after")
-    def _image_is_known(self) -> Scenario:
+    def _image_format_is_known(self) -> Scenario:
         try:
-            image_format(self.image)
+            parse_image_format(self.image_format)
         except DataError as error:
             raise ValueError(str(error)) from None
-        if self.quorum is not None and self.image != LOSSLESS:
-            raise ValueError("image: what a quorum's learners say was measured on lossless images")
+        if self.quorum is not None and self.image_format != LOSSLESS:
+            raise ValueError("image_format: what a quorum's learners say was measured on lossless images")
         return self
 
     @model_validator(mode="after")

@@ -88,6 +88,12 @@ class Setup:
         quorum = self.scenario.quorum
         return profile if quorum is None else quorum_profile(profile, self.pool(split), quorum)
 
+    def as_sent(self, split: Literal["calibration", "evaluation"]) -> Profile:
+        """The profile of a split. UsageError unless it was measured as the scenario sends."""
+        profile = self.evaluation if split == "evaluation" else self.calibration
+        profile.require(split, self.scenario.coder, self.scenario.image_format)
+        return profile
+
     def pool(self, split: Literal["calibration", "evaluation"]) -> PoolProfile:
         """What the quorum's learners say of the samples of this split."""
         assert self.scenario.quorum is not None
@@ -117,8 +123,7 @@ class Setup:
     @property
     def lookup(self) -> Profile:
         """Where the profile engine looks answers up: the evaluation profile, in tuning the calibration profile."""
-        self.evaluation.require("evaluation", self.scenario.coder, self.scenario.image)
-        return self.evaluation
+        return self.as_sent("evaluation")
 
     @cached_property
     def calibration(self) -> Profile:
@@ -250,5 +255,4 @@ class _Tuning(Setup):
 
     @property
     def lookup(self) -> Profile:
-        self.calibration.require("calibration", self.scenario.coder, self.scenario.image)
-        return self.calibration
+        return self.as_sent("calibration")

@@ -40,7 +40,11 @@ class TensorBackend:
         self._whole = setup.scenario.quorum is not None
         self._codec = codec
         self._encoder = Encoder(
-            card, codec, setup.scenario.coder, image=setup.scenario.image, whole_input=self._whole
+            card,
+            codec,
+            setup.scenario.coder,
+            image_format=setup.scenario.image_format,
+            whole_input=self._whole,
         )
         self._validator = Validator(card, codec)
         self._tail = TorchTail(network, card)

@@ -61,7 +61,7 @@ class _Worker:
         codec = TokenCodec(codec_arrays(setup.model_path), dim=card.dim, max_tokens=card.patch_tokens + 1)
         whole = setup.scenario.quorum is not None
         self._encoder = Encoder(
-            card, codec, setup.scenario.coder, image=setup.scenario.image, whole_input=whole
+            card, codec, setup.scenario.coder, image_format=setup.scenario.image_format, whole_input=whole
         )
         self._tables_crc = codec.tables_crc
         self._session: Session

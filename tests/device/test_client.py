@@ -263,8 +263,8 @@ def test_wrong_arguments_are_named(small: Small, tmp_path: Path) -> None:
         Client(free_address(), small.folder, policy=Decision(5))
     with pytest.raises(UsageError, match="unknown coder 'zip'"):
         Client(free_address(), small.folder, coder="zip")
-    with pytest.raises(DataError, match="image: must be png"):
-        Client(free_address(), small.folder, image="gif")
+    with pytest.raises(DataError, match="image_format: must be png"):
+        Client(free_address(), small.folder, image_format="gif")
     for value in (0.0, math.inf, math.nan):
         with pytest.raises(UsageError, match="deadline_s"):
             Client(free_address(), small.folder, deadline_s=value)

@@ -40,11 +40,11 @@ def test_the_raw_input_goes_losslessly(encoder: Encoder, small: Small) -> None:
 
 def test_the_raw_input_goes_lossily_where_that_is_chosen(codec: TokenCodec, small: Small) -> None:
     image = small.image(0)
-    coarse = Encoder(small.card, codec, image="jpeg:20")
+    coarse = Encoder(small.card, codec, image_format="jpeg:20")
     request, _ = coarse.request(image, None, Decision(0), request_id=7, deadline_s=0.25)
     assert request.image == encode_image(image, "jpeg", 20)
     with pytest.raises(DataError, match="quality of 0 to 100, not 'jpeg'"):
-        Encoder(small.card, codec, image="jpeg")
+        Encoder(small.card, codec, image_format="jpeg")
 
 
 def test_tokens_and_exit_state_are_those_of_the_cut(

@@ -20,6 +20,7 @@ def test_exits_within_a_range_of_blocks() -> None:
     assert card.exits_within(0, 0) == []
     assert card.exits_within(0, 3) == [0, 1]
     assert card.exits_within(1, 4) == [1, 2]
+    assert [card.stops(0, stop) for stop in (1, 2, 3)] == [[1], [1, 2], [1, 3]]
 
 
 @pytest.mark.parametrize(

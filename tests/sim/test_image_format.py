@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from splitpoint.errors import ConfigError, DataError, UsageError
 from splitpoint.models.data import load_data
@@ -19,7 +18,7 @@ from splitpoint.sim.records import Table
 from splitpoint.sim.scenario import Scenario, load_scenario
 from splitpoint.sim.setup import Setup
 
-from .conftest import changed
+from .conftest import changed, clutter_folder
 
 COARSE = "webp:5"
 
@@ -28,24 +27,19 @@ COARSE = "webp:5"
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """quickstart on a few images, with an evaluation profile of raw inputs, lossless and coarse."""
     folder = tmp_path_factory.mktemp("image-format")
-    data = load_data("clutter", "evaluation")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(parents=True)
-    for index in range(16):
-        place = folder / "images" / str(data.labels[index])
-        Image.fromarray(data.images[index, :, :, 0]).save(place / f"{index:04}.png")
+    clutter_folder(folder / "images", 16)
     scenario = changed(data={"name": str(folder / "images")}, requests=60)
     loaded = load_data(folder / "images", card=Setup(scenario).card)
     for image in ("png", COARSE):
         grid = Grid((0,), (1.0,), (96,), (8,))
-        profile = measure("clutter", loaded, "evaluation", grid=grid, image=image, progress=False)
+        profile = measure("clutter", loaded, "evaluation", grid=grid, image_format=image, progress=False)
         profile.save(folder / f"{image[:3]}.npz")
     return scenario
 
 
 def _run(scenario: Scenario, engine: str, image: str, profile: str = "") -> Table:
     path = Path(scenario.data.name).parent / f"{(profile or image)[:3]}.npz"
-    changes = {"image": image, "profiles": {"evaluation": path}}
+    changes = {"image_format": image, "profiles": {"evaluation": path}}
     virtual = VirtualEngine(Setup(scenario.model_copy(update=changes)), engine)
     return virtual.run(StaticPolicy(name="one", decision=DecisionConfig(split=0)))
 
@@ -64,17 +58,17 @@ def test_answers_to_other_inputs_are_not_looked_up(measured: Scenario) -> None:
     with pytest.raises(UsageError, match="raw inputs as 'png', not 'webp:5'"):
         _run(measured, "profile", COARSE, profile="png")
     path = Path(measured.data.name).parent / f"{COARSE[:3]}.npz"
-    assert Profile.load(path).image == COARSE
+    assert Profile.load(path).image_format == COARSE
 
 
 @pytest.mark.parametrize("image", ["gif", "webp", "webp:", "webp:101", "jpeg:-1", "png:5", "webp:5.0"])
 def test_other_formats_are_refused(image: str, measured: Scenario) -> None:
-    with pytest.raises(ConfigError, match="image: must be png, webp:QUALITY or jpeg:QUALITY"):
-        load_scenario("quickstart", {"image": image})
+    with pytest.raises(ConfigError, match="image_format: must be png, webp:QUALITY or jpeg:QUALITY"):
+        load_scenario("quickstart", {"image_format": image})
     with pytest.raises(DataError, match="webp:QUALITY"):
         _run(measured, "tensor", image)
 
 
 def test_learners_of_a_quorum_get_lossless_images() -> None:
     with pytest.raises(ConfigError, match="lossless"):
-        load_scenario("quorum", {"image": COARSE})
+        load_scenario("quorum", {"image_format": COARSE})

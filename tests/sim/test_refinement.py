@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from splitpoint.errors import GridError, UsageError
 from splitpoint.models.data import load_data
@@ -20,7 +19,7 @@ from splitpoint.sim.records import Table
 from splitpoint.sim.scenario import Scenario
 from splitpoint.sim.setup import Setup
 
-from .conftest import changed
+from .conftest import changed, clutter_folder
 
 IMAGES = 16
 COMMON: dict[str, Any] = {"split": 2, "keep": 0.125, "dims": 24}
@@ -31,12 +30,7 @@ FIXED = DecisionConfig(**COMMON, bits=1)
 def measured(tmp_path_factory: pytest.TempPathFactory) -> Scenario:
     """quickstart on a few images, with a small evaluation profile of them for each coder."""
     folder = tmp_path_factory.mktemp("refinement")
-    data = load_data("clutter", "evaluation")
-    for label in range(10):
-        (folder / "images" / str(label)).mkdir(parents=True)
-    for index in range(IMAGES):
-        place = folder / "images" / str(data.labels[index])
-        Image.fromarray(data.images[index, :, :, 0]).save(place / f"{index:04}.png")
+    clutter_folder(folder / "images", IMAGES)
     scenario = changed(data={"name": str(folder / "images")}, requests=60)
     loaded = load_data(folder / "images", card=Setup(scenario).card)
     grid = Grid((2,), (0.125,), (24,), (4, 1), refine_keeps=(1.0, 0.5))

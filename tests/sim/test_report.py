@@ -470,7 +470,7 @@ def test_configured_values_are_said_with_their_units(name: str, value: Any, word
 
 def test_the_facts_tell_how_payloads_are_coded_where_that_was_chosen() -> None:
     assert "payloads" not in dict(facts(scenario(), "profile", CARD, 0, 100))
-    chosen = scenario(coder="ans", image="webp:60")
+    chosen = scenario(coder="ans", image_format="webp:60")
     assert dict(facts(chosen, "profile", CARD, 0, 100))["payloads"] == (
         "planes entropy-coded, raw inputs as webp of quality 60"
     )
