@@ -73,6 +73,8 @@ def parser() -> argparse.ArgumentParser:
 def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
     """(kind, method, rate, seed), the most telling first."""
     main = [rate for rate in given.rates if rate == 0.1]
+    # Few bytes a step are many steps: the cheap ones first.
+    others = sorted((rate for rate in given.rates if rate != 0.1), reverse=True)
     for seed in range(given.seeds):
         for rate in main or given.rates[:1]:
             yield from (
@@ -81,11 +83,13 @@ def wanted(given: argparse.Namespace) -> Iterator[tuple[str, str, float, int]]:
             yield "epochs", "none", 1.0, seed
             yield from (("epochs", method, rate, seed) for method in OURS if method in given.methods)
         if seed == 0:
-            yield from (("bytes", "adc", rate, 0) for rate in given.rates if rate != 0.1)
-    others = [rate for rate in given.rates if rate != 0.1]
+            yield from (
+                ("bytes", method, rate, 0) for method in OURS if method in given.methods for rate in others
+            )
     rivals = [method for method in given.methods if method not in (*OURS, "none")]
-    for rate in sorted(others, reverse=True):  # few bytes a step are many steps: the cheap ones first
-        yield "epochs", "adc", rate, 0
+    for rate in others:
+        if "adc" in given.methods:
+            yield "epochs", "adc", rate, 0
         yield from (("bytes", method, rate, 0) for method in rivals)
 
 
@@ -208,8 +212,7 @@ def reductions(setting: Setting, found: dict[str, Any]) -> list[str]:
     if few:
         less.append(f"fewer than three seeds at .1 for {', '.join(dict.fromkeys(few))}")
     known = {(row["method"], row["rate"]) for row in found["rows"] if row["kind"] == "bytes"}
-    planned = [m for m in METHODS if m not in ("none", "adc, tuned")]
-    missing = [f"{m} at {rate:g}" for m in planned for rate in RATES if (m, rate) not in known]
+    missing = [f"{m} at {rate:g}" for m in METHODS if m != "none" for rate in RATES if (m, rate) not in known]
     if missing:
         less.append(f"not run: {', '.join(missing)}")
     return less

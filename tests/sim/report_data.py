@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import zlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,8 +12,10 @@ import numpy as np
 from splitpoint.models.card import ModelCard
 from splitpoint.sim.metrics import summarise
 from splitpoint.sim.records import Record, Table, columns_of, table
+from splitpoint.sim.report import write_report
 from splitpoint.sim.scenario import Scenario
 
+POLICIES = ("local", "split", "greedy")
 CARD = ModelCard(
     name="tiny", image_size=(32, 32), channels=1, classes=tuple("0123456789"), mean=(0.5,), std=(0.5,),
     patch=8, dim=16, depth=4, heads=2, exits=(1, 2, 4), exit_state_dim=8,
@@ -80,3 +84,13 @@ def run(*policies: str, count: int = 80, **changes: Any) -> dict[str, Any]:
         "scenario": made, "engine": "profile", "summaries": summaries, "tables": tables, "card": CARD,
         "seed": 7, "pictures": [],
     }  # fmt: skip
+
+
+def page(path: Path, arguments: dict[str, Any]) -> str:
+    """The report on a run of these arguments, as text."""
+    write_report(path / "report.html", **arguments)
+    return (path / "report.html").read_text(encoding="utf-8")
+
+
+def svgs(text: str) -> list[str]:
+    return re.findall(r"<svg .*?</svg>", text, flags=re.DOTALL)
