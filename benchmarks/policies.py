@@ -27,8 +27,9 @@ import numpy as np
 from command_line import run
 
 from splitpoint.errors import UsageError
+from splitpoint.sim.intervals import mean_and_half
 from splitpoint.sim.policy_config import PolicyConfig, TrainedPolicy
-from splitpoint.sim.rl_evaluate import evaluate_policies, interval
+from splitpoint.sim.rl_evaluate import evaluate_policies
 from splitpoint.sim.scenario import Scenario, load_scenario
 
 SCENARIOS = ("steady", "fading", "driving", "cellular", "outages", "overload", "drift")
@@ -140,7 +141,7 @@ def beats(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     for name, summaries in runs.items():
         if name == "trained" or "oracle" in name or not all(s["feasible"] for s in summaries):
             continue
-        mean, half = interval(mine - [s["utility"] for s in summaries])
+        mean, half = mean_and_half(mine - [s["utility"] for s in summaries])
         found[name] = {"mean": mean, "half": half, "surely": mean > half}
     return found
 

@@ -8,12 +8,10 @@ import numpy as np
 
 from ..policies.budgets import FEASIBLE_WITHIN, Budgets
 from ..policies.rules import UtilityWeights, utility
+from .intervals import interval_of_share, mean_and_half
 from .records import Table
 
-__all__ = ["Z_95", "budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
-
-Z_95 = 1.96
-"""Two-sided 95 % quantile of the normal distribution."""
+__all__ = ["budget_lines", "device_costs", "request_costs", "request_utility", "summarise"]
 
 
 def request_utility(columns: Table, weights: UtilityWeights) -> np.ndarray:
@@ -85,7 +83,7 @@ def summarise(
     answered = len(columns["device"])
     pairs = np.stack([columns["device"], columns["request"]], axis=1)
     distinct = len(np.unique(pairs, axis=0))
-    values = request_utility(columns, weights)
+    mean, half = mean_and_half(request_utility(columns, weights))
     latency = columns["latency_s"]
     p50, p95, p99 = (float(np.quantile(latency, q)) if answered else float("nan") for q in (0.5, 0.95, 0.99))
     return {
@@ -96,9 +94,9 @@ def summarise(
         "answered_twice": answered - distinct,
         "lost": issued - distinct,
         "accuracy": _mean(columns["correct"]),
-        "accuracy_ci95": _share_interval(columns["correct"]),
-        "utility": _mean(values),
-        "utility_ci95": _interval(values),
+        "accuracy_ci95": list(interval_of_share(columns["correct"])),
+        "utility": mean,
+        "utility_ci95": [mean - half, mean + half],
         "latency_p50_s": p50,
         "latency_p95_s": p95,
         "latency_p99_s": p99,
@@ -118,23 +116,3 @@ def summarise(
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if len(values) else float("nan")
-
-
-def _interval(values: np.ndarray) -> list[float]:
-    """95 % interval of the mean by the normal approximation."""
-    if len(values) < 2:
-        return [float("nan"), float("nan")]
-    half = Z_95 * float(values.std(ddof=1)) / len(values) ** 0.5
-    return [_mean(values) - half, _mean(values) + half]
-
-
-def _share_interval(right: np.ndarray) -> list[float]:
-    """Wilson's 95 % interval of a share: it stays within 0 and 1, and is no point where all are right."""
-    count = len(right)
-    if not count:
-        return [float("nan"), float("nan")]
-    share, unsure = float(right.mean()), Z_95 * Z_95 / count
-    centre = (share + unsure / 2.0) / (1.0 + unsure)
-    half = Z_95 * (share * (1.0 - share) / count + unsure / (4.0 * count)) ** 0.5 / (1.0 + unsure)
-    # Rounding must not leave the share itself outside, for bars are drawn from it, nor reach beyond 0 and 1.
-    return [max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half))]

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from .metrics import Z_95
+from .intervals import interval_of_p95, mean_and_half
 from .records import Table
 from .report_labels import place_labels
 from .report_style import POLICY_MARKERS, blank, darker, policy_colour, short_names
@@ -83,16 +83,10 @@ def _accuracy(summary: Mapping[str, Any]) -> tuple[float, float, float]:
 
 
 def _mean(values: np.ndarray) -> tuple[float, float, float]:
-    half = Z_95 * float(values.std(ddof=1)) / len(values) ** 0.5 if len(values) > 1 else 0.0
-    centre = float(values.mean())
+    centre, half = mean_and_half(values)
+    half = half if len(values) > 1 else 0.0
     return centre, max(0.0, centre - half), centre + half
 
 
 def _p95(values: np.ndarray) -> tuple[float, float, float]:
-    """The 95 % quantile and its 95 % interval: order statistics at the ranks that a binomial gives."""
-    ordered = np.sort(values)
-    half = Z_95 * (len(ordered) * 0.95 * 0.05) ** 0.5
-    ranks = np.clip([0.95 * len(ordered) - half - 1, 0.95 * len(ordered) + half], 0, len(ordered) - 1)
-    centre = float(np.quantile(ordered, 0.95))
-    low, high = (float(ordered[round(rank)]) for rank in ranks)
-    return centre, min(low, centre), max(high, centre)
+    return float(np.quantile(values, 0.95)), *interval_of_p95(values)

@@ -9,16 +9,14 @@ import numpy as np
 
 from ..errors import UsageError
 from .engines import VirtualEngine
+from .intervals import mean_and_half
 from .metrics import request_utility, summarise
 from .policy_config import OraclePolicy, PolicyConfig, RandomPolicy
 from .scenario import Scenario
 from .setup import Setup
 from .transients import transients
 
-__all__ = ["Evaluation", "evaluate_policies", "interval", "student_95"]
-
-_T_95 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Two-sided 95 % quantiles of Student's t for 1, 2, ... degrees of freedom; 1.96 + 2.4 / n beyond."""
+__all__ = ["Evaluation", "evaluate_policies"]
 
 _MEANS = (
     "utility", "accuracy", "latency_p50_s", "latency_p95_s", "uplink_bytes_mean", "airtime_mean_s",
@@ -89,17 +87,6 @@ def _chosen(policies: Sequence[PolicyConfig]) -> dict[str, PolicyConfig]:
     return chosen
 
 
-def interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """(mean, half the 95 % interval of the mean) of one value a seed, by Student's t."""
-    values = np.asarray(values, float)
-    return float(values.mean()), student_95(len(values) - 1) * float(values.std(ddof=1)) / len(values) ** 0.5
-
-
-def student_95(freedom: int) -> float:
-    """The factor of a two-sided 95 % interval."""
-    return _T_95[freedom - 1] if freedom <= len(_T_95) else 1.96 + 2.4 / freedom
-
-
 def _rows(runs: dict[str, list[dict[str, Any]]], clairvoyant: set[str]) -> list[dict[str, Any]]:
     utility = {name: np.array([s["utility"] for s in summaries]) for name, summaries in runs.items()}
     span = utility["oracle"] - utility["random"]
@@ -107,8 +94,8 @@ def _rows(runs: dict[str, list[dict[str, Any]]], clairvoyant: set[str]) -> list[
     for name, summaries in runs.items():
         row: dict[str, Any] = {"policy": name}
         for figure in _MEANS:
-            row[figure], row[f"{figure}_half"] = interval([s[figure] for s in summaries])
-        row["regret"], row["regret_half"] = interval(utility["oracle"] - utility[name])
+            row[figure], row[f"{figure}_half"] = mean_and_half([s[figure] for s in summaries])
+        row["regret"], row["regret_half"] = mean_and_half(utility["oracle"] - utility[name])
         # Of the means: single spans can be small.
         row["share"] = float((utility[name] - utility["random"]).mean() / span.mean())
         row["violation"] = {

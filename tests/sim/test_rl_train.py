@@ -18,7 +18,7 @@ from splitpoint.policies.trained_file import load_trained
 from splitpoint.sim.environments import environment_config
 from splitpoint.sim.policy_config import OraclePolicy, TrainedPolicy
 from splitpoint.sim.rl_env import TrainingVecEnv
-from splitpoint.sim.rl_evaluate import evaluate_policies, interval
+from splitpoint.sim.rl_evaluate import evaluate_policies
 from splitpoint.sim.rl_train import PolicyTraining, train_policy
 from splitpoint.sim.scenario import Scenario, load_scenario
 from splitpoint.sim.setup import Setup
@@ -171,12 +171,6 @@ def test_who_is_clairvoyant_is_no_question_of_names(scenario: Scenario) -> None:
     seer = OraclePolicy(name="seer", prices=((0.0,),) * 4, exit_margins=(0.5,))
     rows = evaluate_policies(few, [static, seer, seer.model_copy(update={"name": "oracle"})], [0, 1]).rows
     assert {row["policy"] for row in rows if row["clairvoyant"]} == {"seer", "oracle"}
-
-
-def test_the_interval_is_students() -> None:
-    mean, half = interval([1.0, 2.0, 3.0])
-    assert mean == 2.0
-    assert half == pytest.approx(4.303 / 3**0.5)
 
 
 def test_policies_are_trained_on_one_thread(scenario: Scenario, tmp_path: Path) -> None:
