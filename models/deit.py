@@ -165,13 +165,16 @@ def from_state_dict(
         weights |= {"head.weight": torch.zeros(1, dim), "head.bias": torch.zeros(1)}
         classes = None
     class_count, _ = _shape(weights, "head.weight", 2, source)
+    if class_count < 1:
+        raise DataError(f"{source}: its classifier has no classes")
     hidden, _ = _shape(weights, "blocks.0.mlp.fc1.weight", 2, source)
     if heads is None and (dim % 64 or dim > _WIDEST):
         raise DataError(
             f"{source}: the weights do not tell the number of heads, which at dim {dim} need not be 64 wide; "
             "put num_attention_heads into a config.json beside the file"
         )
-    depth = 1 + max(int(key.split(".")[1]) for key in weights if re.match(r"blocks\.\d+\.", key))
+    # Not the highest number: of a name alone a network of a million blocks would be made.
+    depth = len({key.split(".")[1] for key in weights if key.startswith("blocks.")})
     if not any(key.endswith("attn.qkv.bias") for key in weights):
         weights |= {f"blocks.{block}.attn.qkv.bias": torch.zeros(3 * dim) for block in range(depth)}
     size = _image_size(count, patch, image_size, usual_size, source)

@@ -198,6 +198,8 @@ def test_any_width_of_the_mlp_is_read() -> None:
         ({"blocks.0.norm1.weight": torch.full((48,), torch.nan)}, r"'blocks.0.norm1.weight' holds NaN"),
         ({"head.bias": torch.tensor([torch.inf] * 7)}, r"'head.bias' holds NaN or infinity"),
         ({"blocks.0.attn.qkv.weight": torch.zeros(144, 48, dtype=torch.int8)}, r"torch\.int8, not of floats"),
+        ({"blocks.9999999.norm1.weight": torch.zeros(48)}, "no tensor 'blocks.3."),
+        ({"head.weight": torch.zeros(0, 48), "head.bias": torch.zeros(0)}, "classifier has no classes"),
         ({"blocks.1.attn.qkv.bias": None}, "no tensor 'blocks.1.attn.qkv.bias'"),
         ({"blocks.1.mlp.fc1.weight": torch.zeros(5, 48)}, "blocks.1.mlp.fc1.weight"),
         ({"pos_embed": torch.zeros(1, 12, 48)}, "11 positions .* put image_size"),
