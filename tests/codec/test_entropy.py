@@ -6,7 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from splitpoint.codec import entropy
-from splitpoint.codec.entropy import CodeTables, available_coders, decode_planes, encode_planes, fit_tables
+from splitpoint.codec.entropy import (
+    CodeTables,
+    available_coders,
+    decode_planes,
+    encode_planes,
+    fit_tables,
+    is_table,
+    tables_crc,
+)
 from splitpoint.codec.errors import PayloadError
 from splitpoint.codec.nested import Quantised, quantise
 from splitpoint.codec.planes import pack_planes
@@ -28,6 +36,7 @@ ARRAY = fit_tables(
     [sample(seed, rows, dims) for seed in range(100) for rows in (17, 65) for dims in (DIM, DIM // 2)], DIM
 )
 TABLES = CodeTables(ARRAY)
+CLASSES = (ARRAY.size - 1 - DIM) // 511
 
 
 def decoded(planes, quantised, tables=TABLES):
@@ -127,6 +136,20 @@ def test_a_wrong_number_of_planes_is_refused(planes):
         decoded(planes, sample(0))
 
 
+def test_codes_are_counted_from_the_nearest_code_to_the_value_zero():
+    """A part of the wire: both sides must look in the same place, where zero lies outside the range too."""
+    offset = np.array([0.0, -100.4, -100.6, -255.0, -300.0, 7.0], np.float16)
+    origins = TABLES.origins(offset, np.ones(6, np.float16), 6, DIM).reshape(6, DIM)
+    assert (origins[:1] - origins)[:, 0].tolist() == [0, 100, 101, 255, 255, 0]
+    assert (origins[:1] - origins == (origins[:1] - origins)[:, :1]).all()
+
+
+def test_only_a_codecs_tables_name_the_tables():
+    arrays = {"codec.1.tables": ARRAY}
+    assert tables_crc({**arrays, "codec.1.mean": ARRAY, "head.tables": ARRAY}) == tables_crc(arrays) != 0
+    assert not is_table("head.tables")
+
+
 def test_more_dims_than_the_tables_have_are_refused():
     with pytest.raises(PayloadError, match=r"tokens\.dims"):
         TABLES.origins(np.zeros(1, np.float16), np.ones(1, np.float16), 1, DIM + 1)
@@ -154,7 +177,7 @@ def test_tables_fitted_to_nothing_still_code():
         ARRAY[:-1],
         ARRAY[: 1 + DIM],
         ARRAY.reshape(1, -1),
-        np.concatenate((ARRAY[:1], [99], ARRAY[2:])).astype(np.uint16),
+        np.concatenate((ARRAY[:1], [CLASSES], ARRAY[2:])).astype(np.uint16),
         np.concatenate((ARRAY[:-1], [0])).astype(np.uint16),
     ],
 )

@@ -96,3 +96,13 @@ def test_further_tokens_are_those_that_were_left_out(rest: bool, more: float) ->
         np.testing.assert_allclose(whole[1], tokens[1 + order[4:]].mean(axis=0), atol=0.05)
         whole = np.delete(whole, 1, axis=0)
     np.testing.assert_allclose(whole, tokens[places], atol=0.05)
+
+
+def test_further_tokens_are_as_wide_as_the_first() -> None:
+    random = np.random.default_rng(2)
+    codec = TokenCodec({}, dim=DIM, max_tokens=17)
+    tokens, scores = random.normal(size=(17, DIM)).astype(np.float32), random.random(16).astype(np.float32)
+    first, _ = codec.encode(tokens, scores, CUT, 0.25, 5, 3)
+    later = codec.further(tokens, scores, CUT, 0.25, 0.5, 5, 3)
+    assert (first.count, first.dims, first.bits) == (5, 5, 3)
+    assert (later.count, later.dims, later.bits) == (4, 5, 3)
