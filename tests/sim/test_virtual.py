@@ -1,0 +1,264 @@
+"""Virtual time to the second: one device whose link, server and policy are known, and all that its records say."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from splitpoint.channel.config import ConstantConfig, build_link
+from splitpoint.channel.link import REFINEMENT_IDS, Link
+from splitpoint.channel.medium import DedicatedMedium, Transfer
+from splitpoint.channel.medium_config import SnrReportConfig, build_report
+from splitpoint.channel.rate import wire_bytes
+from splitpoint.codec.refinement import ASK_BYTES
+from splitpoint.codec.requests import GROUP_BYTES
+from splitpoint.device.agent import Agent
+from splitpoint.device.effects import Reading, Reply
+from splitpoint.device.session import Session
+from splitpoint.models.card import read_card
+from splitpoint.models.store import resolve
+from splitpoint.policies.decision import Decision
+from splitpoint.policies.guard import GuardedPolicy
+from splitpoint.policies.observation import Observation
+from splitpoint.policies.policy import Outcome
+from splitpoint.policies.rules import Power
+from splitpoint.policies.service_time import Pace
+from splitpoint.sim.backends import Upload
+from splitpoint.sim.sections import Fault
+from splitpoint.sim.virtual import VirtualDevice, VirtualRun
+from splitpoint.sim.virtual_batches import BatchRun
+from splitpoint.sim.virtual_server import VirtualServer
+
+CARD = read_card(resolve("clutter"))
+BLOCK_S = (0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006)
+RATE_BPS, ROUND_TRIP_S, OVERHEAD_S, SEGMENT_S, PROBE_S, DEADLINE_S = 1e6, 0.02, 0.005, 0.01, 0.3, 0.5
+SENT, FURTHER, REPLY = 2000, 700, 100
+POWER = Power(2.0, 1.0, 0.5, 0.1)
+
+AIR_UP_S, AIR_DOWN_S = 8.0 * wire_bytes(SENT) / RATE_BPS, 8.0 * wire_bytes(REPLY) / RATE_BPS
+SERVED_S = SEGMENT_S * len(CARD.exits)
+WHOLE_S = OVERHEAD_S + AIR_UP_S + SERVED_S + AIR_DOWN_S + ROUND_TRIP_S
+"""From the sending of a raw input to its answer, where nobody is in the way."""
+
+
+class _Backend:
+    """No exit on the device is sure; the server is as sure as it is told."""
+
+    reply_bytes = REPLY
+
+    def __init__(self, margin: float = 1.0) -> None:
+        self._margin = margin
+
+    def reading(self, sample: int, exit: int, keep: float) -> Reading:
+        return Reading(0, 0.0, exit)
+
+    def upload(self, sample: int, cut: int, decision: Decision) -> Upload:
+        return Upload(SENT, CARD.patch_tokens + 1, None)
+
+    def upload_merged(
+        self, samples: list[int], cut: int, decision: Decision, request_id: int
+    ) -> tuple[list[Upload], list[int]]:
+        assert samples == list(range(len(samples)))
+        return [Upload(SENT, CARD.patch_tokens + 1, group) for group in (5, 6)], [0, 1, 1, 0]
+
+    def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
+        return Upload(FURTHER, CARD.patch_tokens + 1, None)
+
+    def serve(self, cut: int, uploads: list[Upload], exit_margins: list[float]) -> list[Reply]:
+        return [Reply(upload.handle or 9, self._margin, len(CARD.exits) - 1) for upload in uploads]
+
+
+class _Policy:
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self.seen: list[Observation] = []
+
+    def decide(self, observation: Observation) -> Decision:
+        self.seen.append(observation)
+        return self.decision
+
+    def learn(self, outcome: Outcome) -> None:
+        pass
+
+    def reset(self, seed: int) -> None:
+        pass
+
+
+class _Noted(DedicatedMedium):
+    def __init__(self) -> None:
+        super().__init__()
+        self.sent: list[tuple[int, int]] = []
+
+    def submit(
+        self, now: float, link: Link, nbytes: int, key: int, tag: object = None, symbols: int = 0
+    ) -> Transfer:
+        self.sent.append((nbytes, key))
+        return super().submit(now, link, nbytes, key, tag, symbols)
+
+
+class Deployment:
+    """Devices with the same arrivals; what their policies saw and what was on the air."""
+
+    def __init__(
+        self,
+        arrivals: list[float],
+        decision: Decision = Decision(0),  # noqa: B008 - frozen
+        *,
+        devices: int = 1,
+        margin: float = 1.0,
+        faults: tuple[Fault, ...] = (),
+        max_pending: int = 9,
+        kind: type[VirtualRun] = VirtualRun,
+    ) -> None:
+        self.up, self.down, self.policies = _Noted(), _Noted(), []
+        made = []
+        for index in range(devices):
+            link = build_link(ConstantConfig(rate_bps=RATE_BPS, round_trip_s=ROUND_TRIP_S), 0, index)
+            policy = _Policy(decision)
+            self.policies.append(policy)
+            session = Session(
+                Agent(CARD.exits, BLOCK_S, 0.0),
+                GuardedPolicy(policy, CARD, Decision(CARD.depth)),
+                POWER,
+                deadline_s=DEADLINE_S,
+                coherence_s=1.0,
+                battery_j=math.inf,
+            )
+            report = build_report(SnrReportConfig(), link, 0)
+            samples = list(range(len(arrivals)))
+            made.append(VirtualDevice(index, session, link, report, OVERHEAD_S, arrivals, samples))
+
+        def server(timeline: Any, replied: Any, lost: Any) -> VirtualServer:
+            pace = Pace(SEGMENT_S, math.inf)
+            backend: Any = _Backend(margin)
+            return VirtualServer(timeline, backend, CARD, pace, 8, max_pending, faults, replied, lost)
+
+        backend: Any = _Backend(margin)
+        run = kind(made, backend, self.up, self.down, server, probe_s=PROBE_S)
+        self.columns: dict[str, list[Any]] = {name: column.tolist() for name, column in run.run().items()}
+
+
+def test_a_request_that_is_sent_takes_the_sum_of_its_parts() -> None:
+    found = Deployment([0.1]).columns
+    assert found["uplink_s"] == pytest.approx([AIR_UP_S + 0.5 * ROUND_TRIP_S])
+    assert found["server_s"] == pytest.approx([SERVED_S])
+    assert found["downlink_s"] == pytest.approx([AIR_DOWN_S + 0.5 * ROUND_TRIP_S])
+    assert found["done_s"] == pytest.approx([0.1 + WHOLE_S])
+    assert (found["airtime_up_s"], found["airtime_down_s"]) == (
+        pytest.approx([AIR_UP_S]),
+        pytest.approx([AIR_DOWN_S]),
+    )
+    wait_s = WHOLE_S - AIR_UP_S - AIR_DOWN_S
+    assert found["energy_j"] == pytest.approx([AIR_UP_S + 0.5 * AIR_DOWN_S + 0.1 * wait_s])
+    assert (found["uplink_bytes"], found["downlink_bytes"]) == ([SENT], [REPLY])
+
+
+def test_policies_see_who_waits_and_what_came_with_the_last_reply() -> None:
+    deployment = Deployment([0.0, 0.01, 0.02, WHOLE_S, 5.0])
+    [policy] = deployment.policies
+    assert [seen.device_queue for seen in policy.seen] == [0, 2, 1, 0, 0]
+    assert deployment.columns["start_s"] == pytest.approx([0.0, WHOLE_S, 2 * WHOLE_S, 3 * WHOLE_S, 5.0])
+    assert [seen.time_left_s for seen in policy.seen] == pytest.approx(
+        [DEADLINE_S - late for late in (0.0, WHOLE_S - 0.01, 2 * WHOLE_S - 0.02, 2 * WHOLE_S, 0.0)]
+    )
+    assert policy.seen[1].round_trip_s == pytest.approx(ROUND_TRIP_S + OVERHEAD_S)
+    assert policy.seen[1].rate_bps == pytest.approx(RATE_BPS)
+    assert policy.seen[1].server_load == 0.0
+
+
+def test_the_load_that_a_reply_tells_is_what_waits_then() -> None:
+    # The second comes while the first is served, and waits: the reply to the first tells of it.
+    deployment = Deployment([0.0, 0.3], devices=2)
+    first, second = (policy.seen[1].server_load for policy in deployment.policies)
+    assert sorted((first, second)) == [0.0, 1.0]
+
+
+def test_ways_up_and_down_and_second_messages_draw_by_keys_of_their_own() -> None:
+    refined = Decision(1, bits=2, refine_bits=4, refine_margin=0.5)
+    deployment = Deployment([0.0, 1.0], refined, margin=0.1)
+    again = 2 * REFINEMENT_IDS
+    assert deployment.up.sent == [(SENT, 2), (FURTHER, again + 2), (SENT, 4), (FURTHER, again + 4)]
+    asked = REPLY + ASK_BYTES
+    assert deployment.down.sent == [(asked, 3), (REPLY, again + 3), (asked, 5), (REPLY, again + 5)]
+    assert deployment.columns["downlink_bytes"] == [asked + REPLY] * 2
+    assert deployment.columns["uplink_bytes"] == [SENT + FURTHER] * 2
+    further_s = (
+        8.0 * (wire_bytes(FURTHER) - wire_bytes(SENT) + wire_bytes(asked) - wire_bytes(REPLY)) / RATE_BPS
+    )
+    # From cut 1 there is one block less to do, and no segment.
+    done_s = BLOCK_S[1] + 2 * WHOLE_S + further_s
+    assert deployment.columns["done_s"] == pytest.approx([done_s, 1.0 + done_s])
+
+
+def test_what_a_killed_server_held_is_answered_at_once_and_probes_find_its_successor() -> None:
+    # In its hands at 1.0; probes at 1.0, 1.3, 1.6, 1.9 find nobody, the one at 2.2 is answered at 2.22.
+    kill = Fault(kind="kill", at_s=1.0, for_s=1.0)
+    found = Deployment([0.95, 1.5, 2.21, 2.23], faults=(kill,)).columns
+    assert found["offloaded"] == [True, False, False, True]
+    assert found["degraded"] == [True, True, True, False]
+    assert found["done_s"] == pytest.approx(
+        [1.0 + BLOCK_S[2], 1.5 + BLOCK_S[2], 2.21 + BLOCK_S[2], 2.23 + WHOLE_S]
+    )
+    assert np.isnan(found["server_s"][:3]).all()
+    assert found["downlink_bytes"] == [0, 0, 0, REPLY]
+    # The radio tried until the connection broke, give or take the blocks that answered then.
+    assert found["airtime_up_s"][0] == pytest.approx(0.05, abs=BLOCK_S[2] + 1e-9)
+
+
+def test_a_frozen_server_is_no_more_found_than_a_dead_one() -> None:
+    # Given up before the deadline, in time for the first exit; of the probes from then on, the fifth meets the thaw.
+    freeze = Fault(kind="freeze", at_s=1.0, for_s=1.6)
+    given_up_s = 0.95 + DEADLINE_S - BLOCK_S[2]
+    back_s = given_up_s + 4 * PROBE_S + ROUND_TRIP_S
+    found = Deployment([0.95, 2.0, back_s - 0.01, back_s + 0.01], faults=(freeze,)).columns
+    assert found["offloaded"] == [True, False, False, True]
+    assert found["done_s"][0] == pytest.approx(0.95 + DEADLINE_S)
+    assert found["degraded"] == [True, True, True, False]
+
+
+def test_a_server_that_refuses_is_still_there() -> None:
+    found = Deployment([0.0, 0.5], max_pending=0).columns
+    refused_s = WHOLE_S - SERVED_S + BLOCK_S[2]
+    assert found["done_s"] == pytest.approx([refused_s, 0.5 + refused_s])
+    assert (found["offloaded"], found["degraded"]) == ([True, True], [True, True])
+
+
+MERGED = Decision(1, merge=0.5)
+BURST = [0.0] * 4
+
+
+def test_a_burst_takes_the_blocks_of_all_and_one_message() -> None:
+    deployment = Deployment([*BURST, 0.001], MERGED, kind=BatchRun)
+    found = deployment.columns
+    reply = REPLY + GROUP_BYTES
+    done_s = 4 * BLOCK_S[1] + WHOLE_S + 8.0 * (wire_bytes(reply) - wire_bytes(REPLY)) / RATE_BPS
+    # Two groups in one batch; each sample gets its own group's answer.
+    assert found["prediction"] == [5, 6, 6, 5, 9]
+    assert found["done_s"][:4] == pytest.approx([done_s] * 4)
+    assert deployment.up.sent == [(SENT, 2), (SENT, 10)]
+    assert deployment.down.sent == [(reply, 3), (REPLY, 11)]
+    assert (sum(found["uplink_bytes"][:4]), sum(found["downlink_bytes"][:4])) == (SENT, reply)
+    assert sum(found["airtime_up_s"][:4]) == pytest.approx(AIR_UP_S)
+    assert found["server_s"][:4] == pytest.approx([SERVED_S] * 4)
+    # All that came with it wait behind the first, and the next one for the whole burst.
+    assert [seen.device_queue for seen in deployment.policies[0].seen] == [3, 0]
+    assert found["start_s"][4] == pytest.approx(done_s)
+
+
+def test_a_refused_part_refuses_the_whole_burst() -> None:
+    found = Deployment(BURST, MERGED, kind=BatchRun, max_pending=1).columns
+    reply = REPLY + GROUP_BYTES
+    refused_s = 4 * BLOCK_S[1] + WHOLE_S - SERVED_S + 8.0 * (wire_bytes(reply) - wire_bytes(REPLY)) / RATE_BPS
+    assert found["degraded"] == [True] * 4
+    assert found["done_s"] == pytest.approx([refused_s + 4 * (BLOCK_S[2] - BLOCK_S[1])] * 4)
+
+
+def test_a_burst_in_a_killed_servers_hands_is_lost_once() -> None:
+    kill = Fault(kind="kill", at_s=0.05, for_s=1.0)
+    found = Deployment(BURST, MERGED, kind=BatchRun, faults=(kill,)).columns
+    assert found["degraded"] == [True] * 4
+    assert found["done_s"] == pytest.approx([0.05 + 4 * (BLOCK_S[2] - BLOCK_S[1])] * 4)
+    assert sum(found["airtime_up_s"]) == pytest.approx(0.05 - 4 * BLOCK_S[1], abs=4 * BLOCK_S[1] + 1e-9)
