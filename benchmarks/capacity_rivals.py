@@ -1,8 +1,9 @@
 """Rivals of a joint code: the image itself, compressed to what an ideal digital code carries in as many channel uses.
 
 A budget is bytes = floor(uses · log2(1 + SNR) / 8): Shannon's capacity, no gap, no error, no packet header. Headers
-that a receiver could know are not charged (JPEG: everything but the entropy-coded scan; WebP: the container). Of each
-image the best quality that fits is sent; where none fits, nothing is, and the answer is the commonest class.
+that a receiver could know are not charged (WebP: the container; JPEG: everything but the entropy-coded scan, and so
+not even the Huffman tables, which are fitted to each image). Of each image the best quality that fits is sent; where
+none fits, nothing is, and the answer is the commonest class.
 
     jpeg, webp   at full size
     downscaled   to a part of the side, then as JPEG, WebP or plain pixels of 1 to 8 bits; which of them is chosen for

@@ -11,7 +11,7 @@ from splitpoint.errors import SplitpointError
 
 __all__ = ["command_line", "run"]
 
-_PLACES = {"--data-dir": "DIR", "--peer": "PYTHON"}
+_PLACES = {"--data-dir": "DIR", "--peer": "PYTHON", "--policies": "DIR", "--traces": "FILE"}
 """Options whose value is a path of the machine that ran it, and what is written instead."""
 
 

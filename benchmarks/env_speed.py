@@ -5,8 +5,8 @@
 The peer is mobile-env's `mobile-small-central-v0`, installed by pip into a virtual environment of its own in
 `runs/env_speed` (or given as the Python of one). All are made by Gymnasium without its passive checker, take random
 actions, are warmed up and reset when an episode ends; peer, single and vector environment are timed in turn, several
-times, in CPU seconds, all threads together. Ratios are to the peer's speed in the same round; the last line has the
-medians over the rounds. `vector` has 256 copies.
+times, in CPU seconds, all threads together. Ratios are to the peer's speed in the same round; the last line, which is
+also written to results/env_speed.json, has the medians over the rounds. `vector` has 256 copies.
 """
 
 from __future__ import annotations
@@ -106,24 +106,22 @@ def main() -> None:
         one, many = single_rate(single, single_actions), vector_rate(vector, vector_actions)
         rounds.append({"peer": peer, "single": one, "vector": many})
         print(f"{index:>5} {peer:>13.0f} {one:>10.0f} {one / peer:>7.1f} {many:>10.0f} {many / peer:>7.0f}")
-    print(
-        json.dumps(
-            {
-                "benchmark": "env_speed",
-                "command": command_line(),
-                "peer": PEER,
-                "copies": COPIES,
-                # Of all processes on the machine: other work takes caches away, and array code feels it most.
-                "load_average": os.getloadavg()[0],
-                "rounds": rounds,
-                "peer_steps_per_s": median(r["peer"] for r in rounds),
-                "single_steps_per_s": median(r["single"] for r in rounds),
-                "single_ratio": median(r["single"] / r["peer"] for r in rounds),
-                "vector_ratio": median(r["vector"] / r["peer"] for r in rounds),
-                "vector_steps_per_s": median(r["vector"] for r in rounds),
-            }
-        )
-    )
+    found = {
+        "benchmark": "env_speed",
+        "command": command_line(),
+        "peer": PEER,
+        "copies": COPIES,
+        # Of all processes on the machine: other work takes caches away, and array code feels it most.
+        "load_average": os.getloadavg()[0],
+        "rounds": rounds,
+        "peer_steps_per_s": median(r["peer"] for r in rounds),
+        "single_steps_per_s": median(r["single"] for r in rounds),
+        "single_ratio": median(r["single"] / r["peer"] for r in rounds),
+        "vector_ratio": median(r["vector"] / r["peer"] for r in rounds),
+        "vector_steps_per_s": median(r["vector"] for r in rounds),
+    }
+    (ROOT / "benchmarks" / "results" / "env_speed.json").write_text(json.dumps(found, indent=1) + "\n")
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python benchmarks/policies.py                                    # with the trained policies of the scenarios
     python benchmarks/policies.py --policies runs/policies --train   # trains what is missing there, then compares
     python benchmarks/policies.py --scenario driving --traces TRACES.parquet
-    python benchmarks/policies.py --replies-only                     # modems report with replies, and never else
+    python benchmarks/policies.py --replies-only --policies runs/replies --train    # modems report with replies only
 
 All policies meet equal sample paths, seed by seed; ± are 95 % intervals over the seeds (Student's t). Share is
 (U - U_random) / (U_oracle - U_random); the oracle is a bound only where requests do not load each other, which they do
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from command_line import run
+from command_line import command_line, run
 
 from splitpoint.errors import UsageError
 from splitpoint.sim.intervals import mean_and_half
@@ -88,6 +88,7 @@ def one(name: str, options: argparse.Namespace) -> dict[str, Any]:
             known.pop("trained", None)
     found = evaluate_policies(scenario, policies, range(options.seeds), known=known)
     result = {
+        "command": command_line(),
         "about": about,
         "trained": weights,
         "rows": found.rows,
