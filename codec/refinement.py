@@ -15,6 +15,7 @@ import numpy as np
 
 from ..protos import PROTOCOL_VERSION
 from ..protos import splitpoint_pb2 as pb
+from .decoding import Decoding
 from .errors import PayloadError
 from .planes import plane_bytes
 from .requests import check_crc, check_plane_count, planes_crc
@@ -101,29 +102,32 @@ def extended(message: pb.Tokens, planes: Sequence[bytes]) -> pb.Tokens:
     return longer
 
 
-def refined(
-    codec: TokenCodec, first: pb.Tokens, request: pb.RefineRequest, cut: int
-) -> tuple[np.ndarray, int]:
-    """Tokens of a checked payload and of what came after it, float32 (T, d), and how many its rest token stands for.
+def refined(codec: TokenCodec, first: pb.Tokens, request: pb.RefineRequest, cut: int) -> tuple[Decoding, int]:
+    """A checked payload and what came after it as one, and how many patches its rest token then stands for.
 
     PayloadError, naming the field, where the two do not go together.
     """
-    values = codec.decode(extended(first, request.planes) if request.planes else first, cut)
+    before = codec.checked(extended(first, request.planes) if request.planes else first, cut)
     if not request.HasField("tokens"):
-        return values, first.rest
+        return before, first.rest
     if request.tokens.HasField("groups"):
         raise PayloadError("tokens.groups", "cannot be refined")
     if request.tokens.rest:
         raise PayloadError("tokens.rest", "goes with the first part")
-    further, rest = codec.decode(request.tokens, cut), first.rest
-    if rest:
-        # Those that come now were among them.
-        if len(further) > rest:
-            raise PayloadError("tokens.count", f"must be at most the rest token's {rest}")
-        rest -= len(further)
-        if not rest:
+    further = codec.checked(request.tokens, cut)
+    if first.rest and further.rows > first.rest:
+        raise PayloadError("tokens.count", f"must be at most the rest token's {first.rest}")
+    # Those that come now were among the rest; its token goes when none are left.
+    rest = first.rest - further.rows if first.rest else 0
+    rest_goes = bool(first.rest) and not rest
+    count = before.rows - rest_goes + further.rows
+    if codec.max_tokens is not None and count > codec.max_tokens:
+        raise PayloadError("tokens.count", f"makes {count} tokens of at most {codec.max_tokens}")
+
+    def tokens() -> np.ndarray:
+        values = before.tokens()
+        if rest_goes:
             values = np.delete(values, 1, axis=0)
-    whole = np.concatenate((values, further))
-    if codec.max_tokens is not None and len(whole) > codec.max_tokens:
-        raise PayloadError("tokens.count", f"makes {len(whole)} tokens of at most {codec.max_tokens}")
-    return whole, rest
+        return np.concatenate((values, further.tokens()))
+
+    return Decoding(count, tokens, before.sure and further.sure), rest

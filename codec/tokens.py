@@ -11,7 +11,7 @@ anything is allocated. What does not hold raises `PayloadError`, whose `field` n
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..protos import splitpoint_pb2 as pb
 from .adc import Merged, group_count, groups_message
 from .basis import Basis
-from .decoding import checked_tokens
+from .decoding import Decoding, checked_tokens
 from .entropy import CodeTables, available_coders, encode_planes, tables_crc
 from .errors import PayloadError, check_within
 from .nested import Quantised, quantise
@@ -211,10 +211,10 @@ class TokenCodec:
 
         Raises PayloadError, naming the field, for anything that does not fit.
         """
-        return self.checked(message, cut)()
+        return self.checked(message, cut).tokens()
 
-    def checked(self, message: pb.Tokens, cut: int) -> Callable[[], np.ndarray]:
-        """What `decode` gives, checked now and decoded by calling what is returned, which raises nothing."""
+    def checked(self, message: pb.Tokens, cut: int) -> Decoding:
+        """What `decode` gives, its form checked now, to be decoded later."""
         basis = self.basis(cut)
         count, coder = message.count, message.coder
         check_within("tokens.count", count, 1, self.max_tokens)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..errors import DataError
 from .card import ModelCard
@@ -97,6 +97,9 @@ def read_image(
             Image.open(file) as opened,
         ):
             return picture_pixels(opened, size, channels)
+    except UnidentifiedImageError as error:
+        # Pillow's own text is where in memory the bytes lie.
+        raise DataError(f"cannot read {what}: it is no picture of a format that is known") from error
     except UNREADABLE as error:
         raise DataError(f"cannot read {what}: {error}") from error
 

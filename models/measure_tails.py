@@ -55,7 +55,8 @@ class Tail:
                 more = build_refinement(request_id=1, session=1, tokens=further[place])
                 size = more.ByteSize()
                 arrived_more = pb.RefineRequest.FromString(more.SerializeToString())
-                value, rest = refined(self.codec, arrived.tokens, arrived_more, cut)
+                found, rest = refined(self.codec, arrived.tokens, arrived_more, cut)
+                value = found.tokens()
             elif cut:
                 value, rest = self.codec.decode(arrived.tokens, cut), arrived.tokens.rest
             else:

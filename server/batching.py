@@ -4,8 +4,9 @@
                 done   ◄─ call_soon_threadsafe ◄─────────────────┘ answers as they leave
 
 When the compute thread is free it takes the oldest request's group, whatever is there: an idle server never
-waits for company. Images are decoded on a thread of their own before they join the queue. A tail that takes
-less time than the way to the compute thread and back is called on the event loop, while nothing else waits.
+waits for company. What takes time to decode (images, entropy-coded planes, merged batches) is decoded on a thread of
+its own before it joins the queue. A tail that takes less time than the way to the compute thread and back is called on
+the event loop, while nothing else waits.
 """
 
 from __future__ import annotations
@@ -15,12 +16,10 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from queue import SimpleQueue
-
-import numpy as np
 
 from ..codec.errors import PayloadError
 from ..policies.schedule import BatchQueue
@@ -86,21 +85,18 @@ class Batcher:
         self._thread = threading.Thread(target=self._compute, name="compute", daemon=True)
         self._thread.start()
 
-    def submit(self, job: Job, decode: Callable[[], np.ndarray] | None = None) -> None:
-        """Queue a job; `decode`, if given, makes its values first. Raises Rejected when the queue is full."""
-        self.check_room(1)
-        self.load += 1
-        if decode is not None:
-            self._decoder.submit(self._decode, job, decode)
-        elif self.load == 1 and self._last_run_s < _QUICK_S:
-            self._run([job], self._deliver)
-        else:
-            self._inbox.put(job)
-
-    def check_room(self, jobs: int) -> None:
-        """Raise Rejected where so many more jobs would not fit in the queue."""
-        if self.load + jobs > self._max_pending:
+    def submit(self, jobs: Sequence[Job], decode: Callable[[], None] | None = None) -> None:
+        """Queue the jobs of one request; `decode`, if given, makes their values first. Raises Rejected when the queue
+        has no room for all of them: the parts of a refused request would take others' room."""
+        if self.load + len(jobs) > self._max_pending:
             raise queue_full(self.load)
+        self.load += len(jobs)
+        if decode is not None:
+            self._decoder.submit(self._decode, jobs, decode)
+        elif self.load == 1 and self._last_run_s < _QUICK_S:
+            self._run(jobs, self._deliver)
+        else:
+            self._queue(jobs)
 
     def close(self) -> None:
         """Stop the threads; what is queued is finished first."""
@@ -108,19 +104,24 @@ class Batcher:
         self._inbox.put(None)
         self._thread.join()
 
-    def _decode(self, job: Job, decode: Callable[[], np.ndarray]) -> None:
-        if refusal := dropped(job.cancelled, job.expires):
-            self._post([(job, refusal)])
-            return
-        try:
-            job.sample.values = decode()
-        except PayloadError as error:
-            self._post([(job, bad_payload(error))])
-        except Exception:
-            logger.exception("decoding an image failed")
-            self._post([(job, failed())])
-        else:
+    def _queue(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
             self._inbox.put(job)
+
+    def _decode(self, jobs: Sequence[Job], decode: Callable[[], None]) -> None:
+        refusal = dropped(jobs[0].cancelled, jobs[0].expires)
+        if refusal is None:
+            try:
+                decode()
+            except PayloadError as error:
+                refusal = bad_payload(error)
+            except Exception:
+                logger.exception("decoding a payload failed")
+                refusal = failed()
+        if refusal is None:
+            self._queue(jobs)
+        else:
+            self._post([(job, refusal) for job in jobs])
 
     def _compute(self) -> None:
         inbox, queue = self._inbox, BatchQueue[Job]()
@@ -142,7 +143,7 @@ class Batcher:
             if batch:
                 self._run(batch, self._post)
 
-    def _run(self, batch: list[Job], post: Callable[[_Results], None]) -> None:
+    def _run(self, batch: Sequence[Job], post: Callable[[_Results], None]) -> None:
         waiting = dict(enumerate(batch))
         begun = start = time.perf_counter()
         try:

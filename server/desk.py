@@ -8,10 +8,8 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from functools import partial
 from typing import Protocol
 
-from ..codec.image import decode_image
 from ..codec.requests import build_reply
 from ..codec.tokens import TokenCodec
 from ..models.card import ModelCard
@@ -21,7 +19,7 @@ from .batching import Batcher, Job
 from .groups import submit_groups
 from .refinement import Refinement
 from .refusals import Rejected, failed
-from .validation import Validator, check_version, parse, soonest
+from .validation import Validator, check_version, decoded_into, parse, soonest
 from .work import Answer, Tail
 
 __all__ = ["Admit", "Desk", "Done", "TailDesk", "described", "reply_to", "taken_in"]
@@ -84,7 +82,6 @@ class TailDesk:
         self.batcher = Batcher(tail, max_batch=max_batch, max_pending=max_pending, pace=pace)
         self._card, self._codec, self._validator = card, codec, Validator(card, codec)
         self._refinement = Refinement(codec)
-        self._image_shape = (*card.image_size, card.channels)
 
     def admit(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
         received = time.monotonic()
@@ -92,28 +89,22 @@ class TailDesk:
         checked = self._validator.check(request)
         limit_s = soonest(checked.deadline_s, remaining_s)
         expires = None if limit_s is None else received + limit_s
-        if checked.others:
-            samples = (checked.sample, *checked.others)
-            return submit_groups(
-                self.batcher, samples, checked.group, request.request_id, received, expires, done
-            )
+        if len(checked.samples) > 1:
+            return submit_groups(self.batcher, checked, request.request_id, received, expires, done)
         job = Job(checked.sample, checked.group, request.request_id, received, expires, done)
         if request.refine:
             job.complete = self._refinement.completes(request, checked.sample)
-        image = checked.image
-        decode = None if image is None else partial(decode_image, image, self._image_shape)
-        self.batcher.submit(job, decode)
+        self.batcher.submit([job], checked.decode)
         return job
 
     def admit_more(self, data: bytes, done: Done, remaining_s: float | None) -> Job:
         received = time.monotonic()
         request = parse(pb.RefineRequest, data)
         check_version(request.protocol_version)
-        sample = self._refinement.resume(request)
-        group = (sample.cut, sample.values.shape[0])
+        sample, found = self._refinement.resume(request)
         expires = None if remaining_s is None else received + remaining_s
-        job = Job(sample, group, request.request_id, received, expires, done)
-        self.batcher.submit(job)
+        job = Job(sample, (sample.cut, found.rows), request.request_id, received, expires, done)
+        self.batcher.submit([job], decoded_into(sample, found))
         return job
 
     def reply(self, job: Job, answer: Answer) -> pb.InferReply:

@@ -7,12 +7,13 @@ After ADC (arXiv 2509.15058). The caller gives every sample of a group the group
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 
 from ..protos import splitpoint_pb2 as pb
 from .batching import Batcher, Job
 from .refusals import Rejected
-from .work import Answer, Sample
+from .validation import Checked
+from .work import Answer
 
 __all__ = ["submit_groups"]
 
@@ -27,13 +28,8 @@ class _Gathering:
         self._answers: list[Answer | None] = [None] * count
         self._left, self._done = count, done
 
-    @property
-    def over(self) -> bool:
-        """Whether the request is answered or given up."""
-        return self._left <= 0
-
     def done(self, job: Job, outcome: Answer | Rejected) -> None:
-        if self.over:
+        if self._left <= 0:  # answered or given up
             return
         # The request as a whole is in work until the last of its groups is answered.
         lead = self.jobs[0]
@@ -62,23 +58,19 @@ class _Gathering:
 
 def submit_groups(
     batcher: Batcher,
-    samples: Sequence[Sample],
-    group: Hashable,
+    checked: Checked,
     request_id: int,
     received: float,
     expires: float | None,
     done: _Done,
 ) -> Job:
     """Queue the samples of one merged request; the job that stands for all. Raises Rejected for a full queue."""
-    # For all before any: the parts of a refused request would take others' room until they are thrown away.
-    batcher.check_room(len(samples))
-    gathering = _Gathering(len(samples), done)
-    for sample in samples:
-        job = Job(sample, group, request_id, received, expires, gathering.done)
-        gathering.jobs.append(job)
-        if len(gathering.jobs) == 1:
-            job.complete, job.on_cancel = gathering.complete, gathering.give_up
-        batcher.submit(job)
-        if gathering.over:  # a tail that runs at once has failed on it
-            break
-    return gathering.jobs[0]
+    gathering = _Gathering(len(checked.samples), done)
+    gathering.jobs = [
+        Job(sample, checked.group, request_id, received, expires, gathering.done)
+        for sample in checked.samples
+    ]
+    lead = gathering.jobs[0]
+    lead.complete, lead.on_cancel = gathering.complete, gathering.give_up
+    batcher.submit(gathering.jobs, checked.decode)
+    return lead

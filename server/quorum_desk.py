@@ -14,7 +14,6 @@ from functools import partial
 import grpc
 
 from ..codec.errors import PayloadError
-from ..codec.image import decode_image
 from ..codec.tokens import TokenCodec
 from ..models.card import ModelCard
 from ..policies.quorum import Reason
@@ -56,7 +55,6 @@ class QuorumDesk:
         self.max_batch, self.max_pending, self.load = max_batch, max_pending, 0
         self._card, self._codec, self._coordinator = card, codec, coordinator
         self._validator = Validator(card, codec, opinions=True)
-        self._image_shape = (*card.image_size, card.channels)
         self._decoder = ThreadPoolExecutor(1, "check")
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -64,8 +62,9 @@ class QuorumDesk:
         received = time.monotonic()
         request = parse(pb.InferRequest, data)
         checked = self._validator.check(request)
-        if checked.others or request.WhichOneof("payload") == "symbols":
-            raise invalid(f"{'tokens.groups' if checked.others else 'symbols'}: a quorum does not take them")
+        merged = len(checked.samples) > 1
+        if merged or request.WhichOneof("payload") == "symbols":
+            raise invalid(f"{'tokens.groups' if merged else 'symbols'}: a quorum does not take them")
         if request.split and request.tokens.count != self._card.patch_tokens + 1:
             raise invalid(f"tokens.count: a quorum takes all {self._card.patch_tokens + 1}")
         if request.tokens.rest:
@@ -133,15 +132,13 @@ class QuorumDesk:
     async def _decided(
         self, job: Job, request: pb.InferRequest, checked: Checked, limit_s: float | None
     ) -> Poll:
-        if checked.image is not None:
+        if checked.decode is not None:
             # Here and not first at the learners: what no one can read is the device's fault, not theirs.
-            # Tokens need no trial: those that were checked decode.
-            decode = partial(decode_image, checked.image, self._image_shape)
             try:
-                await asyncio.get_running_loop().run_in_executor(self._decoder, decode)
+                await asyncio.get_running_loop().run_in_executor(self._decoder, checked.decode)
             except PayloadError as error:
                 raise bad_payload(error) from None
-        early = self._coordinator.early(request, checked.sample)
+        early = self._coordinator.early(request, job.sample)
         if limit_s is not None:
             limit_s -= time.monotonic() - job.received
         return await self._coordinator.decide(request, early, limit_s)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import grpc
 
+from ..codec.decoding import Decoding
 from ..codec.errors import PayloadError
 from ..codec.refinement import check_refinement, refined, wants_more
 from ..codec.tokens import TokenCodec
@@ -59,9 +60,9 @@ class Refinement:
 
         return complete
 
-    def resume(self, request: pb.RefineRequest) -> Sample:
-        """The sample with both parts. Raises Rejected: NOT_FOUND for a session that is not, or no longer, there,
-        INVALID_ARGUMENT for everything else; a session serves once."""
+    def resume(self, request: pb.RefineRequest) -> tuple[Sample, Decoding]:
+        """The sample, and the tokens that both parts make. Raises Rejected: NOT_FOUND for a session that is not, or no
+        longer, there, INVALID_ARGUMENT for everything else; a session serves once."""
         try:
             check_refinement(request)
             held = self._held.take(request.session, time.monotonic())
@@ -72,7 +73,7 @@ class Refinement:
                 )
             tokens = pb.Tokens.FromString(held.tokens)
             sample = held.sample
-            sample.values, sample.rest = refined(self._codec, tokens, request, sample.cut)
+            found, sample.rest = refined(self._codec, tokens, request, sample.cut)
         except PayloadError as error:
             raise bad_payload(error) from None
-        return sample
+        return sample, found

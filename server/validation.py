@@ -7,13 +7,17 @@ integers and before anything is allocated. Order: from cheap to dear, and the CR
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NamedTuple, TypeVar
 
+import numpy as np
 from google.protobuf.message import Message
 
 from ..codec.adc import MOST_GROUPS, group_count
+from ..codec.decoding import Decoding
 from ..codec.errors import PayloadError
+from ..codec.image import decode_image
 from ..codec.requests import check_payload_crc, read_exit_state
 from ..codec.tokens import TokenCodec
 from ..models.card import ModelCard
@@ -28,6 +32,7 @@ __all__ = [
     "Validator",
     "check_model",
     "check_version",
+    "decoded_into",
     "parse",
     "read_deadline",
     "soonest",
@@ -38,19 +43,30 @@ _M = TypeVar("_M", bound=Message)
 
 
 class Checked(NamedTuple):
-    """A request that may run. `image` is still to be decoded into `sample.values`, None for tokens and symbols,
-    which are decoded when the tail asks for them.
+    """A request that may run.
 
+    samples     one, or one a group of a merged batch
     group       (cut, tokens): requests of one group can share a batch
     deadline_s  from the receipt, None where the request names none
-    others      samples of the further groups of a merged batch
+    decode      gives the samples their values: to be called before they run, and not on an event loop, for it takes
+                time; PayloadError may come of it. None where they have them, or are decoded when the tail asks
     """
 
-    sample: Sample
+    samples: tuple[Sample, ...]
     group: tuple[int, int]
     deadline_s: float | None
-    image: pb.Image | None
-    others: tuple[Sample, ...] = ()
+    decode: Callable[[], None] | None
+
+    @property
+    def sample(self) -> Sample:
+        """The only one, or that of the first group."""
+        return self.samples[0]
+
+    def decoded(self) -> tuple[Sample, ...]:
+        """The samples with their values. Raises PayloadError."""
+        if self.decode is not None:
+            self.decode()
+        return self.samples
 
 
 class Validator:
@@ -61,10 +77,11 @@ class Validator:
 
     def __init__(self, card: ModelCard, codec: TokenCodec, *, opinions: bool = False) -> None:
         self.card, self._codec, self._opinions = card, codec, opinions
+        self._image_shape = (*card.image_size, card.channels)
         self._passed = tuple(next_exit(card, cut) for cut in range(card.depth))
 
     def check(self, request: pb.InferRequest) -> Checked:
-        """The request's sample. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
+        """The request's samples. Raises Rejected: FAILED_PRECONDITION for another protocol version or model,
         INVALID_ARGUMENT for everything else."""
         card = self.card
         check_version(request.protocol_version)
@@ -91,16 +108,16 @@ class Validator:
             if request.HasField("exit_state"):
                 self._read_state(request.exit_state, (sample,))
             if kind == "image":
-                return Checked(sample, (0, card.patch_tokens + 1), deadline_s, request.image)
+                decode = partial(_fill, sample, partial(decode_image, request.image, self._image_shape))
+                return Checked((sample,), (0, card.patch_tokens + 1), deadline_s, decode)
             if kind == "symbols":
-                count = request.symbols.count
                 sample.values = self._codec.symbols.checked(request.symbols, cut)
-            else:
-                count, sample.rest = request.tokens.count, request.tokens.rest
-                sample.values = self._codec.checked(request.tokens, cut)
+                return Checked((sample,), (cut, request.symbols.count), deadline_s, None)
+            sample.rest = request.tokens.rest
+            found = self._codec.checked(request.tokens, cut)
         except PayloadError as error:
             raise bad_payload(error) from None
-        return Checked(sample, (cut, count), deadline_s, None)
+        return Checked((sample,), (cut, found.rows), deadline_s, decoded_into(sample, found))
 
     def _merged(self, request: pb.InferRequest, exit_margin: float, deadline_s: float | None) -> Checked:
         """The samples of a merged batch, one a group."""
@@ -110,10 +127,10 @@ class Validator:
         samples = tuple(Sample(cut, NOTHING, exit_margin) for _ in range(count))
         if request.HasField("exit_state"):
             self._read_state(request.exit_state, samples)
-        values = self._codec.decode(request.tokens, cut).reshape(count, request.tokens.count, self.card.dim)
-        for sample, tokens in zip(samples, values, strict=True):
-            sample.values = tokens
-        return Checked(samples[0], (cut, request.tokens.count), deadline_s, None, samples[1:])
+        found = self._codec.checked(request.tokens, cut)
+        return Checked(
+            samples, (cut, request.tokens.count), deadline_s, partial(_fill_groups, samples, found)
+        )
 
     def _read_state(self, message: pb.ExitState, samples: Sequence[Sample]) -> None:
         cut, count = samples[0].cut, len(samples)
@@ -134,6 +151,24 @@ class Validator:
                 sample.u, sample.logits = u, logits
         elif message.state or message.logits:
             raise invalid(f"exit_state.state: must be empty, no exit lies before split {cut}")
+
+
+def decoded_into(sample: Sample, found: Decoding) -> Callable[[], None] | None:
+    """What is left to do before the sample can run, as in `Checked.decode`."""
+    if found.sure:
+        sample.values = found.tokens
+        return None
+    return partial(_fill, sample, found.tokens)
+
+
+def _fill(sample: Sample, values: Callable[[], np.ndarray]) -> None:
+    sample.values = values()
+
+
+def _fill_groups(samples: Sequence[Sample], found: Decoding) -> None:
+    values = found.tokens()
+    for sample, tokens in zip(samples, values.reshape(len(samples), -1, values.shape[1]), strict=True):
+        sample.values = tokens
 
 
 def parse(kind: type[_M], data: bytes) -> _M:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from ..channel.corruption import corrupted
 from ..channel.link import Link
-from ..codec.image import decode_image
 from ..codec.refinement import refined
 from ..codec.requests import QUORUM_BYTES
 from ..codec.tokens import TokenCodec
@@ -65,9 +64,7 @@ class TensorBackend:
         if self._whole:  # the quorum's learners see to the rest
             return Upload(request.ByteSize(), 0, None)
         checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
-        if checked.image is not None:
-            checked.sample.values = decode_image(checked.image, self._images.shape[1:])
-        return Upload(request.ByteSize(), checked.group[1], checked.sample)
+        return Upload(request.ByteSize(), checked.group[1], checked.decoded()[0])
 
     def upload_merged(
         self, samples: Sequence[int], cut: int, decision: Decision, request_id: int
@@ -77,10 +74,7 @@ class TensorBackend:
             states, decision, request_id=request_id, deadline_s=1.0
         )
         checked = self._validator.check(pb.InferRequest.FromString(request.SerializeToString()))
-        uploads = [
-            Upload(request.ByteSize(), checked.group[1], sample)
-            for sample in (checked.sample, *checked.others)
-        ]
+        uploads = [Upload(request.ByteSize(), checked.group[1], sample) for sample in checked.decoded()]
         return uploads, groups.tolist()
 
     def refinement(self, sample: int, cut: int, decision: Decision) -> Upload:
@@ -89,8 +83,9 @@ class TensorBackend:
         request = self._encoder.refinement(state, decision, request_id=1, session=1)
         # What was sent before is the same again: the head runs at batch 1, and codes are nested.
         whole = self._validator.check(first).sample
-        whole.values, whole.rest = refined(self._codec, first.tokens, request, cut)
-        return Upload(request.ByteSize(), len(whole.values), whole)
+        found, whole.rest = refined(self._codec, first.tokens, request, cut)
+        whole.values = found.tokens()
+        return Upload(request.ByteSize(), found.rows, whole)
 
     def upload_symbols(self, sample: int, cut: int, decision: Decision, snr_db: float) -> Upload:
         request, _ = self._encoder.request(

@@ -156,7 +156,7 @@ def expected(small: Small, decision: Decision, images: list[np.ndarray]) -> tupl
     states = [advanced(head, image, None, decision.split) for image in images]
     request, groups = Encoder(card, codec).merged_request(states, decision, request_id=1, deadline_s=1.0)
     checked = Validator(card, codec).check(request)
-    samples = [checked.sample, *checked.others]
+    samples = checked.decoded()
     found: dict[int, Any] = {}
     for progress in TorchTail(*load_network(small.file)).run(samples):
         found.update(progress.answers)

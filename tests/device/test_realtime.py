@@ -33,9 +33,8 @@ def test_answers_are_those_of_the_same_parts_run_in_a_row(server: Server, small:
                 finished = await ask(device, image)
                 state = advanced(head, image, None, cut) if cut else None
                 request, _ = encoder.request(image, state, decision, request_id=1, deadline_s=1.0)
-                sample = validator.check(pb.InferRequest.FromString(request.SerializeToString())).sample
-                sample.values = sample.values if cut else image
-                wanted = [answer for progress in tail.run([sample]) for _, answer in progress.answers][-1]
+                samples = validator.check(pb.InferRequest.FromString(request.SerializeToString())).decoded()
+                wanted = [answer for progress in tail.run(samples) for _, answer in progress.answers][-1]
                 answer, trip = finished.answer, finished.trip
                 assert (answer.local, answer.degraded, answer.cut) == (False, False, cut)
                 assert answer.margin == pytest.approx(wanted.margin, abs=1e-5)

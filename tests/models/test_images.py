@@ -71,6 +71,13 @@ def test_a_pillow_image_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
         as_pixels(picture, tiny_card())
 
 
+def test_what_is_no_picture_is_said_without_an_address_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "x.png").write_text("<html>")
+    for source in (tmp_path / "x.png", b"<html>"):
+        with pytest.raises(DataError, match=r"^cannot read the image.*: it is no picture of a format"):
+            read_image(source)
+
+
 def test_what_the_web_calls_a_jpg_may_be_broken_avif(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "x.jpg", "AVIF")
     assert read_image(tmp_path / "x.jpg").shape == (2, 3, 1)

@@ -1,6 +1,7 @@
 import asyncio
 import threading
 import time
+from functools import partial
 
 import grpc
 import numpy as np
@@ -45,8 +46,11 @@ def run(tail, script, **settings):
         def submit(number, group="g", expires=None, decode=None):
             sample = Sample(1, np.array([number]), 2.0)
             job = Job(sample, group, number, time.monotonic(), expires, done)
-            batcher.submit(job, decode)
+            batcher.submit([job], decode and partial(fill, sample, decode))
             return job
+
+        def fill(sample, decode):
+            sample.values = decode()
 
         def done(job, outcome):
             assert job.request_id not in outcomes

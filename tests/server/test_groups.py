@@ -13,7 +13,7 @@ from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.groups import submit_groups
 from splitpoint.server.refusals import Rejected
-from splitpoint.server.validation import Validator
+from splitpoint.server.validation import Checked, Validator
 from splitpoint.server.work import Answer, Sample
 
 CODE = grpc.StatusCode
@@ -47,8 +47,7 @@ def merged_request(small, number=1):
 def alone(small, request, group):
     """The group's own request, as a sample that was never merged would send it."""
     card, tokens = small.card, request.tokens
-    checked = Validator(card, small.codec).check(request)
-    sample = (checked.sample, *checked.others)[group]
+    sample = Validator(card, small.codec).check(request).decoded()[group]
     quantised = small.codec.quantised(sample.values, None, CUT, 1.0, 0)[0]
     width = (card.exit_state_dim, card.class_count)
     state = pb.ExitState(
@@ -124,25 +123,20 @@ def test_groups_that_do_not_fit_are_refused_by_name(small, field, change):
 
 
 class Queue:
-    """A batcher that keeps what it is given, and has room for so many jobs."""
+    """A batcher that keeps what it is given."""
 
-    def __init__(self, room):
-        self.jobs, self.room = [], room
+    def __init__(self):
+        self.jobs = []
 
-    def check_room(self, jobs):
-        if len(self.jobs) + jobs > self.room:
-            raise Rejected(CODE.RESOURCE_EXHAUSTED, "queue full")
-
-    def submit(self, job):
-        self.check_room(1)
-        self.jobs.append(job)
+    def submit(self, jobs, decode):
+        self.jobs += jobs
 
 
-def submitted(room=9):
-    queue, outcomes = Queue(room), []
-    samples = [Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS)]
+def submitted():
+    queue, outcomes = Queue(), []
+    samples = tuple(Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS))
     job = submit_groups(
-        queue, samples, (CUT, 3), 7, 0.0, None, lambda job, outcome: outcomes.append((job, outcome))
+        queue, Checked(samples, (CUT, 3), None, None), 7, 0.0, None, lambda *told: outcomes.append(told)
     )
     return queue, job, outcomes
 
@@ -174,40 +168,6 @@ def test_a_request_that_nobody_waits_for_is_given_up_as_a_whole():
     job.cancel()
     assert all(part.cancelled for part in queue.jobs)
     assert not outcomes
-
-
-class FailingAtOnce:
-    """A batcher whose tail runs within `submit`, and fails on the job of this place."""
-
-    def __init__(self, place):
-        self.seen, self.place = 0, place
-
-    def check_room(self, jobs):
-        pass
-
-    def submit(self, job):
-        failed, job.finished = self.seen == self.place, True
-        self.seen += 1
-        job.done(job, Rejected(CODE.INTERNAL, "failed") if failed else Answer(0, 0.5, 2))
-
-
-@pytest.mark.parametrize("place", range(GROUPS))
-def test_a_tail_that_fails_at_once_ends_the_request(place):
-    batcher, outcomes = FailingAtOnce(place), []
-    samples = [Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS)]
-    job = submit_groups(batcher, samples, (CUT, 3), 7, 0.0, None, lambda *told: outcomes.append(told))
-    # A stream waits for every job that is not finished.
-    assert job.finished
-    assert [outcome.code for _, outcome in outcomes] == [CODE.INTERNAL]
-    assert batcher.seen == place + 1
-
-
-def test_a_queue_without_room_for_all_takes_none():
-    queue = Queue(2)
-    samples = [Sample(CUT, np.zeros((3, 4), np.float32), 2.0) for _ in range(GROUPS)]
-    with pytest.raises(Rejected, match="queue full"):
-        submit_groups(queue, samples, (CUT, 3), 7, 0.0, None, lambda *_: None)
-    assert queue.jobs == []
 
 
 def test_a_full_server_refuses_a_merged_batch(small, start):

@@ -53,11 +53,7 @@ def test_answers_over_the_wire_are_the_tails(small, served, cut):
     tail = TorchTail(small.network, small.card)
     for request, reply in zip(requests, streamed, strict=True):
         checked = validator.check(request)
-        if checked.image is not None:
-            from splitpoint.codec.image import decode_image
-
-            checked.sample.values = decode_image(checked.image, (16, 16, 1))
-        [answer] = [answer for step in tail.run([checked.sample]) for _, answer in step.answers]
+        [answer] = [answer for step in tail.run(checked.decoded()) for _, answer in step.answers]
         assert (reply.request_id, reply.prediction, reply.exit) == (
             request.request_id,
             answer.prediction,

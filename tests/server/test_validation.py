@@ -28,13 +28,15 @@ def test_a_good_request_becomes_a_sample(small):
     assert checked.sample.values.dtype == np.float32
     assert checked.sample.exit_margin == 0.5
     assert checked.deadline_s == 20.0
-    assert checked.image is None
+    assert checked.decode is None
 
 
 def test_an_image_waits_to_be_decoded(small):
     checked = Validator(small.card, small.codec).check(small.request(cut=0))
-    assert checked.image is not None
     assert checked.group == (0, 17)
+    assert not checked.sample.values.size
+    (sample,) = checked.decoded()
+    assert sample.values.shape == (16, 16, 1)
 
 
 def test_another_protocol_or_model_is_refused_with_what_the_server_has(small):
