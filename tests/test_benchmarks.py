@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from splitpoint.errors import UsageError
-from splitpoint.models.data import Dataset
+from splitpoint.models.data import Dataset, load_data
 from splitpoint.models.measure import images_id
 
 BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
@@ -92,6 +92,26 @@ def test_profiles_of_other_data_are_measured_anew(tmp_path: Path) -> None:
         data = Dataset(images, np.arange(2), tuple("0123456789"))
         found = import_module("bits").profiles(given, {"calibration": data, "evaluation": data})
         assert {profile.images_id for profile in found.values()} == {images_id(data)}
+
+
+def test_the_bytes_beside_the_codecs_times_are_the_mean_of_all_requests(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    codec_time = import_module("codec_time")
+    two = load_data("clutter", "calibration").some(2)
+    given = argparse.Namespace(
+        model="clutter", data=None, data_dir=None, cut=2, keep=0.25, dims=48, bits=4, samples=2, rounds=1
+    )
+
+    def nbytes(*places: int) -> float:
+        data = Dataset(two.images[list(places)], two.labels[list(places)], two.classes)
+        monkeypatch.setattr(codec_time, "load_data", lambda *_, **__: data)
+        found: float = codec_time.measured(given, "ans")["bytes"]
+        return found
+
+    one, other = nbytes(0), nbytes(1)
+    assert one != other
+    assert nbytes(0, 1) == (one + other) / 2
 
 
 def test_split_learning_starts_from_weights_of_its_own_setting(
