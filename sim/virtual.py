@@ -230,7 +230,7 @@ class VirtualRun:
             # On a board they come with the reply.
             trip = call.trip
             trip.server_s, trip.votes, trip.asked, trip.quorum_macs = math.nan, 0, 0, 0
-        if link_lost and device.session.link_up:
+        if link_lost:
             device.session.lost(now_s)
             self._probe(now_s, device)
 

@@ -59,11 +59,35 @@ def test_a_later_start_never_arrives_earlier(t, early, nbytes):
     assert t + early + link.transfer_time(nbytes, t + early, 0) >= t + link.transfer_time(nbytes, t, 0) - 1e-9
 
 
-def test_seeds_and_devices_differ():
-    times = [build_link(FADING, seed, device).transfer_time(9000, 1.0, 2) for seed, device in
-             ((0, 0), (0, 1), (1, 0), (0, 0))]  # fmt: skip
-    assert times[0] == times[3]
-    assert len(set(times)) == 3
+TIMES = np.arange(0.0, 200.0, 0.5).tolist()
+SILENCE = np.zeros(4, np.complex64)
+
+
+@pytest.mark.parametrize(
+    ("config", "drawn"),
+    [
+        (FADING, lambda link: [link.snr_db(t) for t in TIMES]),
+        (AwgnConfig(shadowing_db=4.0), lambda link: [link.snr_db(0.0)]),
+        (
+            ConstantConfig(rate_bps=1e6, loss=0.2),
+            lambda link: [link.packets(14_000, 0.0, key)[0] for key in range(50)],
+        ),
+        (
+            GilbertElliottConfig(mean_good_s=3.0, mean_bad_s=3.0),
+            lambda link: [link.state(t).loss for t in TIMES],
+        ),
+        (
+            ConstantConfig(rate_bps=1e6, outages=OutageConfig(mean_up_s=3.0, mean_down_s=3.0)),
+            lambda link: [link.up(t) for t in TIMES],
+        ),
+        (AwgnConfig(), lambda link: link.corrupt(SILENCE, 0.0, 2).tolist()),
+    ],
+    ids=["fading", "shadowing", "loss", "gilbert-elliott", "outages", "noise"],
+)
+def test_all_that_is_drawn_is_keyed_by_seed_and_device(config, drawn):
+    found = [tuple(drawn(build_link(config, *key))) for key in ((0, 0), (0, 1), (1, 0), (1, 1), (0, 0))]
+    assert found[4] == found[0]
+    assert len(set(found)) == 4
 
 
 def test_overlapping_an_outage_swallows():

@@ -22,7 +22,7 @@ DEPLOYMENT = SETUP.deployment(0)
 WEIGHTS = DEPLOYMENT.weights
 TABLES = GreedyTables(SETUP.calibration, DEPLOYMENT, (0.5, 0.95))
 CANDIDATES = TABLES.predicted.candidates
-SEEN = Observation(15.0, 5e6, 1.0, 0.01, 3, 2.0, math.inf, 0.3, True)
+SEEN = Observation(15.0, 5e6, 1.0, 0.01, 3, 2.0, math.inf, 0.2, True)
 SURE = Confidence(np.array([-9.0, 9.0]), np.array([-9.0, 9.0]))
 """Takes a margin for the probability itself, whatever it is, so that an outcome of any reward can be made up."""
 
