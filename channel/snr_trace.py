@@ -139,9 +139,11 @@ def _columns(file: FilePath, column: str) -> dict[str, list[Any]]:
         rows = list(reader)
         header = list(reader.fieldnames or ())
     if not header:
-        raise ValueError("it is empty")
+        raise ValueError("its first line is empty, where the columns' names belong")
     # Spreadsheets end every line of a narrower table in commas: columns without a name.
     named = [name for name in map(str.strip, header) if name]
+    if len(named) == 1 and ("\t" in named[0] or ";" in named[0]):
+        raise ValueError("its columns are not separated by commas")
     if len(set(named)) < len(named):
         raise ValueError("two columns have one name")
     for number, row in enumerate(rows, 1):

@@ -115,9 +115,10 @@ def test_errors_name_file_and_column(tmp_path, drives):
     bad.write_text("time_s,snr_db\n0,10,5\n")
     with pytest.raises(DataError, match="row 1 has more values"):  # decimal commas
         snr(bad, (0.0,))
-    bad.write_text("time_s;snr_db\n0;10,5\n")
-    with pytest.raises(DataError, match="row 1 has more values"):
-        snr(bad, (0.0,))
+    for mark in (";", "\t"):
+        bad.write_text(f"time_s{mark}snr_db\n0{mark}10,5\n")
+        with pytest.raises(DataError, match="columns are not separated by commas"):
+            snr(bad, (0.0,))
     for header in ("snr_db,snr_db", "snr_db,snr_db "):
         bad.write_text(f"{header}\n1,2\n")
         with pytest.raises(DataError, match="two columns have one name"):
@@ -125,9 +126,10 @@ def test_errors_name_file_and_column(tmp_path, drives):
     bad.write_text("snr_db\n")
     with pytest.raises(DataError, match="no values in column 'snr_db'"):
         snr(bad, (0.0,))
-    bad.write_text("")
-    with pytest.raises(DataError, match=r"cannot read the SNR trace .*bad\.csv: it is empty"):
-        snr(bad, (0.0,))
+    for text in ("", "\ntime_s,snr_db\n0,10\n"):
+        bad.write_text(text)
+        with pytest.raises(DataError, match=r"cannot read the SNR trace .*bad\.csv: its first line is empty"):
+            snr(bad, (0.0,))
     junk = tmp_path / "junk.parquet"
     junk.write_bytes(b"PAR1 but no more")
     with pytest.raises(DataError, match=r"junk\.parquet"):
