@@ -172,8 +172,10 @@ def drawn(methods: dict[str, list[Row]], uncompressed: float, name: str, path: P
     figure.savefig(path, dpi=120)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", default="clutter")
     parser.add_argument("--data-dir", type=Path)
     parser.add_argument("--samples", type=int, default=1000, help="of each split")
@@ -182,97 +184,121 @@ def main() -> None:
     )
     parser.add_argument("--work", type=Path, default=Path("runs/rate_accuracy"), help="kept between runs")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
-    network, card = load_network(options.model)
-    named = card.name.split("-")[0]
-    options.work.mkdir(parents=True, exist_ok=True)
-    splits = {
-        split: some(
-            load_data(named, split, card=card, data_dir=options.data_dir), options.samples, options.seed
-        )
-        for split in ("calibration", "evaluation")
-    }
+    return parser.parse_args()
+
+
+def token_methods(
+    given: argparse.Namespace, named: str, splits: dict[str, Dataset], coder: str
+) -> tuple[dict[str, list[Row]], dict[str, float]]:
+    """Rows of each method that sends patches, and the uncompressed accuracy of each split."""
+    card = load_network(given.model)[1]
     grid = grid_of(card)
-    coder = (
-        "ans"
-        if all(f"codec.{cut}.tables" in codec_arrays(resolve(options.model)) for cut in grid.cuts)
-        else "packed"
-    )
 
     def profiles(model: str, rescored: Any = None) -> tuple[Profile, Profile]:
         stem = f"{load_network(model)[1].id}.{'random' if rescored else 'own'}"
         calibration, evaluation = (
             kept_profile(
-                options.work / f"{stem}.{split}.{len(splits[split])}.npz",
+                given.work / f"{stem}.{split}.{len(splits[split])}.npz",
                 model, splits[split], split, grid, coder, rescored,
             )
             for split in ("calibration", "evaluation")
         )  # fmt: skip
         return calibration, evaluation
 
-    plain = plain_model(options.model, named, options.data_dir, options.work)
+    plain = plain_model(given.model, named, given.data_dir, given.work)
     attention = profiles(plain)
-    own = attention if plain == options.model else profiles(options.model)
+    own = attention if plain == given.model else profiles(given.model)
     methods = {
         "splitpoint": rows_of(*own),
         "top-k": rows_of(*attention),
         "random": rows_of(*profiles(plain, at_random)),
         "unselected": rows_of(*attention, unselected=True),
     }
-    if plain != options.model and not card.gates:
-        methods["random, rest"] = rows_of(*profiles(options.model, at_random))
-    data = training_data(named, options.data_dir, options.seed)
-    for kind in FORMATS:
-        methods[kind] = image_rows(network, splits, kind)
-        tuned = fine_tuned(options.model, kind, data, options.work, images=options.tuning, seed=options.seed)
-        methods[f"{kind}, fine-tuned"] = image_rows(tuned, splits, kind)
-
+    if plain != given.model and not card.gates:
+        methods["random, rest"] = rows_of(*profiles(given.model, at_random))
     uncompressed = {
         name: float((profile.head_prediction[:, -1] == profile.labels).mean())
         for name, profile in zip(("calibration", "evaluation"), attention, strict=True)
     }
-    target = uncompressed["calibration"] - ALLOWED_LOSS
-    chosen = {method: cheapest(rows, target) for method, rows in methods.items()}
+    return methods, uncompressed
 
-    table = Table(
-        title=f"{card.name}: cheapest within {ALLOWED_LOSS:.0%} of uncompressed, {len(splits['evaluation'])} samples"
+
+def image_methods(given: argparse.Namespace, named: str, splits: dict[str, Dataset]) -> dict[str, list[Row]]:
+    """Rows of each image format, to the network as it is and to the one fine-tuned on such images."""
+    network, data, methods = (
+        load_network(given.model)[0],
+        training_data(named, given.data_dir, given.seed),
+        {},
     )
+    for kind in FORMATS:
+        methods[kind] = image_rows(network, splits, kind)
+        tuned = fine_tuned(given.model, kind, data, given.work, images=given.tuning, seed=given.seed)
+        methods[f"{kind}, fine-tuned"] = image_rows(tuned, splits, kind)
+    return methods
+
+
+def show(chosen: dict[str, Row | None], title: str, uncompressed: float) -> None:
+    table = Table(title=title)
     for column in ("method", "point", "bytes", "accuracy"):
         table.add_column(column, justify="left" if column in ("method", "point") else "right")
     for method, row in chosen.items():
-        point = (
-            "none reaches it"
-            if row is None
-            else ", ".join(
-                f"{key} {row[key]:g}" for key in ("cut", "keep", "dims", "bits", "quality") if key in row
-            )
-        )
-        table.add_row(
-            method,
-            point,
-            "" if row is None else f"{row['evaluation']['bytes']:.0f}",
-            "" if row is None else f"{row['evaluation']['accuracy']:.4f}",
-        )
-    table.add_row("uncompressed", "", "", f"{uncompressed['evaluation']:.4f}")
+        if row is None:
+            table.add_row(method, "none reaches it", "", "")
+            continue
+        setting = (f"{key} {row[key]:g}" for key in ("cut", "keep", "dims", "bits", "quality") if key in row)
+        found = row["evaluation"]
+        table.add_row(method, ", ".join(setting), f"{found['bytes']:.0f}", f"{found['accuracy']:.4f}")
+    table.add_row("uncompressed", "", "", f"{uncompressed:.4f}")
     Console(width=110).print(table)
 
-    ours = chosen["splitpoint"]
+
+def summary(methods: dict[str, list[Row]], chosen: dict[str, Row | None]) -> dict[str, Any]:
+    """Our bytes and accuracy on the evaluation split, and the bytes of the best rival over ours."""
+    no_rivals = {"splitpoint", "random, rest"}
+    if methods["top-k"] == methods["splitpoint"]:
+        no_rivals.add("top-k")
     rivals = {
         method: row["evaluation"]["bytes"]
         for method, row in chosen.items()
-        if row is not None
-        and method not in ("splitpoint", "random, rest")
-        and not (method == "top-k" and plain == options.model)
+        if row is not None and method not in no_rivals
     }
     best = min(rivals, key=lambda method: rivals[method]) if rivals else None
+    ours = None if chosen["splitpoint"] is None else chosen["splitpoint"]["evaluation"]
+    return {
+        "bytes": None if ours is None else ours["bytes"],
+        "accuracy": None if ours is None else ours["accuracy"],
+        "best_rival": best,
+        "rival_bytes": None if best is None else rivals[best],
+        "ratio": None if best is None or ours is None else rivals[best] / ours["bytes"],
+    }
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(1)
+    card = load_network(given.model)[1]
+    named = card.name.split("-")[0]
+    given.work.mkdir(parents=True, exist_ok=True)
+    splits = {
+        split: some(load_data(named, split, card=card, data_dir=given.data_dir), given.samples, given.seed)
+        for split in ("calibration", "evaluation")
+    }
+    arrays = codec_arrays(resolve(given.model))
+    coder = "ans" if all(f"codec.{cut}.tables" in arrays for cut in grid_of(card).cuts) else "packed"
+    methods, uncompressed = token_methods(given, named, splits, coder)
+    methods |= image_methods(given, named, splits)
+    target = uncompressed["calibration"] - ALLOWED_LOSS
+    chosen = {method: cheapest(rows, target) for method, rows in methods.items()}
+    samples = len(splits["evaluation"])
+    title = f"{card.name}: cheapest within {ALLOWED_LOSS:.0%} of uncompressed, {samples} samples"
+    show(chosen, title, uncompressed["evaluation"])
     RESULTS.mkdir(exist_ok=True)
     result = {
         "command": command_line(),
         "model": card.name,
         "id": card.id,
         "coder": coder,
-        "samples": len(splits["evaluation"]),
+        "samples": samples,
         "uncompressed": uncompressed,
         "chosen": chosen,
         "fronts": {method: front(rows) for method, rows in methods.items()},
@@ -280,18 +306,7 @@ def main() -> None:
     path = RESULTS / f"rate_accuracy_{card.name}"
     path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
     drawn(methods, uncompressed["evaluation"], card.name, path.with_suffix(".png"))
-    print(
-        json.dumps(
-            {
-                "model": card.name,
-                "bytes": None if ours is None else ours["evaluation"]["bytes"],
-                "accuracy": None if ours is None else ours["evaluation"]["accuracy"],
-                "best_rival": best,
-                "rival_bytes": None if best is None else rivals[best],
-                "ratio": None if best is None or ours is None else rivals[best] / ours["evaluation"]["bytes"],
-            }
-        )
-    )
+    print(json.dumps({"model": card.name} | summary(methods, chosen)))
 
 
 if __name__ == "__main__":
