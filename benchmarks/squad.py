@@ -34,7 +34,7 @@ import numpy as np
 from command_line import command_line, run
 from curves import Curve, Mix, at_accuracy, at_cost, interval
 from quest_picks import picks_compared
-from squad_curves import METRICS, load_profiles, quorum_curve, single_curve, static_ensemble
+from squad_curves import METRICS, Profiles, load_profiles, quorum_curve, single_curve, static_ensemble
 from squad_report import drawn, report
 
 from splitpoint.models.quest import pick
@@ -107,7 +107,7 @@ def gains(squad: Curve, rivals: list[Curve], costs: np.ndarray) -> list[dict[str
     return rows
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -118,21 +118,64 @@ def main() -> None:
         "--picks", type=int, default=60, help="others that QUEST's pick is compared with, at most"
     )
     parser.add_argument("--name", default="cifar10", help="of the results")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def quorum_curves(profiles: Profiles, members: list[int]) -> list[Curve]:
+    """SQUAD first, then its variants."""
+    return [
+        quorum_curve("SQUAD", profiles, members, QuorumRule()),
+        quorum_curve("SQUAD, others", profiles, members, QuorumRule(compare="others")),
+        quorum_curve("mean confidence", profiles, members, QuorumRule(statistic="confidence")),
+        quorum_curve("random order", profiles, members, QuorumRule(), shuffled=True),
+    ]
+
+
+def about(profiles: Profiles) -> dict[str, Any]:
+    """The learners, and how good and how dear each is."""
+    calibration, evaluation = profiles["calibration"], profiles["evaluation"]
+    right = evaluation.probabilities[:, :, -1].argmax(-1) == evaluation.labels
+    return {
+        "learners": dict(zip(calibration.names, calibration.ids, strict=True)),
+        "samples": {split: len(profile) for split, profile in profiles.items()},
+        "last_gate_accuracy": dict(zip(calibration.names, right.mean(axis=1).tolist(), strict=True)),
+        "gate_macs": calibration.gate_macs.tolist(),
+        "gate_s": calibration.gate_s.tolist(),
+    }
+
+
+def summary(
+    near: list[dict[str, Any]],
+    at_near: list[dict[str, Any]],
+    over_singles: list[dict[str, Any]],
+    compared: list[dict[str, Any]],
+) -> dict[str, Any]:
+    """The figures with bars."""
+    saved = {row["account"]: row for row in near}
+    best = max(over_singles, key=lambda row: row["gain_points"], default=None)
+    return {
+        "loss_points": {account: round(row["loss_points"], 2) for account, row in saved.items()},
+        "latency_saved": {account: round(row["saved"], 4) for account, row in saved.items()},
+        "gain": round(at_near[0]["gain_points"], 2) if at_near else None,
+        "gain_interval": at_near[0]["interval"] if at_near else None,
+        "largest_gain": best and round(best["gain_points"], 2),
+        "quest_percentile": {row["size"]: row["percentile"] for row in compared},
+        "met": {
+            "latency": any(row["loss_points"] <= BAR_LOSS and row["saved"] >= BAR_SAVED for row in near),
+            "gain": bool(at_near) and at_near[0]["gain_points"] >= BAR_GAIN,
+        },
+    }
+
+
+def main() -> None:
+    options = arguments()
     profiles = load_profiles(options.pool)
     calibration = profiles["calibration"]
     pool = [name for name in calibration.names if name != options.network]
     quest = pick(calibration, options.size, among=pool)
     members = [calibration.learner(name) for name in quest.learners]
-
-    squad = quorum_curve("SQUAD", profiles, members, QuorumRule())
-    quorums = [
-        squad,
-        quorum_curve("SQUAD, others", profiles, members, QuorumRule(compare="others")),
-        quorum_curve("mean confidence", profiles, members, QuorumRule(statistic="confidence")),
-        quorum_curve("random order", profiles, members, QuorumRule(), shuffled=True),
-    ]
-    static = static_ensemble(profiles, members)
+    quorums, static = quorum_curves(profiles, members), static_ensemble(profiles, members)
+    squad = quorums[0]
     singles = [
         single_curve(profiles, calibration.learner(name), rule, "single") for name in pool for rule in SINGLE
     ]
@@ -147,7 +190,6 @@ def main() -> None:
     over_network = gains(squad, network, np.linspace(costs[0], costs[-1], 25))
     here = np.array([row["calibration_macs"] for row in near if row["account"] == "macs"])
     at_near = gains(squad, singles, here)
-    inner = [curve for curve in singles if curve.name.split(",")[0] in quest.learners]
     others = {curve.name: gains(squad, [curve], here) for curve in [*quorums[1:], *network]}
     compared = [
         picks_compared(profiles, pool, size, options.picks, AIMED_LOSS)
@@ -157,21 +199,9 @@ def main() -> None:
     report(near, at_near, others, compared)
 
     RESULTS.mkdir(exist_ok=True)
-    best = max(over_singles, key=lambda row: row["gain_points"], default=None)
     result = {
         "command": command_line(),
-        "learners": dict(zip(calibration.names, calibration.ids, strict=True)),
-        "samples": {split: len(profile) for split, profile in profiles.items()},
-        "last_gate_accuracy": {
-            name: float(
-                (
-                    profiles["evaluation"].probabilities[k, :, -1].argmax(-1) == profiles["evaluation"].labels
-                ).mean()
-            )
-            for k, name in enumerate(calibration.names)
-        },
-        "gate_macs": calibration.gate_macs.tolist(),
-        "gate_s": calibration.gate_s.tolist(),
+        **about(profiles),
         "ensemble": list(quest.learners),
         "near_static": near,
         "others_near_static": {curve.name: within_loss(curve, static) for curve in quorums[1:]},
@@ -183,26 +213,9 @@ def main() -> None:
     }
     path = RESULTS / f"squad_{options.name}"
     path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    inner = [curve for curve in singles if curve.name.split(",")[0] in quest.learners]
     drawn([*quorums, *inner, *network], static, path.with_suffix(".png"))
-    saved = {row["account"]: row for row in near}
-    print(
-        json.dumps(
-            {
-                "loss_points": {account: round(row["loss_points"], 2) for account, row in saved.items()},
-                "latency_saved": {account: round(row["saved"], 4) for account, row in saved.items()},
-                "gain": round(at_near[0]["gain_points"], 2) if at_near else None,
-                "gain_interval": at_near[0]["interval"] if at_near else None,
-                "largest_gain": best and round(best["gain_points"], 2),
-                "quest_percentile": {row["size"]: row["percentile"] for row in compared},
-                "met": {
-                    "latency": any(
-                        row["loss_points"] <= BAR_LOSS and row["saved"] >= BAR_SAVED for row in near
-                    ),
-                    "gain": bool(at_near) and at_near[0]["gain_points"] >= BAR_GAIN,
-                },
-            }
-        )
-    )
+    print(json.dumps(summary(near, at_near, over_singles, compared)))
 
 
 if __name__ == "__main__":
