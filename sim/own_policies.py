@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,9 +25,10 @@ def own_factory(config: CustomPolicy) -> Callable[..., Policy]:
     if spec is None or spec.loader is None:
         raise ConfigError(f"policy '{config.name}': {path} is not a Python file")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # where dataclasses look for what a file's annotations mean
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(config, error) from error
     factory = getattr(module, config.factory, None)
     if not callable(factory):
@@ -41,10 +43,10 @@ def own_policy(
     """What the maker makes for one device. ConfigError that names policy and file where it raises."""
     try:
         return factory(deployment, calibration, **config.options)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(config, error) from error
 
 
-def _broken(config: CustomPolicy, error: Exception) -> ConfigError:
+def _broken(config: CustomPolicy, error: BaseException) -> ConfigError:
     said = " ".join(str(error).split())
     return ConfigError(f"policy '{config.name}': {config.path}: {type(error).__name__}: {said}")

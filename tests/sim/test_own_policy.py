@@ -38,3 +38,28 @@ def test_factories_that_are_not_there_are_named(tmp_path: Path) -> None:
         setup.session(scenario.policies[0], 0)
     with pytest.raises(ConfigError, match=r"'b'.*Nothing"):
         setup.session(scenario.policies[1], 0)
+
+
+def test_a_file_may_have_dataclasses_whose_annotations_are_text(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from __future__ import annotations\nfrom dataclasses import dataclass\n"
+        "from splitpoint.policies.decision import Decision\nfrom splitpoint.policies.static import Static\n"
+        "@dataclass\nclass Options:\n    split: int = 6\n"
+        "def make(deployment, profile):\n    return Static(Decision(Options().split))\n"
+    )
+    scenario = load_scenario(
+        "quickstart", {"policies": [{"kind": "custom", "name": "a", "path": str(path)}], "requests": 4}
+    )
+    assert set(VirtualEngine(Setup(scenario), "profile").run(scenario.policies[0])["split"].tolist()) == {6}
+
+
+@pytest.mark.parametrize(
+    "text", ["import sys\nsys.exit(3)", "def make(deployment, profile):\n    raise SystemExit(3)"]
+)
+def test_a_file_that_ends_python_is_an_error_that_names_it(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "script.py"
+    path.write_text(text)
+    scenario = load_scenario("quickstart", {"policies": [{"kind": "custom", "name": "a", "path": str(path)}]})
+    with pytest.raises(ConfigError, match=r"'a': .*script\.py: SystemExit: 3"):
+        Setup(scenario).session(scenario.policies[0], 0)
