@@ -111,7 +111,7 @@ class Client:
         slack_s = max(0.01, 0.05 * deadline_s)
         # What somebody else wrote may never return: it is waited for on a thread of its own.
         watched = not isinstance(policy, Decision | str | None)
-        told = partial(logger.warning, "the policy failed, all local stands in: %s") if watched else None
+        told = partial(logger.warning, "the policy %s") if watched else None
         if isinstance(policy, Decision):
             policy.check(card)
             policy = Static(policy)

@@ -14,6 +14,8 @@ from .watched import TooLong, Watched
 
 __all__ = ["GuardedPolicy"]
 
+_INSTEAD = "a fixed Decision stands in"
+
 
 class GuardedPolicy:
     """Wraps a policy; where it raises, answers anything but a Decision that fits, or takes too long, `safe` stands in.
@@ -77,7 +79,6 @@ class GuardedPolicy:
             self._failed("learn", error)
 
     def reset(self, seed: int) -> None:
-        self._checked = self._safe
         self._broken = None
         self.replaced = 0
         self.replaced_last = False
@@ -87,16 +88,16 @@ class GuardedPolicy:
         except (Exception, SystemExit) as error:
             # In what state it is, nobody knows: it does not decide.
             self._broken = error
-            self._failed("reset", error)
+            self._failed(f"reset, {_INSTEAD}", error)
 
     def _replace(self, error: BaseException) -> Decision:
         self.replaced += 1
         self.replaced_last = True
-        self._failed("decide", error)
+        self._failed(f"decide, {_INSTEAD}", error)
         return self._safe
 
     def _failed(self, at: str, error: BaseException) -> None:
         said = f"{type(error).__name__}: {' '.join(str(error).split())}"
         if self._told is not None and not self.last_error:
-            self._told(f"{at}: {said}")
+            self._told(f"failed to {at}: {said}")
         self.last_error = said

@@ -225,7 +225,7 @@ class Setup:
         """Of many devices that one policy fails on, the first is enough."""
         if policy not in self._failing:
             self._failing.add(policy)
-            logger.warning("policy '%s' failed, a fixed Decision stands in: %s", policy, what)
+            logger.warning("policy '%s' %s", policy, what)
 
     def deployment(self, device: int) -> Deployment:
         """What the policies of this device know beforehand."""

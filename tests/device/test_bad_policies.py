@@ -78,7 +78,9 @@ def test_a_bad_policy_is_replaced_and_costs_no_answer(
             second = client.infer(small.image(1))
     assert first.policy_replaced
     assert [
-        r.message for r in caplog.records if r.message.startswith("the policy failed, all local stands in: ")
+        r.message
+        for r in caplog.records
+        if r.message.startswith("the policy failed to decide, a fixed Decision stands in: ")
     ]
     assert first.decision == Decision(small.card.depth)
     assert not first.late

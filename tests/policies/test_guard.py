@@ -209,7 +209,21 @@ def test_what_a_policy_fails_at_is_told_once_a_reset_in_one_line() -> None:
         for _ in range(3):
             guarded.decide(GOOD)
             guarded.learn(LOCAL)
-    assert told == 2 * ["decide: ValueError: first second"]
+    assert told == 2 * ["failed to decide, a fixed Decision stands in: ValueError: first second"]
+
+
+def test_of_a_policy_that_cannot_learn_it_is_not_said_that_its_decisions_are_replaced() -> None:
+    class Fails(Bad):
+        def learn(self, outcome: Outcome) -> None:
+            raise ValueError("no")
+
+    told: list[str] = []
+    guarded = GuardedPolicy(Fails("raises"), CARD, SAFE, told=told.append)
+    guarded.reset(0)
+    guarded.decide(GOOD)
+    assert not guarded.replaced_last
+    guarded.learn(LOCAL)
+    assert told == ["failed to learn: ValueError: no"]
 
 
 def test_a_run_says_why_a_policy_of_ones_own_failed(
@@ -227,6 +241,6 @@ def test_a_run_says_why_a_policy_of_ones_own_failed(
         RunOptions(str(scenario), "profile", (), 8, None, tmp_path / "out", None, None, "auto", False)
     )
     said = [record.getMessage() for record in caplog.records]
-    why = "reset: AttributeError: 'Policy' object has no attribute 'reset'"
-    assert said == [f"policy 'own' failed, a fixed Decision stands in: {why}"]
+    why = "AttributeError: 'Policy' object has no attribute 'reset'"
+    assert said == [f"policy 'own' failed to reset, a fixed Decision stands in: {why}"]
     assert "“own” failed to decide on 8 requests" in capsys.readouterr().err
