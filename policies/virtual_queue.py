@@ -56,8 +56,8 @@ class VirtualQueues:
 
     @property
     def overdrawn(self) -> bool:
-        """Whether some budget was overspent so far, or is dearer than at the start."""
-        return bool((self._over > 0.0).any() or (self.backlog > self._start).any())
+        """Whether some budget is dearer than at the start, as each is that was overspent so far."""
+        return bool((self.backlog > self._start).any())
 
     def learn(self, outcome: Outcome) -> None:
         """Count what a request cost."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from splitpoint.channel.report import Measurement, Reading
-from splitpoint.policies.estimate import LinkEstimate
+from splitpoint.policies.estimate import PRIOR_SIGMA_DB, LinkEstimate
 
 
 def test_nothing_is_known_before_the_first_report() -> None:
@@ -98,6 +98,28 @@ def test_uncertainty_grows_with_age() -> None:
     spreads = [estimate.at(t)[2] for t in (0.0, 0.1, 0.5, 5.0)]
     assert spreads == sorted(spreads)
     assert spreads[0] == 0.0 < spreads[1]
+
+
+def test_the_spread_is_that_of_fading_before_any_can_be_seen() -> None:
+    estimate = LinkEstimate(0.5)
+    estimate.report(0.0, 10.0, 1e6)
+    # After one coherence time the report is worth 1/e of its worth.
+    assert estimate.at(0.5)[2] == pytest.approx(PRIOR_SIGMA_DB * math.sqrt(1.0 - math.exp(-2.0)))
+
+
+def test_a_measurement_that_is_looked_at_again_counts_once() -> None:
+    once, again = LinkEstimate(0.5), LinkEstimate(0.5)
+    for known_s, rate_bps in ((1.0, 1e6), (2.0, 1e7)):
+        once.heard(Measurement(known_s, Reading(10.0, rate_bps)))
+        for _ in range(5):
+            again.heard(Measurement(known_s, Reading(10.0, rate_bps)))
+    assert again.at(9.0) == once.at(9.0)
+
+
+def test_a_rate_of_nothing_is_a_bit_a_second() -> None:
+    estimate = LinkEstimate(0.5)
+    estimate.report(0.0, -300.0, 0.0)
+    assert estimate.at(0.0)[1] == 1.0
 
 
 def test_bytes_over_time_stand_in_for_a_modem() -> None:

@@ -13,9 +13,10 @@ from splitpoint.policies.budgets import Budgets
 from splitpoint.policies.decision import Decision
 from splitpoint.policies.greedy import Greedy, GreedyTables
 from splitpoint.policies.iid_channel import IidChannel, best_within
-from splitpoint.policies.lyapunov import Lyapunov
+from splitpoint.policies.lyapunov import Lyapunov, drift_plus_penalty, predicted_costs
 from splitpoint.policies.observation import Observation
 from splitpoint.policies.policy import Outcome
+from splitpoint.policies.predicted import Prediction
 from splitpoint.sim.scenario import load_scenario
 from splitpoint.sim.setup import Setup
 
@@ -56,6 +57,17 @@ def test_on_every_path_the_excess_is_at_most_the_growth_of_the_queue(
     assert (excess <= (policy.queues.backlog - begun) / (step * len(path)) + 1e-9).all()
 
 
+def test_costs_are_in_units_of_the_budgets_and_latency_counts_for_all_that_wait() -> None:
+    prediction = Prediction(
+        np.array([0.5, 0.9]), np.array([0.2, 0.4]), np.array([0.3, 0.6]), np.array([0.02, 0.0])
+    )
+    costs = predicted_costs(prediction, BUDGETS, 3)
+    np.testing.assert_allclose(costs, [[4 * 2.0, 4 * 4.0], [2.5, 5.0], [2.5, 0.0]])
+    np.testing.assert_allclose(predicted_costs(prediction, Budgets(airtime_s=0.01), 3), [[2.0, 0.0]])
+    found = drift_plus_penalty(prediction.utility, costs, np.array([1.0, 10.0, 100.0]), 40.0)
+    np.testing.assert_allclose(found, [20.0 - 8.0 - 25.0 - 250.0, 36.0 - 16.0 - 50.0])
+
+
 def test_without_budgets_it_is_greedy() -> None:
     lyapunov, greedy = Lyapunov(TABLES, Budgets()), Greedy(TABLES)
     for rate_bps in np.logspace(3, 7, 20):
@@ -75,7 +87,8 @@ def test_a_link_that_became_good_is_found_even_while_a_budget_is_overdrawn() -> 
         policy.learn(outcome)
         sent.append(not local)
         link = good if request > 20 and not local else link
-    assert sum(sent[:20]) <= 3
+    # While a budget is overdrawn it is tried as seldom as a link that was tried in vain again and again.
+    assert sent.index(True) == 8 * 4
     assert sum(sent[100:]) > 80
 
 

@@ -160,6 +160,8 @@ def test_a_bad_policy_is_replaced_and_counted(answer: Any) -> None:
     guarded.learn(LOCAL)
     assert guarded.replaced == 1
     assert guarded.replaced_last
+    guarded.reset(0)
+    assert guarded.replaced == 0
 
 
 def test_replay_gives_what_was_recorded_and_no_more() -> None:

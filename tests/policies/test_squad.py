@@ -140,6 +140,9 @@ def test_calibrated_alpha_meets_its_target_and_nothing_cheaper_does() -> None:
     rule, point = calibrated_alpha(table, labels, cost, by_confidence, accuracy=0.8)
     assert point.accuracy >= 0.8
     assert rule.confidence > 0
+    less_sure = rule.model_copy(update={"confidence": rule.confidence - 0.02})
+    assert cost[rows, table.stop(less_sure)].mean() < point.cost
+    assert table.right(labels)[rows, table.stop(less_sure)].mean() < 0.8
     with pytest.raises(UsageError, match="no threshold reaches accuracy"):
         calibrated_alpha(table, labels, cost, QuorumRule(), accuracy=0.999)
 
@@ -157,6 +160,19 @@ def test_noise_is_believed_far_more_often_than_alpha_until_alpha_is_calibrated()
     # On fresh noise, within four standard errors of the few hundred quorums.
     quorums = int((second.quorum & ~second.right(labels[3000:])).sum())
     assert false_stops(second, labels[3000:], alpha) < 0.05 + 4 * np.sqrt(0.05 * 0.95 / quorums)
+
+
+@pytest.mark.parametrize("compare", ["runner_up", "dissenters"])
+def test_alpha_accepts_its_share_of_the_wrong_quorums_that_are_tested(compare: str) -> None:
+    draws = np.random.default_rng(6)
+    labels = draws.integers(0, 4, 300)
+    table = quorum_table(draws.dirichlet(np.ones(4), (6, 300, 2)), compare=compare)
+    wrong = table.found.p[table.quorum & table.found.tested & ~table.right(labels)]
+    assert 20 < wrong.size == len(np.unique(wrong))
+    for rate in (0.05, 0.5, 0.99):
+        alpha = false_stop_alpha(table, labels, rate)
+        assert (wrong < alpha).sum() == int(rate * wrong.size)
+    assert false_stop_alpha(table, labels, 1.0) == 1.0
 
 
 def test_without_a_wrong_quorum_there_is_nothing_to_calibrate_on() -> None:

@@ -46,6 +46,7 @@ def test_what_was_saved_before_is_no_debt() -> None:
     queues.learn(_spent(0.06))
     # Five budgets saved, five over: the queue forgot the savings, the whole path is not over.
     assert queues.backlog.tolist() == queues.pressure.tolist() == [5.0]
+    assert queues.overdrawn
     queues.reset()
     assert queues.pressure.tolist() == [0.0]
     assert not queues.overdrawn

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_utility_is_the_share_of_right_answers_less_what_they_cost_all_that_wait
         airtime = weights.airtime * found.airtime_s / weights.airtime_ref_s
         share = (right == profile.labels).mean()
         np.testing.assert_allclose(found.utility, share - latency - energy - airtime, rtol=1e-6)
+    # Samples whose exit is sure are answered by it, and only the others fall back.
+    split = replace(DECISION, split=3, exit_margin=0.999)
+    outcomes = walk(profile, split)
+    assert 0.1 < outcomes.local.mean() < 0.9
+    right = np.where(outcomes.local, outcomes.prediction, outcomes.fallback) == profile.labels
+    plain = deployment._replace(weights=weights._replace(latency=0.0, energy=0.0, airtime=0.0, late=0.0))
+    [found] = PredictedUtility(profile, [split], plain).expect(1.0, 0.0, 0.01, weights.deadline_s, 0).utility
+    assert found == pytest.approx(right.mean(), rel=1e-6)
+    outcomes = walk(profile, DECISION)
     # Too late even for the first exit.
     late = predicted.expect(1e9, 0.0, 0.01, 0.0, 0)
     cost = (
@@ -113,6 +123,9 @@ def test_a_rate_that_is_not_sure_makes_a_tight_deadline_less_sure() -> None:
         )
         return float((found.utility[0] + costs - fallen) / (right - fallen))
 
+    # The mean of 1 / rate over a log-normal rate is above 1 / its median.
+    long, longer = (predicted.expect(1e6, sigma_db, 0.01, 9.0, 0).airtime_s[0] for sigma_db in (0.1, 3.0))
+    assert longer / long == pytest.approx(math.exp(0.5 * (0.3 * math.log(10.0)) ** 2), rel=1e-3)
     assert share(tight) == pytest.approx(0.5, abs=0.01)
     # Twice the standard deviation: the normal distribution's, which the logistic one comes near to.
     assert share(loose) == pytest.approx(0.977, abs=0.012)

@@ -265,6 +265,13 @@ def test_a_server_that_refuses_is_still_there() -> None:
     assert sorted(Deployment([0.0], devices=2, max_pending=1).columns["degraded"]) == [False, True]
 
 
+def test_what_was_held_for_a_second_message_dies_with_the_server() -> None:
+    # It is back before the second message comes, and knows nothing of the first.
+    kill = Fault(kind="kill", at_s=0.065, for_s=0.001)
+    found = Deployment([0.0], REFINED, margin=0.1, faults=(kill,)).columns
+    assert (found["refined"], found["degraded"], found["local"]) == ([True], [True], [False])
+
+
 def test_a_server_that_drains_asks_no_more() -> None:
     drain = Fault(kind="drain", at_s=0.04, for_s=5.0)
     found = Deployment([0.0], REFINED, margin=0.1, faults=(drain,)).columns
