@@ -50,20 +50,27 @@ class Small:
             tokens = random.standard_normal((card.patch_tokens + 1, card.dim)).astype(np.float32)
             scores = random.random(card.patch_tokens).astype(np.float32)
             payload, _ = self.codec.encode(tokens, scores, cut, keep, 0, bits)
-        passed = next_exit(card, cut)
-        exit_state = None
+        return self.carrying(payload, number, cut, state=state, exit_margin=margin, deadline_s=deadline_s)
+
+    def carrying(
+        self, payload, number=1, cut=2, *, groups=1, state=True, exit_margin=2.0, deadline_s=20.0, **more
+    ):
+        """A request with this payload; its exit state, one a group, is drawn by its number."""
+        card, random = self.card, np.random.default_rng(1000 + number)
+        passed, exit_state = next_exit(card, cut), None
         if passed and state:
-            u = random.standard_normal(card.exit_state_dim).astype(np.float32)
-            logits = random.standard_normal(card.class_count).astype(np.float32)
+            u = random.standard_normal(groups * card.exit_state_dim).astype(np.float32)
+            logits = random.standard_normal(groups * card.class_count).astype(np.float32)
             exit_state = exit_state_message(u, logits, passed, 0.25)
         return build_request(
             model_id=card.id,
             request_id=number,
             cut=cut,
             deadline_s=deadline_s,
-            exit_margin=margin,
+            exit_margin=exit_margin,
             payload=payload,
             exit_state=exit_state,
+            **more,
         )
 
 

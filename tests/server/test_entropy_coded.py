@@ -11,9 +11,7 @@ from splitpoint.codec import entropy
 from splitpoint.codec.adc import merge
 from splitpoint.codec.errors import PayloadError
 from splitpoint.codec.refinement import build_refinement
-from splitpoint.codec.requests import build_request, exit_state_message
 from splitpoint.codec.tokens import TokenCodec
-from splitpoint.policies.service_time import next_exit
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.server.desk import TailDesk
 from splitpoint.server.refusals import Rejected
@@ -35,26 +33,6 @@ def codec(small):
     plain = TokenCodec({}, dim=dim)
     samples = [plain.quantised(tokens_of(small, number), None, CUT, 1.0, 0)[0] for number in range(30)]
     return TokenCodec({f"codec.{CUT}.tables": entropy.fit_tables(samples, dim)}, dim=dim, max_tokens=17)
-
-
-def request(small, payload, groups=1, refine_margin=None):
-    card, random = small.card, np.random.default_rng(1)
-    state = exit_state_message(
-        random.standard_normal(groups * card.exit_state_dim).astype(np.float32),
-        random.standard_normal(groups * card.class_count).astype(np.float32),
-        next_exit(card, CUT),
-        0.25,
-    )
-    return build_request(
-        model_id=card.id,
-        request_id=1,
-        cut=CUT,
-        deadline_s=20.0,
-        exit_margin=2.0,
-        payload=payload,
-        exit_state=state,
-        refine_margin=refine_margin,
-    )
 
 
 def coded(small, codec, number=1, bits=4):
@@ -117,9 +95,9 @@ def test_planes_are_decoded_off_the_event_loop(small, codec, threads):
     first = coded(small, codec, bits=2)
 
     async def script(desk, ask):
-        seen = [await ask(request(small, coded(small, codec)))]
-        seen.append(await ask(request(small, merged(small, codec), groups=3)))
-        job, answer = await ask(request(small, first, refine_margin=1.1))
+        seen = [await ask(small.carrying(coded(small, codec)))]
+        seen.append(await ask(small.carrying(merged(small, codec), groups=3)))
+        job, answer = await ask(small.carrying(first, refine_margin=1.1))
         asking = desk.reply(job, answer)
         quantised = codec.quantised(tokens_of(small, 1), None, CUT, 1.0, 0)[0]
         planes = codec.further_planes(quantised, CUT, 2, 4, pb.CODER_ANS)
@@ -138,7 +116,7 @@ def test_planes_that_do_not_decode_are_refused_by_name(small, codec, make):
     payload = spoilt(make(small, codec))
 
     async def script(desk, ask):
-        _, refusal = await ask(request(small, payload, groups=3 if make is merged else 1))
+        _, refusal = await ask(small.carrying(payload, groups=3 if make is merged else 1))
         assert desk.batcher.load == 0
         return refusal
 
@@ -150,7 +128,7 @@ def test_planes_that_do_not_decode_are_refused_by_name(small, codec, make):
 def test_hostile_planes_are_refused_by_name(small, codec):
     good = coded(small, codec)
     validator, random = Validator(small.card, codec), np.random.default_rng(0)
-    validator.check(request(small, good)).decoded()
+    validator.check(small.carrying(good)).decoded()
     refused = set()
     for turn in range(400):
         bad = pb.Tokens()
@@ -162,7 +140,7 @@ def test_hostile_planes_are_refused_by_name(small, codec):
         if turn % 7 == 0:
             bad.tables_crc ^= 1 << turn % 32
         try:
-            validator.check(request(small, bad)).decoded()
+            validator.check(small.carrying(bad)).decoded()
         except (Rejected, PayloadError) as error:
             refused.add(str(error).split(":")[0].split(" ")[0])
     assert refused == {"tokens.planes", "tokens.tables_crc"}

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.adc import merge
-from splitpoint.codec.requests import GROUP_BYTES, build_request, exit_state_message, payload_crc
-from splitpoint.policies.service_time import next_exit
+from splitpoint.codec.requests import GROUP_BYTES, build_request, payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.groups import submit_groups
@@ -26,22 +25,7 @@ def merged_request(small, number=1):
     attention = random.random((BATCH, card.patch_tokens)).astype(np.float32)
     merged = merge(tokens, attention, GROUPS / BATCH, 0.6, seed=0)
     assert len(merged.tokens) == GROUPS
-    state = exit_state_message(
-        random.standard_normal(GROUPS * card.exit_state_dim).astype(np.float32),
-        random.standard_normal(GROUPS * card.class_count).astype(np.float32),
-        next_exit(card, CUT),
-        0.25,
-    )
-    payload = small.codec.encode_merged(merged, CUT, bits=5)
-    return build_request(
-        model_id=card.id,
-        request_id=number,
-        cut=CUT,
-        deadline_s=20.0,
-        exit_margin=2.0,
-        payload=payload,
-        exit_state=state,
-    )
+    return small.carrying(small.codec.encode_merged(merged, CUT, bits=5), number, groups=GROUPS)
 
 
 def alone(small, request, group):

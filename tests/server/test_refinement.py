@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from splitpoint.codec.refinement import build_refinement
-from splitpoint.codec.requests import build_request, exit_state_message, payload_crc
-from splitpoint.policies.service_time import next_exit
+from splitpoint.codec.requests import payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
 from splitpoint.server.refinement import Refinement
@@ -28,28 +27,9 @@ def quantised(small, number, keep=1.0):
     return small.codec.quantised(tokens, scores, CUT, keep, 0)[0]
 
 
-def request(small, number, payload, refine_margin=None):
-    card, random = small.card, np.random.default_rng(1000 + number)
-    state = exit_state_message(
-        random.standard_normal(card.exit_state_dim).astype(np.float32),
-        random.standard_normal(card.class_count).astype(np.float32),
-        next_exit(card, CUT),
-        0.25,
-    )
-    return build_request(
-        model_id=card.id,
-        request_id=number,
-        cut=CUT,
-        deadline_s=20.0,
-        exit_margin=2.0,
-        payload=payload,
-        exit_state=state,
-        refine_margin=refine_margin,
-    )
-
-
 def first_request(small, number, refine_margin):
-    return request(small, number, small.codec.message(quantised(small, number), CUT, FIRST), refine_margin)
+    payload = small.codec.message(quantised(small, number), CUT, FIRST)
+    return small.carrying(payload, number, refine_margin=refine_margin)
 
 
 def second_request(small, number, session, **changes):
@@ -71,12 +51,12 @@ def test_a_refined_request_is_answered_as_if_all_had_been_sent_at_once(small, se
                 assert first.wants_refinement
                 assert first.session
                 plain = small.codec.message(quantised(small, number), CUT, FIRST)
-                assert answer(await stream.infer(request(small, number, plain), 20.0)) == answer(first)
+                assert answer(await stream.infer(small.carrying(plain, number), 20.0)) == answer(first)
                 refined = await client.refine(second_request(small, number, first.session))
                 assert not refined.HasField("wants_refinement")
                 assert refined.request_id == number
                 whole = small.codec.message(quantised(small, number), CUT, WHOLE)
-                at_once = await stream.infer(request(small, number, whole), 20.0)
+                at_once = await stream.infer(small.carrying(whole, number), 20.0)
                 assert answer(refined) == answer(at_once)
 
     asyncio.run(main())
@@ -106,10 +86,10 @@ def test_further_tokens_count_as_sent_with_the_first(small, served):
 
     async def main():
         async with ServiceClient(served.address) as client:
-            asked = await client.infer(request(small, 1, first, 1.1))
+            asked = await client.infer(small.carrying(first, refine_margin=1.1))
             more = second_request(small, 1, asked.session, planes=(), tokens=rest)
             refined = await client.refine(more)
-            at_once = await client.infer(request(small, 1, small.codec.message(whole, CUT, 8)))
+            at_once = await client.infer(small.carrying(small.codec.message(whole, CUT, 8)))
             return refined, at_once
 
     refined, at_once = asyncio.run(main())
@@ -121,7 +101,7 @@ def test_further_tokens_are_no_longer_counted_in_the_rest_token(small):
     payload = small.codec.message(quantised(small, 3, 0.5), CUT, WHOLE)
     patches = small.card.patch_tokens
     payload.rest = patches - (payload.count - 2)
-    asked = request(small, 3, payload, 1.1)
+    asked = small.carrying(payload, 3, refine_margin=1.1)
     sample = Validator(small.card, small.codec).check(asked).sample
     reply = pb.InferReply()
     refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
@@ -134,7 +114,7 @@ def test_further_tokens_are_no_longer_counted_in_the_rest_token(small):
 def test_further_tokens_have_no_rest_token(small):
     refinement = Refinement(small.codec)
     payload = small.codec.message(quantised(small, 3, 0.5), CUT, WHOLE)
-    asked = request(small, 3, payload, 1.1)
+    asked = small.carrying(payload, 3, refine_margin=1.1)
     reply = pb.InferReply()
     sample = Validator(small.card, small.codec).check(asked).sample
     refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
@@ -150,7 +130,7 @@ def test_further_tokens_are_no_more_than_the_rest_token_stands_for(small, rest):
     refinement = Refinement(small.codec)
     payload = small.codec.message(quantised(small, 3, 0.25), CUT, WHOLE)
     payload.rest = rest
-    asked = request(small, 3, payload, 1.1)
+    asked = small.carrying(payload, 3, refine_margin=1.1)
     sample, reply = Validator(small.card, small.codec).check(asked).sample, pb.InferReply()
     refinement.completes(asked, sample)(Answer(0, 0.5, 2), reply)
     further = small.codec.message(quantised(small, 4, 0.25), CUT, WHOLE)
