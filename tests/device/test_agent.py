@@ -269,3 +269,4 @@ def test_keeps_that_never_come_again_are_not_remembered_for_ever() -> None:
         next(agent.answer(Decision(3, part / 5000), 0.0, 1.0, True))
     assert agent.times.cache_info().currsize < 3000
     assert agent.times(0.5)[6] == 0.045
+    assert agent.times(0.99)[6] == pytest.approx(0.0891)

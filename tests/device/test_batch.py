@@ -90,6 +90,19 @@ def test_without_a_reply_each_falls_back_on_its_own_exit_in_time() -> None:
     assert answers[0].done_s == pytest.approx(0.5 - SLACK_S)
 
 
+@pytest.mark.parametrize("due_s", [0.2, 0.245])
+def test_blocks_that_would_not_end_for_all_before_the_reserve_are_not_begun(due_s: float) -> None:
+    # For one of them there would be time, for all four, with the reserve, there is not.
+    answers, effects = run(Decision(6, merge=0.5), [(0.3, 0, 0)] * 4, due_s=due_s)
+    assert effects == [RunBatch(0, 2, 1.0, (0, 1, 2, 3))]
+    assert [(a.exit, a.degraded, a.offloaded) for a in answers] == [(0, True, False)] * 4
+
+
+def test_all_local_answers_at_the_last_exit_and_is_not_degraded() -> None:
+    answers, _ = run(Decision(6, merge=0.5), [(0.1, 0.2, 0.3)] * 2)
+    assert [(a.exit, a.cut, a.degraded, a.offloaded) for a in answers] == [(2, 6, False, False)] * 2
+
+
 def test_before_the_first_exit_the_time_for_all_of_them_is_kept_in_reserve() -> None:
     answers, effects = run(Decision(1, merge=0.5), [(0.3, 0, 0)] * 4, reply_s=None, due_s=1.0)
     assert effects[1].answer_by_s == pytest.approx(1.0 - SLACK_S - 4 * 0.02)
@@ -127,6 +140,7 @@ def test_every_request_is_answered_once_and_no_block_runs_twice(
                 reached[member] = effect.stop
     sent = [member for effect in effects if isinstance(effect, OffloadBatch) for member in effect.members]
     assert len(set(sent)) == len(sent)
+    assert up or not sent
     for member, answer in enumerate(answers):
         assert answer.cut == reached[member]
         assert answer.offloaded == (member in sent)
@@ -140,11 +154,13 @@ def test_what_was_sent_is_shared_to_the_byte() -> None:
     assert sum(part.uplink_bytes for part in parts) == 1001
     assert sum(part.downlink_bytes for part in parts) == 77
     assert sum(part.airtime_up_s for part in parts) == pytest.approx(0.15)
+    assert sum(part.airtime_down_s for part in parts) == pytest.approx(0.015)
     power = Power(2.0, 1.0, 0.5, 0.1)
     answer = Answer(Decision(2, merge=0.5), 1, 0.5, 2, 2, True, False, False, 0.5)
     one = shared_costs(answer, whole, 4, 0.03, 0.9, power)
     radio = costs(answer, whole, 0.0, 0.9, power)
     assert one.energy_j == pytest.approx(2.0 * 0.03 + radio.energy_j / 4)
+    assert one[:3] == pytest.approx((0.03, 0.15 / 4, 0.015 / 4))
     assert shared_costs(answer, None, 4, 0.03, 0.9, power).energy_j == pytest.approx(0.06)
 
 

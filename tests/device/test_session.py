@@ -11,7 +11,7 @@ from splitpoint.channel.report import Measurement, Modem
 from splitpoint.channel.report import Reading as LinkReading
 from splitpoint.device.accounting import Trip
 from splitpoint.device.agent import Agent
-from splitpoint.device.effects import Offload, Reading, Reply, RunBlocks
+from splitpoint.device.effects import Answer, Offload, Reading, Reply, RunBlocks
 from splitpoint.device.session import Finished, Session
 from splitpoint.models.card import read_card
 from splitpoint.models.store import resolve
@@ -22,6 +22,7 @@ from splitpoint.policies.policy import Outcome
 from splitpoint.policies.rules import Power
 
 CARD = read_card(resolve("clutter"))
+BLOCK_S = (0.0, 0.01, 0.02)
 POWER = Power(cpu_w=2.0, tx_w=1.0, rx_w=0.5, idle_w=0.0)
 
 
@@ -45,9 +46,10 @@ class Recorder:
 
 
 def make(decision: Decision, modem: Modem | None = None) -> tuple[Session, Recorder]:
+    """Networks with gates take so much less time as they keep less."""
     policy = Recorder(decision)
     session = Session(
-        Agent((1, 2), (0.0, 0.01, 0.02), 0.01),
+        Agent((1, 2), BLOCK_S, 0.01, lambda keep: [keep * seconds for seconds in BLOCK_S]),
         GuardedPolicy(policy, CARD, Decision(2)),
         POWER,
         deadline_s=0.5,
@@ -59,7 +61,12 @@ def make(decision: Decision, modem: Modem | None = None) -> tuple[Session, Recor
 
 
 def serve(
-    session: Session, arrival_s: float, *, start_s: float | None = None, trip: dict[str, Any] | None = None
+    session: Session,
+    arrival_s: float,
+    *,
+    start_s: float | None = None,
+    trip: dict[str, Any] | None = None,
+    channel_uses: int = 0,
 ) -> Finished:
     """One request; `trip` holds what the reply told, None loses the reply 0.1 s after the sending."""
     now_s = arrival_s if start_s is None else start_s
@@ -73,7 +80,7 @@ def serve(
                 result = now_s, Reading(1, 0.1, effect.stop - 1)
                 continue
             assert isinstance(effect, Offload)
-            sent = Trip(now_s, 1000)
+            sent = Trip(now_s, 1000, channel_uses=channel_uses)
             session.sent(sent, effect.answer_by_s)
             now_s += 0.1
             if trip is None:
@@ -141,6 +148,61 @@ def test_where_the_modem_hears_nothing_nothing_is_sent_until_it_hears_again() ->
     heard = serve(session, 1.0, trip=REPORT)
     assert (heard.answer.degraded, policy.seen[1].link_up) == (False, True)
     assert heard.trip is not None
+
+
+def test_symbols_are_no_bytes_to_reckon_a_rate_with() -> None:
+    session, policy = make(Decision(1))
+    silent = {
+        "server_s": 0.02,
+        "load": 1.0,
+        "airtime_up_s": 0.07,
+        "airtime_down_s": 0.01,
+        "channel_uses": 500,
+    }
+    done_s = serve(session, 0.0, trip=silent).answer.done_s
+    done_s = serve(session, done_s, trip=REPORT).answer.done_s
+    lost = serve(session, done_s, trip=None, channel_uses=500)
+    serve(session, lost.answer.done_s, trip=None)
+    assert math.isnan(policy.seen[1].rate_bps)
+    assert policy.seen[1].round_trip_s == pytest.approx(0.0)
+    # Of a lost one too nothing is learned but that it was lost.
+    assert (policy.seen[3].link_up, policy.seen[3].rate_bps) == (False, pytest.approx(2e6))
+
+
+def test_what_the_modem_measures_is_asked_for_when_the_decision_is_due() -> None:
+    session, policy = make(Decision(1), lambda t: Measurement(t, LinkReading(t, 3e6)))
+    serve(session, 1.0, start_s=1.25, trip=REPORT)
+    assert policy.seen[0].snr_db == 1.25
+
+
+def test_a_policy_may_be_waited_for_while_the_first_exit_can_still_answer() -> None:
+    session, _ = make(Decision(1))
+    # Of what is left, the reserve and the blocks to the first exit are not to spare.
+    assert session.spare_s(session.observe(1.1, 1.0, 0)) == pytest.approx(0.4 - 0.01 - 0.01)
+
+
+def test_the_head_is_charged_for_as_much_as_the_gates_left_it() -> None:
+    session, _ = make(Decision(2, keep=0.5))
+    assert serve(session, 0.0).costs[:1] == (0.01,)
+
+
+def test_a_batch_is_charged_request_by_request() -> None:
+    session, policy = make(Decision(1, merge=0.5))
+    session.begin_batch(0.0, 0.0, 2, 3)
+    trip = Trip(0.03, 1001, 61, airtime_up_s=0.04, airtime_down_s=0.02, server_s=0.01)
+    session.sent(trip, 0.49)
+    answers = [
+        Answer(Decision(1, merge=0.5), 1, 0.5, place, 2 - (place > 0), place > 0, not place, False, 0.2)
+        for place in range(3)
+    ]
+    finished = session.finish_batch(answers)
+    assert [f.trip and f.trip.uplink_bytes for f in finished] == [None, 501, 500]
+    assert [f.costs.head_s for f in finished] == [0.02, 0.01, 0.01]
+    assert [f.costs.airtime_up_s for f in finished] == pytest.approx([0.0, 0.02, 0.02])
+    sent_j = 2.0 * 0.01 + 0.5 * (0.04 + 0.5 * 0.02)
+    assert [f.costs.energy_j for f in finished] == pytest.approx([0.04, sent_j, sent_j])
+    assert [told.uplink_bytes for told in policy.told] == [0, 501, 500]
+    assert session.observe(1.0, 1.0, 0).energy_j == pytest.approx(1.0 - 0.04 - 2 * sent_j)
 
 
 def test_a_lost_reply_takes_the_link_down_and_bounds_the_rate() -> None:
