@@ -75,6 +75,9 @@ def environment_config(scenario: Scenario, device: int = 0, **options: Any) -> E
 
 def _loaded(scenario: str | Path | Scenario, changes: dict[str, Any]) -> tuple[Scenario, dict[str, Any]]:
     """The scenario with its top-level fields changed, and those keywords that are fields of EnvironmentConfig."""
+    if changes.pop("render_mode", None) is not None:
+        # Not a UsageError: who asks for pictures unasked, as Stable-Baselines3 does, goes on without at a TypeError.
+        raise TypeError("render_mode: these environments draw nothing")
     options = {name: value for name, value in changes.items() if name in _OPTIONS}
     fields = {name: value for name, value in changes.items() if name not in _OPTIONS}
     for name in fields:

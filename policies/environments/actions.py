@@ -69,6 +69,8 @@ class Actions:
             self.space = spaces.Discrete(len(self.decisions))
             self.lengths = (len(self.decisions),)
         for decision in self.decisions:
+            if not isinstance(decision, Decision):
+                raise UsageError(f"decisions: a list of Decision, not of {type(decision).__name__}")
             decision.check(card)
             for name, none in (("symbols", 0), ("refine_bits", 0), ("refine_keep", 0), ("merge", 1)):
                 if (value := getattr(decision, name)) != none:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from ...channel.config import build_medium, build_report
 from ...channel.link import Link
 from ...channel.medium import Medium, Transfer
+from ...errors import UsageError
 from ..estimate import LinkEstimate
 from ..observation import Observation
 from ..rules import UtilityWeights, energy_j, tried_s, utility, utility_parts, waited_s
@@ -109,7 +110,9 @@ class Solo:
         self.observation: Observation
 
     def begin(self) -> Observation:
-        """The next request's turn comes: what the device knows then."""
+        """The next request's turn comes: what the device knows then. UsageError after the path's last."""
+        if self.requests == len(self._arrivals):
+            raise UsageError("reset this environment after an episode's last step")
         arrival_s = self._arrivals[self.requests]
         self.sample = self._samples[self.requests]
         self.requests += 1

@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 from pettingzoo.test import parallel_api_test
 from sb3_contrib.common.maskable.utils import get_action_masks, is_masking_supported
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
+from stable_baselines3.common.env_util import make_vec_env
 
 from splitpoint.errors import GridError, UsageError
 from splitpoint.models.profile import Profile
@@ -181,6 +182,7 @@ def test_arguments_are_checked(profile: Profile) -> None:
         ({"decisions": [Decision(1, symbols=0.25)]}, "Decision.symbols 0.25"),
         ({"decisions": [Decision(1, bits=2, refine_bits=4)]}, "Decision.refine_bits 4"),
         ({"decisions": [Decision(1, merge=0.5)]}, "Decision.merge 0.5"),
+        ({"decisions": [{"split": 1}]}, "decisions: a list of Decision, not of dict"),
         ({"keeps": 0.5}, "keeps: .* list"),
         ({"bits": []}, "bits: List should have at least 1 item"),
         ({"offload_slopes": []}, "offload_slopes: List should have at least 1 item"),
@@ -191,6 +193,23 @@ def test_what_is_wrong_with_an_argument_is_one_line(wrong: dict[str, Any], said:
         with pytest.raises(UsageError, match=said) as caught:
             make(**wrong)
         assert "\n" not in str(caught.value)
+
+
+def test_stable_baselines_makes_several_by_their_id() -> None:
+    """It asks for pictures first."""
+    env = make_vec_env("splitpoint/Offload-v0", 2, env_kwargs={"episode_requests": 3})
+    assert env.reset().shape == (2, 10)
+    with pytest.raises(TypeError, match="draw nothing"):
+        gymnasium.make("splitpoint/RecursiveExit-v0", render_mode="human")
+
+
+@pytest.mark.parametrize("name", ["splitpoint/Offload-v0", "splitpoint/RecursiveExit-v0"])
+def test_a_step_after_the_last_asks_for_a_reset(name: str) -> None:
+    env = gymnasium.make(name, episode_requests=1)
+    env.reset(seed=0)
+    assert env.step(0 * env.action_space.sample())[3]
+    with pytest.raises(UsageError, match="reset this environment"):
+        env.step(0 * env.action_space.sample())
 
 
 def test_what_only_another_environment_takes_is_not_proposed_again() -> None:
