@@ -151,8 +151,6 @@ class TokenCodec:
     ) -> pb.Tokens:
         """The payload with the leading `bits` planes, packed where `coder` is not to be had or saves nothing."""
         check_within("tokens.bits", bits, 1, 8)
-        if coder not in self.coders(cut):
-            coder = pb.CODER_PACKED
         count, dims = quantised.codes.shape
         planes = self.planes(quantised, cut, 0, bits, coder)
         message = pb.Tokens(

@@ -52,7 +52,7 @@ class Refinement:
                 return
             # Bytes and not the message, which would keep alive all that came with it, known or not.
             request.tokens.DiscardUnknownFields()  # type: ignore[attr-defined,unused-ignore]
-            first = Sample(sample.cut, NOTHING, sample.exit_margin, sample.u, sample.logits, sample.rest)
+            first = Sample(sample.cut, NOTHING, sample.exit_margin, sample.u, sample.logits)
             session = secrets.randbits(64) or 1
             held = _Held(request.request_id, request.tokens.SerializeToString(), first)
             self._held.put(session, held, time.monotonic())

@@ -9,7 +9,7 @@ import pytest
 
 from splitpoint.codec.errors import PayloadError
 from splitpoint.policies.service_time import Pace
-from splitpoint.server.batching import Batcher, Job
+from splitpoint.server.batching import Batcher, Job, sleep_until
 from splitpoint.server.refusals import Rejected
 from splitpoint.server.work import Answer, Progress, Sample
 
@@ -237,3 +237,52 @@ def test_a_tail_quicker_than_a_thread_is_called_on_the_loop():
     assert len(run(tail, script)) == 50
     assert tail.threads[0] == "compute"
     assert "MainThread" in tail.threads
+    # While another request is in work, the loop does not run the network beside it.
+    decoding = threading.Event()
+
+    async def busy(submit, batcher):
+        submit(0)
+        while batcher.load:
+            await asyncio.sleep(0.001)
+        tail.threads.clear()
+        submit(1, decode=lambda: decoding.wait(10) and np.array([1]))
+        submit(2)
+        decoding.set()
+
+    assert len(run(tail, busy)) == 3
+    assert set(tail.threads) == {"compute"}
+
+
+def test_a_tail_slower_than_a_thread_is_never_called_on_the_loop():
+    tail = FakeTail()
+
+    async def script(submit, batcher):
+        for number in range(5):
+            submit(number)
+            while batcher.load:
+                await asyncio.sleep(0.001)
+
+    assert len(run(tail, script)) == 5
+    assert set(tail.threads) == {"compute"}
+
+
+def test_who_is_answered_is_not_cancelled_any_more():
+    jobs, cancelled = [], []
+
+    async def script(submit, batcher):
+        for number in range(2):
+            jobs.append(submit(number))
+            jobs[-1].on_cancel = lambda number=number: cancelled.append(number)
+        jobs[1].cancel()
+        while batcher.load:
+            await asyncio.sleep(0.001)
+        jobs[0].cancel()
+
+    run(FakeTail(), script)
+    assert cancelled == [1]
+
+
+def test_a_segment_that_took_longer_than_its_pace_does_not_hurry_the_next():
+    now = time.perf_counter()
+    assert sleep_until(now - 1.0) >= now
+    assert sleep_until(now + 0.01) == now + 0.01 <= time.perf_counter()

@@ -83,6 +83,8 @@ def test_an_outcome_told_twice_is_learned_once(in_loop):
     async def scenario(client):
         await client.learn(telling([first], 0))
         await client.learn(telling([first, second], 0))
+        # One that was told long ago, and comes again, takes nothing back.
+        assert (await client.learn(telling([first], 0))).outcomes == 2
         assert (await client.learn(telling([second], 1))).outcomes == 2
         return await decided(client, asking(observation=seen, outcomes=[first, second, third]))
 
@@ -91,6 +93,20 @@ def test_an_outcome_told_twice_is_learned_once(in_loop):
     for outcome in (first, second, third):
         policy.learn(outcome)
     assert run(scenario, in_loop, source()) == policy.decide(seen)
+
+
+def test_a_fresh_policy_learns_all_that_it_is_told_of_a_session_that_is_older(in_loop):
+    outcomes = [outcome for _, outcome in scenes(3)]
+
+    async def scenario(client):
+        assert (await client.learn(telling(outcomes, 1))).outcomes == 4
+        return await decided(client, asking())
+
+    policy = Sensitive()
+    policy.reset(5)
+    for outcome in outcomes:
+        policy.learn(outcome)
+    assert run(scenario, in_loop, source()) == policy.decide(SEEN)
 
 
 def test_the_policy_that_was_not_asked_for_longest_is_forgotten(in_loop):
@@ -152,7 +168,7 @@ def exits(_):
     ],
     ids=["raises", "interrupts", "none", "nan", "nan-keep", "too-deep", "too-wide"],
 )
-def test_a_bad_policy_is_replaced_by_the_safe_default(in_loop, act):
+def test_a_bad_policy_is_replaced_by_the_safe_default(in_loop, act, caplog):
     ((_, outcome),) = scenes(1)
 
     async def scenario(client):
@@ -162,6 +178,7 @@ def test_a_bad_policy_is_replaced_by_the_safe_default(in_loop, act):
             assert read_decision(reply.decision, CARD) == SAFE
 
     run(scenario, in_loop, source(lambda _: Bad(act)))
+    assert "policy sensitive: learning: ValueError: learn" in caplog.text
 
 
 def test_a_policy_that_cannot_be_made_is_replaced_too(in_loop):
@@ -172,9 +189,11 @@ def test_a_policy_that_cannot_be_made_is_replaced_too(in_loop):
 
 
 def test_a_policy_that_hangs_costs_a_wait_and_no_answer():
-    release = threading.Event()
+    release, decisions = threading.Event(), []
+    ((_, outcome),) = scenes(1)
 
-    def hangs(_):
+    def hangs(seen):
+        decisions.append(seen)
         release.wait(20)
         return Decision(0)
 
@@ -182,16 +201,20 @@ def test_a_policy_that_hangs_costs_a_wait_and_no_answer():
         desk = PolicyDesk(source(lambda _: Bad(hangs)), limit_s=0.05, max_pending=2)
         try:
             for _ in range(2):
-                assert await desk.tell("0", "s", [], 0, SEEN) == (SAFE, True, 0)
+                assert await desk.tell("0", "s", [outcome], 3, SEEN) == (SAFE, True, 4)
             # Both still lie with the thread.
             with pytest.raises(Exception, match="queue full: 2") as refused:
                 await desk.tell("0", "s", [], 0, SEEN)
             assert refused.value.code is CODE.RESOURCE_EXHAUSTED
         finally:
             release.set()
+        # What was told is learned; who no longer waits is not decided for.
+        while desk._pending:
+            await asyncio.sleep(0.005)
         desk.close()
 
     asyncio.run(main())
+    assert decisions == [SEEN]
 
 
 def test_a_server_says_whether_it_decides(in_loop):

@@ -62,6 +62,26 @@ def test_a_refined_request_is_answered_as_if_all_had_been_sent_at_once(small, se
     asyncio.run(main())
 
 
+def test_each_request_is_held_under_a_session_of_its_own_with_all_that_its_answer_hangs_on(small):
+    refinement, sessions = Refinement(small.codec), {}
+    for number in range(1, 6):
+        asked = small.carrying(
+            small.codec.message(quantised(small, number), CUT, FIRST), number, refine_margin=1.1
+        )
+        asked.exit_margin = number / 10
+        reply = pb.InferReply()
+        refinement.completes(asked, Validator(small.card, small.codec).check(asked).sample)(
+            Answer(0, 0.5, 2), reply
+        )
+        sessions[number] = reply.session
+    assert len(set(sessions.values())) == 5
+    # Nobody guesses them.
+    assert sum(session > 2**40 for session in sessions.values()) >= 4
+    for number, session in sessions.items():
+        sample, _ = refinement.resume(second_request(small, number, session))
+        assert (sample.cut, sample.exit_margin) == (CUT, pytest.approx(number / 10))
+
+
 def test_a_sure_answer_stands_and_nothing_is_held(small, served):
     async def main():
         async with ServiceClient(served.address) as client:
