@@ -85,7 +85,8 @@ class RoundRobinMedium:
     ) -> None:
         self._run(now)
         ring = self._ring
-        if not ring.queues and ring.free_s < now:
+        # Where packets pend, the next one begins no earlier than now.
+        if ring.free_s < now:
             ring.free_s = now
         count, bits = link.packets(nbytes, now, key)
         message = _Message(link, key, tag, count, bits, symbols / link.rate.bandwidth_hz)

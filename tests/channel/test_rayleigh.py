@@ -4,7 +4,9 @@ from scipy.special import exp1, j0
 from scipy.stats import kstest
 
 from splitpoint.channel.config import RayleighConfig, RicianConfig, build_link
+from splitpoint.channel.path import middles
 from splitpoint.channel.rayleigh import Sinusoids, power_db
+from splitpoint.seeding import generator
 
 DOPPLER_HZ, SLOT_S = 10.0, 0.005
 
@@ -13,6 +15,13 @@ DOPPLER_HZ, SLOT_S = 10.0, 0.005
 def gains():
     """(devices, slots) complex gains; 256 slots of 5 ms are some 12 coherence times."""
     return Sinusoids(DOPPLER_HZ, SLOT_S, 11, range(3000)).gains(3)
+
+
+def test_gains_are_the_sum_of_sinusoids_at_the_middle_of_each_slot(gains):
+    theta, phi = generator(11, "fading", 7).uniform(-np.pi, np.pi, (2, 32))
+    angles = (2.0 * np.pi * np.arange(32) + theta) / 32
+    waves = 2.0 * np.pi * DOPPLER_HZ * middles(3, SLOT_S)[:, None] * np.cos(angles) + phi
+    np.testing.assert_allclose(gains[7], np.exp(1j * waves).sum(axis=1) / np.sqrt(32), atol=1e-4)
 
 
 def test_power_is_exponential(gains):

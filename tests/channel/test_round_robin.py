@@ -81,6 +81,17 @@ def test_an_outage_swallows_the_message_and_frees_the_medium():
     assert ends["fine"] == pytest.approx((0.01, 0.045, 0.03))
 
 
+def test_bytes_go_behind_the_symbols_and_into_the_outage_that_begins_then():
+    config = ConstantConfig(
+        rate_bps=8 * 1440 / 0.01, bandwidth_hz=1e5, outages=OutageConfig(windows=((0.02, 9.0),))
+    )
+    for symbols, expected in ((500, (0.0, 0.015, 0.015)), (1500, (0.0, math.inf, 0.02))):
+        medium = build_medium(RoundRobinConfig())
+        medium.submit(0.0, build_link(config, 0, 0), 1400, 0, symbols=symbols)
+        (done,) = drain(medium)
+        assert done.transfer == pytest.approx(expected)
+
+
 def test_a_message_submitted_in_an_outage_ends_at_once():
     medium = build_medium(RoundRobinConfig())
     config = ConstantConfig(rate_bps=1e6, outages=OutageConfig(windows=((1.0, 2.0),)))

@@ -109,6 +109,14 @@ def test_the_noise_is_measured_where_the_estimate_is_stale(true_db: float, error
     assert found == pytest.approx(true_db, abs=3.0)
 
 
+def test_the_estimate_and_what_is_seen_are_weighed_by_their_precisions() -> None:
+    # A noise of 1 is believed to a half of it: precision 4. Twelve symbols see 2, with precision 12 / (2 + 1).
+    assert measured_snr_db(3.0, 12, 0.0) == pytest.approx(-10.0 * math.log10((4.0 * 1.0 + 4.0 * 2.0) / 8.0))
+    assert measured_snr_db(1.5, 5, 10.0) == pytest.approx(
+        -10.0 * math.log10((400 * 0.1 + 5 / 0.21 * 0.5) / (400 + 5 / 0.21))
+    )
+
+
 def test_the_measured_snr_stays_in_the_span() -> None:
     assert measured_snr_db(0.0, 100, 0.0) == pytest.approx(20.0)
     assert measured_snr_db(1e9, 100, 0.0) == pytest.approx(-20.0)
