@@ -179,18 +179,22 @@ class Profile:
             raise UsageError(
                 f"this is the {self.split_name} profile of {self.card.name}: {_JOBS[split_name]}"
             )
-        if coder is not None and self.coder != coder:
-            raise UsageError(
-                f"the {self.split_name} profile of {self.card.name} was measured with coder "
-                f"'{self.coder}', not '{coder}'"
-            )
-        if image_format is not None and 0 in self.cuts and self.image_format != image_format:
-            raise UsageError(
-                f"the {self.split_name} profile of {self.card.name} was measured with raw inputs as "
-                f"'{self.image_format}', not '{image_format}': `splitpoint profile {self.card.name} "
-                f"--split {self.split_name} --image-format {image_format} --out FOLDER` measures another, "
-                "for the scenario's `profiles`"
-            )
+        for said, option, measured, wanted in (
+            ("coder", "coder", self.coder, coder),
+            (
+                "raw inputs as",
+                "image-format",
+                self.image_format if 0 in self.cuts else image_format,
+                image_format,
+            ),
+        ):
+            if wanted is not None and measured != wanted:
+                raise UsageError(
+                    f"the {self.split_name} profile of {self.card.name} was measured with {said} "
+                    f"'{measured}', not '{wanted}': `splitpoint profile {self.card.name} "
+                    f"--split {self.split_name} --{option} {wanted} --out FOLDER` measures another, "
+                    "for the scenario's `profiles`"
+                )
 
     def save(self, path: Path | str) -> None:
         """Write one compressed npz file, whole or not at all. DataError if it cannot be written."""

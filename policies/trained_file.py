@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import DataError, UsageError
+from ..models.card import card_problem
 from ..whole_file import whole_file
 from .decision import Decision
 from .features import FEATURES
@@ -117,6 +118,8 @@ def load_trained(path: Path) -> TrainedNetwork:
         with safe_open(path, framework="numpy") as file:
             metadata: dict[str, Any] = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+        if "card" not in metadata:
+            raise DataError(f"{path} is no trained policy: there is no card in it")
         card = TrainedCard.model_validate(json.loads(metadata["card"]))
         network = TrainedNetwork(card, arrays)
         found = network(np.zeros(len(card.observation), np.float32)).shape
@@ -125,7 +128,9 @@ def load_trained(path: Path) -> TrainedNetwork:
             card.decision([min(index, levels - 1) for levels in card.outputs])
     except (OSError, SafetensorError) as error:
         raise DataError(f"cannot read the policy {path}: {error}") from None
-    except (LookupError, TypeError, ValueError, ValidationError, UsageError) as error:
+    except ValidationError as error:
+        raise DataError(f"{path} is no trained policy of this version: {card_problem(error)}") from None
+    except (LookupError, TypeError, ValueError, UsageError) as error:
         raise DataError(
             f"{path} is no trained policy of this version: {' '.join(str(error).split())[:200]}"
         ) from None

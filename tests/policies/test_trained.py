@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from splitpoint.errors import ConfigError, DataError
 from splitpoint.models.store import load_network
@@ -118,8 +119,11 @@ def test_files_that_are_no_trained_policy_are_named(tmp_path: Path) -> None:
     save_trained(tmp_path / "p.safetensors", _card(), short)
     with pytest.raises(DataError, match="2 outputs"):
         load_trained(tmp_path / "p.safetensors")
-    with pytest.raises(DataError, match="no trained policy"):
+    with pytest.raises(DataError, match=r"no trained policy of this version: algorithm: Field required$"):
         load_trained(Path(Setup(load_scenario("quickstart")).model_path))
+    save_file(arrays, tmp_path / "p.safetensors")
+    with pytest.raises(DataError, match="no trained policy: there is no card in it"):
+        load_trained(tmp_path / "p.safetensors")
 
 
 def test_a_policy_that_could_only_be_replaced_or_decide_alike_is_refused(tmp_path: Path) -> None:

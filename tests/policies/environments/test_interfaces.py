@@ -178,7 +178,7 @@ def test_arguments_are_checked(profile: Profile) -> None:
         ({"start_spread_s": -1}, "start_spread_s: .* greater than or equal to 0"),
         ({"start_spread_s": float("inf")}, "start_spread_s: .* finite"),
         ({"scenario": load_scenario("quickstart"), "deadline_s": -1}, "deadline_s: .* greater than 0"),
-        ({"coder": "ans"}, "measured with coder 'packed', not 'ans'"),
+        ({"coder": "ans"}, "measured with coder 'packed', not 'ans': .* --coder ans"),
         ({"decisions": [Decision(1, symbols=0.25)]}, "Decision.symbols 0.25"),
         ({"decisions": [Decision(1, bits=2, refine_bits=4)]}, "Decision.refine_bits 4"),
         ({"decisions": [Decision(1, merge=0.5)]}, "Decision.merge 0.5"),
