@@ -5,14 +5,16 @@
 
 AWGN; r symbols a token over d, at a cut before the first exit, so that nothing but symbols is on the air. The dedicated
 pairs are the same module with M = r d symbols, trained for --steps each, resumable in --work; the nested code, which
-does the work of all of them, for as many steps as they together. It is the one beside the model, where one was trained
+does the work of all of them, for as many steps as they together, or for --nested-steps: with as many as --steps a pair
+has learnt its one rate as long as the nested code all of them. It is the one beside the model, where one was trained
 like this (`splitpoint train-jscc` puts it there). Noise is the same for nested and dedicated codes. The rivals
 (`capacity_rivals.py`) get what as many channel uses carry at capacity. The last exit answers. Thresholds and the
 rivals' settings come from the calibration split, figures from the evaluation split; the spread is that of the noise
 draws.
 
 Bars: nested at most 1 point below dedicated; above the best rival where that is more than 2 points below clean,
-within 1 point of it elsewhere. Writes results/jscc_snr_MODEL.json and .png; the last line is JSON.
+within 1 point of it elsewhere. Writes results/jscc_snr_MODEL.json and .png
+(jscc_snr_MODEL-pairs-of-N-steps where --nested-steps is given); the last line is JSON.
 """
 
 from __future__ import annotations
@@ -63,6 +65,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cut", type=int, help="the deepest before the first exit by default")
     parser.add_argument("--keep", type=float, default=0.25)
     parser.add_argument("--steps", type=int, default=2400, help="of each pair")
+    parser.add_argument("--nested-steps", type=int, help="as many as all pairs together by default")
     parser.add_argument("--noises", type=int, default=3, help="noise draws of each image and SNR")
     parser.add_argument("--images", type=int, help="evaluation images, evenly taken; all by default")
     parser.add_argument("--work", type=Path, default=Path("runs/jscc-snr"))
@@ -147,7 +150,7 @@ def wire_agreement(
     codec, card = SymbolCodec(arrays), network.card
     code = shipped(arrays, cut, card.dim)
     assert code is not None
-    m, equal = symbol_count(card.dim, 0.1), 0
+    m, equal, count = symbol_count(card.dim, 0.1), 0, min(count, len(known.labels))
     for row in range(count):
         here = known.at(torch.arange(row, row + 1))
         x = select(here.tokens.float(), here.scores, keep)
@@ -173,25 +176,16 @@ def subset(data: Dataset, count: int | None) -> Dataset:
     return Dataset(data.images[rows], data.labels[rows], data.classes)
 
 
-def main() -> None:
-    given = arguments()
-    torch.set_num_threads(1)
-    began = time.perf_counter()
-    network, card = load_network(given.model)
-    cut = given.cut or max(1, card.exits[0] - 1)
-    source = given.data or card.name
-    splits = {
-        s: load_data(source, s, card=card, data_dir=given.data_dir) for s in ("calibration", "evaluation")
-    }
-    data = subset(splits["evaluation"], given.images)
-    calibration = subset(splits["calibration"], 300)
-    work = given.work / f"{card.name}-{card.id}"
-
-    views = training_views(source, card, SEED, given.data_dir)
+def codes(
+    given: argparse.Namespace, network: SplitViT, cut: int, source: str, work: Path
+) -> tuple[JointCode, str, dict[str, np.ndarray], dict[float, JointCode]]:
+    """The nested code, where it is from, the model's arrays with it, and the dedicated pair of each rate."""
+    views = training_views(source, network.card, SEED, given.data_dir)
     config = JsccConfig(seed=SEED, steps=given.steps)
-    for_all = config.model_copy(update={"steps": given.steps * len(RATES)})
-    arrays = dict(codec_arrays(resolve(given.model)))
-    nested = shipped(arrays, cut, card.dim) if as_here(resolve(given.model), for_all, source) else None
+    for_all = config.model_copy(update={"steps": given.nested_steps or given.steps * len(RATES)})
+    model = resolve(given.model)
+    arrays = dict(codec_arrays(model))
+    nested = shipped(arrays, cut, network.card.dim) if as_here(model, for_all, source) else None
     nested_from = "the file beside the model"
     if nested is None:
         nested, nested_from = trained(network, views, for_all, cut, work / "nested"), "this run"
@@ -206,10 +200,54 @@ def main() -> None:
         )
         for rate in RATES
     }
+    return nested, nested_from, arrays, pairs
 
+
+def compared(
+    network: SplitViT,
+    both: tuple[JointCode, JointCode],
+    known: Activations,
+    cut: int,
+    given: argparse.Namespace,
+    rate: float,
+    snr_db: float,
+) -> dict[str, Any]:
+    """What the nested code and the rate's dedicated pair come to at an SNR, over the noise draws."""
+    m = symbol_count(network.card.dim, rate)
+    draws = np.array(
+        [
+            [accuracy(network, code, known, cut, given.keep, m, snr_db, draw) for code in both]
+            for draw in range(given.noises)
+        ]
+    )
+    uses = (network.card.kept(given.keep) + 1) * m
+    return {
+        "rate": rate,
+        "snr_db": snr_db,
+        "channel_uses": uses,
+        "capacity_bytes": budget_bytes(uses, snr_db),
+        "nested": float(draws[:, 0].mean()),
+        "nested_spread": float(draws[:, 0].std(ddof=1)) if given.noises > 1 else None,
+        "dedicated": float(draws[:, 1].mean()),
+    }
+
+
+def main() -> None:
+    given = arguments()
+    torch.set_num_threads(1)
+    began = time.perf_counter()
+    network, card = load_network(given.model)
+    cut = given.cut or max(1, card.exits[0] - 1)
+    source = given.data or card.name
+    splits = {
+        s: load_data(source, s, card=card, data_dir=given.data_dir) for s in ("calibration", "evaluation")
+    }
+    data = subset(splits["evaluation"], given.images)
+    calibration = subset(splits["calibration"], 300)
+    work = given.work / f"{card.name}-{card.id}"
+    nested, nested_from, arrays, pairs = codes(given, network, cut, source, work)
     known = activations(network, data.images, data.labels, cut)
     clean = float((prediction(exit_logits(network, card, data)[:, -1]) == data.labels).mean())
-    tokens = card.kept(given.keep) + 1
     commonest = int(np.bincount(calibration.labels).argmax())
     at_calibration = Rivals(
         network, calibration, commonest, work / f"calibration-{images_id(calibration)}.npz"
@@ -218,38 +256,20 @@ def main() -> None:
 
     rows = []
     for rate in track(RATES, description="codes"):
-        m = symbol_count(card.dim, rate)
         for snr_db in SNRS_DB:
-            draws = np.array(
-                [
-                    [
-                        accuracy(network, code, known, cut, given.keep, m, snr_db, draw)
-                        for code in (nested, pairs[rate])
-                    ]
-                    for draw in range(given.noises)
-                ]
-            )
-            budget = budget_bytes(tokens * m, snr_db)
-            row = {
-                "rate": rate,
-                "snr_db": snr_db,
-                "channel_uses": tokens * m,
-                "capacity_bytes": budget,
-                "nested": float(draws[:, 0].mean()),
-                "nested_spread": float(draws[:, 0].std(ddof=1)) if given.noises > 1 else None,
-                "dedicated": float(draws[:, 1].mean()),
-                **rivals.best(budget, at_calibration),
-            }
+            row = compared(network, (nested, pairs[rate]), known, cut, given, rate, snr_db)
+            row |= rivals.best(row["capacity_bytes"], at_calibration)
             row["best_rival"] = max(row[kind] for kind in KINDS)
             rows.append(row)
 
+    name = card.name if given.nested_steps is None else f"{card.name}-pairs-of-{given.steps}-steps"
     result = {
         "command": command_line(),
         "model": card.name,
         "model_id": card.id,
         "cut": cut,
         "keep": given.keep,
-        "tokens": tokens,
+        "tokens": card.kept(given.keep) + 1,
         "images": len(data),
         "nested_from": nested_from,
         "clean": clean,
@@ -259,9 +279,9 @@ def main() -> None:
         "rows": rows,
     }
     RESULTS.mkdir(exist_ok=True)
-    (RESULTS / f"jscc_snr_{card.name}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (RESULTS / f"jscc_snr_{name}.json").write_text(json.dumps(result, indent=1) + "\n")
     show(result)
-    plot(result, RESULTS / f"jscc_snr_{card.name}.png")
+    plot(result, RESULTS / f"jscc_snr_{name}.png")
     print(json.dumps({key: value for key, value in result.items() if key != "rows"}))
 
 
