@@ -80,3 +80,12 @@ def test_arrays_are_found_by_cut_and_half_a_map_is_an_error():
 def test_wrong_matrices_are_refused(mean, down, up):
     with pytest.raises(DataError):
         Basis(mean, down, up)
+
+
+def test_a_map_is_bounded_where_no_payload_can_overflow_behind_it():
+    most = 0.5 * float(np.finfo(np.float32).max)
+    # The largest value of a payload: offset and 255.5 steps, each the largest float16.
+    largest = 256.5 * 65504.0
+    for factor, bounded in ((0.99, True), (1.0, False)):
+        assert Basis(np.zeros(2), np.eye(2), np.eye(2) * factor * most / largest).bounded == bounded
+        assert Basis(np.full(2, factor * most), np.eye(2), np.eye(2) * 1e-3).bounded == bounded

@@ -108,3 +108,23 @@ def test_further_tokens_are_as_wide_as_the_first() -> None:
     later = codec.further(tokens, scores, CUT, 0.25, 0.5, 5, 3)
     assert (first.count, first.dims, first.bits) == (5, 5, 3)
     assert (later.count, later.dims, later.bits) == (4, 5, 3)
+
+
+def test_what_makes_too_many_tokens_or_is_merged_is_refused() -> None:
+    codec = TokenCodec({}, dim=DIM, max_tokens=17)
+    x = np.random.default_rng(3).normal(size=(17, DIM)).astype(np.float32)
+    first, _ = codec.encode(x[:15], None, CUT)
+    for more, fits in ((2, True), (3, False)):
+        later, _ = codec.encode(x[:more], None, CUT)
+        if fits:
+            assert refined(codec, first, refinement(planes=[], tokens=later), CUT)[0].tokens().shape == (
+                17,
+                DIM,
+            )
+        else:
+            with pytest.raises(PayloadError, match=r"tokens\.count: makes 18 tokens of at most 17"):
+                refined(codec, first, refinement(planes=[], tokens=later), CUT)
+    merged, _ = codec.encode(x[:1], None, CUT)
+    merged.groups.samples, merged.groups.assignment = 1, b"\0"
+    with pytest.raises(PayloadError, match=r"tokens\.groups"):
+        refined(codec, first, refinement(planes=[], tokens=merged), CUT)
