@@ -122,7 +122,7 @@ def test_what_makes_too_many_tokens_or_is_merged_is_refused() -> None:
                 DIM,
             )
         else:
-            with pytest.raises(PayloadError, match=r"tokens\.count: makes 18 tokens of at most 17"):
+            with pytest.raises(PayloadError, match=r"tokens\.count makes 18 tokens of at most 17"):
                 refined(codec, first, refinement(planes=[], tokens=later), CUT)
     merged, _ = codec.encode(x[:1], None, CUT)
     merged.groups.samples, merged.groups.assignment = 1, b"\0"

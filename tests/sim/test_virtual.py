@@ -37,6 +37,7 @@ BLOCK_S = (0.0, 0.001, 0.002, 0.003, 0.004, 0.005, 0.006)
 RATE_BPS, ROUND_TRIP_S, OVERHEAD_S, SEGMENT_S, PROBE_S, DEADLINE_S = 1e6, 0.02, 0.005, 0.01, 0.3, 0.5
 SENT, FURTHER, REPLY = 2000, 700, 100
 POWER = Power(2.0, 1.0, 0.5, 0.1)
+REPORT = SnrReportConfig(step_db=0.0, sigma_db=3.0)
 
 AIR_UP_S, AIR_DOWN_S = 8.0 * wire_bytes(SENT) / RATE_BPS, 8.0 * wire_bytes(REPLY) / RATE_BPS
 SERVED_S = SEGMENT_S * len(CARD.exits)
@@ -131,7 +132,7 @@ class Deployment:
                 coherence_s=1.0,
                 battery_j=math.inf,
             )
-            report = build_report(SnrReportConfig(), link, 0)
+            report = build_report(REPORT, link, 0)
             samples = list(range(len(arrivals)))
             made.append(VirtualDevice(index, session, link, report, OVERHEAD_S, arrivals, samples))
 
@@ -173,7 +174,7 @@ def test_policies_see_who_waits_and_what_came_with_the_last_reply() -> None:
     assert policy.seen[1].rate_bps == pytest.approx(RATE_BPS)
     assert policy.seen[1].server_load == 0.0
     link = build_link(ConstantConfig(rate_bps=RATE_BPS), 0, 0)
-    assert policy.seen[1].snr_db == build_report(SnrReportConfig(), link, 0).read(WHOLE_S, 1).snr_db
+    assert policy.seen[1].snr_db == build_report(REPORT, link, 0).read(WHOLE_S, 1).snr_db
     assert [seen.device_queue for seen in Deployment([0.0, 0.0]).policies[0].seen] == [1, 0]
     assert Deployment([0.0, 0.0], Decision(6)).columns["start_s"] == pytest.approx([0.0, BLOCK_S[6]])
 
