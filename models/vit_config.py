@@ -143,7 +143,7 @@ def read_vit_config(folder: Path) -> VitConfig:
     for name in ("config.json", "preprocessor_config.json"):
         file = folder / name
         try:
-            values = json.loads(file.read_text(encoding="utf-8"))
+            values = json.loads(file.read_text(encoding="utf-8-sig"))
             if isinstance(values, dict):
                 values = {field: value for field, value in values.items() if value is not None}
             _check_run(VitConfig.model_validate(values), file)

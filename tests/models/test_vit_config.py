@@ -38,6 +38,11 @@ def test_a_mean_that_is_guessed_is_told(tmp_path: Path, caplog: pytest.LogCaptur
     assert not caplog.text
 
 
+def test_a_byte_order_mark_is_passed_over(tmp_path: Path) -> None:
+    _, path = _plain(tmp_path, config='\ufeff{"num_attention_heads": 2}')
+    assert load_vit(path)[1].heads == 2
+
+
 @torch.inference_mode()
 @pytest.mark.parametrize(
     "config",
