@@ -41,7 +41,7 @@ class _Corners:
         # two that send, of which the second is the worse.
         utility = np.array([0.5, 0.0, 0.0, 0.0, 0.4, 0.45, 0.45, 0.1, 0.05])
         utility[1:4] = 0.6 * np.array(
-            [rate_bps < 5e3, round_trip_s > 0.0 and rate_sigma_db > 3.0, time_left_s < 0.3]
+            [1.5e3 < rate_bps < 5e3, round_trip_s > 0.0 and rate_sigma_db > 3.0, time_left_s < 0.3]
         )
         ones = np.ones(9)
         latency_s, energy_j, airtime_s = 0.1 * ones, ones.copy(), ones.copy()

@@ -101,7 +101,7 @@ class _Noted(DedicatedMedium):
 
 
 class Deployment:
-    """Devices with the same arrivals; what their policies saw and what was on the air."""
+    """Devices with the same arrivals, or the second with its own; what policies saw and what was on the air."""
 
     def __init__(
         self,
@@ -116,6 +116,7 @@ class Deployment:
         deadline_s: float = DEADLINE_S,
         outages: OutageConfig = OutageConfig(),  # noqa: B008 - frozen
         sure: tuple[int, ...] = (),
+        second: list[float] | None = None,
     ) -> None:
         self.up, self.down, self.policies = _Noted(), _Noted(), []
         made, backend = [], cast(Any, _Backend(margin, sure))
@@ -133,8 +134,9 @@ class Deployment:
                 battery_j=math.inf,
             )
             report = build_report(REPORT, link, 0)
-            samples = list(range(len(arrivals)))
-            made.append(VirtualDevice(index, session, link, report, OVERHEAD_S, arrivals, samples))
+            times = second if index and second else arrivals
+            samples = list(range(len(times)))
+            made.append(VirtualDevice(index, session, link, report, OVERHEAD_S, times, samples))
 
         def server(timeline: Any, replied: Any, lost: Any) -> VirtualServer:
             pace = Pace(SEGMENT_S, math.inf)
@@ -208,7 +210,8 @@ def test_ways_up_and_down_and_second_messages_draw_by_keys_of_their_own() -> Non
 def test_what_a_killed_server_held_is_answered_at_once_and_probes_find_its_successor() -> None:
     # In its hands at 1.0; probes at 1.0, 1.3, 1.6, 1.9 find nobody, the one at 2.2 is answered at 2.22.
     kill = Fault(kind="kill", at_s=1.0, for_s=1.0)
-    found = Deployment([0.95, 1.5, 2.21, 2.23], faults=(kill,)).columns
+    deployment = Deployment([0.95, 1.5, 2.21, 2.23], faults=(kill,))
+    found = deployment.columns
     assert found["offloaded"] == [True, False, False, True]
     assert found["degraded"] == [True, True, True, False]
     assert found["done_s"] == pytest.approx(
@@ -218,6 +221,8 @@ def test_what_a_killed_server_held_is_answered_at_once_and_probes_find_its_succe
     assert found["downlink_bytes"] == [0, 0, 0, REPLY]
     # The radio tried until the connection broke, give or take the blocks that answered then.
     assert found["airtime_up_s"][0] == pytest.approx(0.05, abs=BLOCK_S[2] + 1e-9)
+    # What the dead had begun is not sent by the living.
+    assert len(deployment.down.sent) == 1
 
 
 def test_a_frozen_server_is_no_more_found_than_a_dead_one() -> None:
@@ -229,6 +234,13 @@ def test_a_frozen_server_is_no_more_found_than_a_dead_one() -> None:
     assert found["offloaded"] == [True, False, False, True]
     assert found["done_s"][0] == pytest.approx(0.95 + DEADLINE_S)
     assert found["degraded"] == [True, True, True, False]
+
+
+def test_a_server_that_goes_on_does_no_work_for_who_has_given_up() -> None:
+    freeze = Fault(kind="freeze", at_s=0.0, for_s=0.6)
+    found = Deployment([0.0], devices=2, second=[0.58], faults=(freeze,)).columns
+    assert found["degraded"] == [True, False]
+    assert found["done_s"][1] == pytest.approx(0.58 + WHOLE_S)
 
 
 def test_a_link_that_is_down_is_found_by_no_probe() -> None:
