@@ -121,7 +121,7 @@ def drawn(found: dict[str, list[Curve]], path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -132,46 +132,38 @@ def main() -> None:
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--samples", type=int, default=0, help="of each split in A; 0: all")
     parser.add_argument("--work", type=Path, default=Path("runs/early-exit"), help="logits are kept here")
-    options = parser.parse_args()
-    console = Console(width=118)
-    found, plots = [], {}
-    for name in options.learner:
-        curves, macs, about = rules(name, options)
-        result = {**about, "rules": areas(curves, macs)}
-        found.append(result)
-        plots[about["learner"]] = curves
-        table = Table(title=f"{about['learner']}: area under the accuracy-MAC curve")
-        for column in ("rule", "area", "recursive is better by (points)"):
-            table.add_column(column, justify="left" if column == "rule" else "right")
-        for rule, row in result["rules"].items():
-            low, high = row["gain_interval"]
-            gain = "" if rule == "recursive" else f"{row['recursive_gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
-            table.add_row(rule, f"{row['area']:.4f}", gain)
-        console.print(table)
-    slopes = [compared(model, options.keep, options.bits) for model in options.offload]
-    slopes += with_server(options)
-    for slope in slopes:
-        table = Table(title=f"{slope['what']}: slopes against margins alone, at equal bytes and device MACs")
-        for column in ("bytes", "device MACs", "margin alone", "with slopes", "share with", "gain (points)"):
-            table.add_column(column, justify="right")
-        for row in slope["budgets"]:
-            table.add_row(
-                f"{row['bytes']:.0f}",
-                f"{row['macs'] / 1e6:.2f} M",
-                f"{row['margin']['accuracy']:.4f}",
-                f"{row['slope']['accuracy']:.4f}",
-                f"{row['share_with_slope']:.2f}",
-                f"{row['gain_points']:+.2f}",
-            )
-        console.print(table)
+    return parser.parse_args()
 
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"early_exit_{found[0]['learner']}"
-    command = command_line()
-    path.with_suffix(".json").write_text(
-        json.dumps({"command": command, "learners": found, "slopes": slopes}, indent=1) + "\n"
-    )
-    drawn(plots, path.with_suffix(".png"))
+
+def show_areas(console: Console, result: dict[str, Any]) -> None:
+    table = Table(title=f"{result['learner']}: area under the accuracy-MAC curve")
+    for column in ("rule", "area", "recursive is better by (points)"):
+        table.add_column(column, justify="left" if column == "rule" else "right")
+    for rule, row in result["rules"].items():
+        low, high = row["gain_interval"]
+        gain = "" if rule == "recursive" else f"{row['recursive_gain']:+.2f} [{low:+.2f}, {high:+.2f}]"
+        table.add_row(rule, f"{row['area']:.4f}", gain)
+    console.print(table)
+
+
+def show_slope(console: Console, slope: dict[str, Any]) -> None:
+    table = Table(title=f"{slope['what']}: slopes against margins alone, at equal bytes and device MACs")
+    for column in ("bytes", "device MACs", "margin alone", "with slopes", "share with", "gain (points)"):
+        table.add_column(column, justify="right")
+    for row in slope["budgets"]:
+        table.add_row(
+            f"{row['bytes']:.0f}",
+            f"{row['macs'] / 1e6:.2f} M",
+            f"{row['margin']['accuracy']:.4f}",
+            f"{row['slope']['accuracy']:.4f}",
+            f"{row['share_with_slope']:.2f}",
+            f"{row['gain_points']:+.2f}",
+        )
+    console.print(table)
+
+
+def summary(found: list[dict[str, Any]], slopes: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of each learner the recursive rule's area and its gain over the best rival; the gains of slopes."""
     areas_told = {}
     for result in found:
         rivals = {rule: row for rule, row in result["rules"].items() if not rule.startswith("recursive")}
@@ -182,17 +174,33 @@ def main() -> None:
             "area_gain": round(rivals[best]["recursive_gain"], 3),
             "interval": [round(x, 3) for x in rivals[best]["gain_interval"]],
         }
-    print(
-        json.dumps(
-            {
-                "area": areas_told,
-                "slope_gain": {slope["what"]: round(slope["gain_points"], 3) for slope in slopes},
-                "slope_gain_interval": {
-                    slope["what"]: [round(x, 3) for x in slope["interval"]] for slope in slopes
-                },
-            }
-        )
-    )
+    return {
+        "area": areas_told,
+        "slope_gain": {slope["what"]: round(slope["gain_points"], 3) for slope in slopes},
+        "slope_gain_interval": {slope["what"]: [round(x, 3) for x in slope["interval"]] for slope in slopes},
+    }
+
+
+def main() -> None:
+    options = arguments()
+    console = Console(width=118)
+    found, plots = [], {}
+    for name in options.learner:
+        curves, macs, about = rules(name, options)
+        found.append({**about, "rules": areas(curves, macs)})
+        plots[about["learner"]] = curves
+        show_areas(console, found[-1])
+    slopes = [compared(model, options.keep, options.bits) for model in options.offload]
+    slopes += with_server(options)
+    for slope in slopes:
+        show_slope(console, slope)
+
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"early_exit_{found[0]['learner']}"
+    result = {"command": command_line(), "learners": found, "slopes": slopes}
+    path.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+    drawn(plots, path.with_suffix(".png"))
+    print(json.dumps(summary(found, slopes)))
 
 
 if __name__ == "__main__":
