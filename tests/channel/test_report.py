@@ -71,9 +71,10 @@ def test_a_modem_that_measures_by_itself_says_what_was_at_its_last_time():
         assert found.known_s <= t
         # A little after the round time, at which a block of fading begins.
         assert found.reading.snr_db == link.snr_db(measured_s + 5e-6)
-    # However the multiples of a tenth are rounded, of which some lie before the block that they begin.
-    for index in range(300):
-        assert report.newest(index / 10 + 0.05).reading.snr_db == link.snr_db(index / 10 + 5e-6)
+    # Multiples of .3 are rounded: some of them lie before the block of fading that they begin.
+    report = measuring(link, every_s=0.3)
+    for index in range(40):
+        assert report.newest(0.3 * index + 0.05).reading.snr_db == link.snr_db(0.3 * index + 5e-6)
 
 
 def test_a_modem_that_does_not_measure_says_nothing():
