@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from image_rivals import picture
 from PIL import Image
 from rich.progress import track
 
@@ -49,10 +50,6 @@ class _Ladder(NamedTuple):
     right: np.ndarray
 
 
-def _picture(image: np.ndarray) -> Image.Image:
-    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-
-
 def _scan_bytes(data: bytes) -> int:
     at = 2
     while data[at + 1] != 0xDA:
@@ -79,13 +76,12 @@ def _sent(small: Image.Image, coder: str, quality: int) -> tuple[Image.Image, in
 
 
 def _through(image: np.ndarray, divisor: int, coder: str, quality: int) -> tuple[np.ndarray, int]:
-    picture = _picture(image)
-    size = picture.size
+    small = whole = picture(image)
     if divisor > 1:
-        picture = picture.resize((size[0] // divisor, size[1] // divisor), Image.Resampling.BOX)
-    arrived, nbytes = _sent(picture, coder, quality)
+        small = whole.resize((whole.width // divisor, whole.height // divisor), Image.Resampling.BOX)
+    arrived, nbytes = _sent(small, coder, quality)
     if divisor > 1:
-        arrived = arrived.resize(size, Image.Resampling.BICUBIC)
+        arrived = arrived.resize(whole.size, Image.Resampling.BICUBIC)
     return np.asarray(arrived, np.uint8).reshape(image.shape), nbytes
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-import time
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,11 @@ _TABLES = {
 }  # JFIF header, quantisation and Huffman tables: the same in every image of a quality
 
 
+def picture(image: np.ndarray) -> Image.Image:
+    """Of pixels uint8 (H, W, C), one channel or three."""
+    return Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+
+
 def jpeg_without_tables(data: bytes) -> int:
     """Bytes of a JPEG file but for the segments that sender and receiver could know beforehand."""
     at, charged = 2, 2
@@ -45,12 +49,11 @@ def jpeg_without_tables(data: bytes) -> int:
 def coded(image: np.ndarray, kind: str, quality: int) -> tuple[np.ndarray, int]:
     """What arrives of an image uint8 (H, W, C), and the bytes that it is charged."""
     buffer = io.BytesIO()
-    picture = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
     if kind == "webp":
-        picture.save(buffer, "WEBP", quality=quality, method=6)
+        picture(image).save(buffer, "WEBP", quality=quality, method=6)
         nbytes = len(buffer.getvalue())
     else:
-        picture.save(buffer, "JPEG", quality=quality, optimize=False)
+        picture(image).save(buffer, "JPEG", quality=quality, optimize=False)
         nbytes = jpeg_without_tables(buffer.getvalue())
     with Image.open(buffer) as opened:
         arrived = np.asarray(opened.convert("L" if image.shape[2] == 1 else "RGB"))
@@ -110,7 +113,6 @@ def measured(network: SplitViT, data: Dataset, kind: str) -> list[dict[str, floa
     """Accuracy at the last exit and mean bytes of the image at every quality."""
     rows = []
     for quality in QUALITIES:
-        began = time.perf_counter()
         pairs = [coded(image, kind, quality) for image in data.images]
         arrived = Dataset(np.stack([pair[0] for pair in pairs]), data.labels, data.classes)
         right = prediction(exit_logits(network, network.card, arrived)[:, -1]) == data.labels
@@ -119,7 +121,6 @@ def measured(network: SplitViT, data: Dataset, kind: str) -> list[dict[str, floa
                 "quality": quality,
                 "bytes": float(np.mean([pair[1] for pair in pairs])),
                 "accuracy": float(right.mean()),
-                "seconds": time.perf_counter() - began,
             }
         )
     return rows
