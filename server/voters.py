@@ -12,7 +12,7 @@ from typing import Protocol
 import grpc
 import numpy as np
 
-from ..errors import RemoteError
+from ..errors import RemoteError, did_you_mean
 from ..policies.coordination import Opinion
 from ..policies.quorum_driver import Silent
 from ..protos import splitpoint_pb2 as pb
@@ -140,9 +140,12 @@ class RemoteVoter:
     @property
     def card(self) -> pb.Learner | None:
         card = self._host.learners.get(self.name)
-        problem = f"there is no learner {self.name}" if card is None else misfit(card, self._device)
+        if card is None:
+            problem = f"there is no learner {self.name}; {did_you_mean(self.name, self._host.learners)}"
+        else:
+            problem = misfit(card, self._device)
         if problem and problem != self._misfit and self._host.learners:
-            logger.warning("%s: %s; it is not asked", self._host.address, problem)
+            logger.warning("%s: not asked: %s", self._host.address, problem)
         self._misfit = problem
         return None if problem else card
 

@@ -71,6 +71,14 @@ def test_what_is_no_opinion_is_refused_and_not_reckoned_with(changes):
     assert voter.expected_s == before_s
 
 
+def test_of_a_learner_that_a_server_has_not_it_is_said_which_it_has(caplog):
+    voter = RemoteVoter(0, "files/b.safetensors", Host([]), DEVICE)
+    assert voter.card is None
+    assert voter.card is None
+    (said_once,) = (record.getMessage() for record in caplog.records)
+    assert said_once == "test:1: not asked: there is no learner files/b.safetensors; known: a"
+
+
 def test_one_that_ends_too_early_says_so():
     voter = RemoteVoter(0, "a", Host([]), DEVICE)
     with pytest.raises(RemoteError, match="test:1: a said nothing of gate 0"):
