@@ -1,5 +1,8 @@
 """Accuracy of split learning at equal bytes: ADC against no compression, Top-K, random Top-K, C3-SL, BottleNet++.
 
+    python benchmarks/adc_split_learning.py --data-dir DIR --out DIR         # a few CPU-minutes: less of everything
+    python benchmarks/adc_split_learning.py --data-dir DIR --images 10000 --patch 4 --dim 64 --depth 6 --heads 4 \
+        --cut 3 --start-images 20000 --rho-batch 1                           # the results here: a day of a core
     python benchmarks/adc_split_learning.py --data-dir DIR --accelerator cuda --start-images 0 --evaluation 0 \
         --images 10000 --batch 64 --patch 4 --dim 192 --depth 9 --heads 3 --cut 4 --start-epochs 30
 
@@ -11,8 +14,8 @@ at equal epochs, with uncompressed activations and with ADC's, show what compres
     adc         the paper's default: as many clusters and tokens, rho_B = rho_T = sqrt(rate)
     adc, tuned  rho_B is the best of `--rho-batch` and the default on calibration images, seed 0, at the rate's budget
 
-The defaults are a reduced version for a few CPU-minutes: fewer images, a smaller network; the results say so. Every
-run leaves a JSON file in `--out`, and runs that are there are not made again: stop and start as you like.
+Results say what they lack of the whole experiment. Every run leaves a JSON file in `--out`, and runs that are there
+are not made again: stop and start as you like.
 """
 
 from __future__ import annotations
