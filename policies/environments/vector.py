@@ -97,6 +97,10 @@ class OffloadVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[
         NDArray[np.float32], NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_], dict[str, Any]
     ]:
+        if not hasattr(self, "_many"):
+            raise UsageError("reset this environment before its first step")
+        if np.shape(actions)[:1] != (self.num_envs,):
+            raise UsageError(f"a step takes {self.num_envs} actions, one a copy, not {np.shape(actions)}")
         many, lookup = self._many, self._lookup
         heads, request = lookup.look_up(
             self.actions.flat_rows(actions), many.sample, many.answer_s - many.start_s

@@ -78,6 +78,16 @@ def test_vector_environment_by_its_id() -> None:
     assert (first[1][0] != first[1][1:]).any(), "copies walk paths of their own"
 
 
+def test_a_step_of_the_vector_environment_takes_an_action_of_each_copy_after_a_reset() -> None:
+    env = environments.make_offload_vector(2, episode_requests=3, link_paths=2)
+    with pytest.raises(UsageError, match="reset this environment before its first step"):
+        env.step(env.action_space.sample())
+    env.reset(seed=0)
+    for actions in (None, np.zeros((3, 6), int), np.zeros((1, 6), int)):
+        with pytest.raises(UsageError, match="a step takes 2 actions"):
+            env.step(actions)
+
+
 def test_vector_environment_resets_all_copies_by_the_step_that_ends_them() -> None:
     env = gymnasium.make_vec(
         "splitpoint/Offload-v0", 4, "vector_entry_point", episode_requests=3, link_paths=2
