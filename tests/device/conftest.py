@@ -62,17 +62,17 @@ def save_random(path: Path, card: ModelCard, seed: int) -> Path:
 
 
 def choose(network: Any) -> None:
-    """Gates of a network with random weights that drop some patches, the fewer the higher alpha is."""
+    """Gates of a network with random weights that drop some patches, and of most inputs not all."""
     import torch
 
     gates = network.gates
     with torch.no_grad():
-        gates.w.normal_(0.0, 0.15)
-        gates.b.fill_(0.5)
-        gates.v.normal_(0.0, 0.15)
+        gates.w.normal_(0.0, 0.3)
+        gates.b.fill_(1.5)
+        gates.v.normal_(0.0, 0.3)
         gates.low.normal_(0.0, 0.5)
         gates.up.normal_(0.0, 0.5)
-        gates.c.fill_(-0.5)
+        gates.c.fill_(-1.5)
 
 
 @dataclass(frozen=True)

@@ -54,8 +54,8 @@ class Run:
         opinions: Any = SimpleNamespace(opinion=lambda learner, sample, gate: OTHER if learner == 0 else SURE)
         self.quorum = VirtualQuorum(
             timeline, config, opinions, MACS, lambda cut: passed, max_pending, faults,
-            lambda now_s, call: self.replied.setdefault(call.sample, now_s),
-            lambda now_s, call: self.lost.setdefault(call.sample, now_s),
+            lambda now_s, call: self._note(self.replied, now_s, call),
+            lambda now_s, call: self._note(self.lost, now_s, call),
         )  # fmt: skip
         self.calls = []
         for sample, time_s in enumerate(times):
@@ -66,6 +66,10 @@ class Run:
             self.calls.append(call)
             timeline.after(time_s, self.quorum.receive, call)
         timeline.run(until=5.0)
+
+    def _note(self, ends: dict[int, float], now_s: float, call: Any) -> None:
+        assert call.sample not in self.replied | self.lost
+        ends[call.sample] = now_s
 
     def said(self, sample: int = 0) -> tuple[int, int, int]:
         """Votes, learners asked and MACs."""
@@ -93,6 +97,24 @@ def test_all_at_once_are_heard_as_they_come() -> None:
     run = Run(0.0, parallel=True)
     assert run.replied == {0: pytest.approx(SECOND)}
     assert run.said() == (2, 3, 3000)
+
+
+def test_those_that_wait_for_a_learner_are_a_batch() -> None:
+    run = Run(0.0, 0.0, 0.0, places=("a",))
+    both_s = THIRD + 0.01 + 2 * 0.003
+    assert run.replied == {0: pytest.approx(THIRD), 1: pytest.approx(both_s), 2: pytest.approx(both_s)}
+
+
+def test_patience_begins_anew_with_each_opinion() -> None:
+    # The second gate of the second learner is heard 30 ms after its first, and 44 ms after it was asked.
+    run = Run(0.0, parallel=True, confidence=0.9, patience_s=0.035)
+    assert run.replied == {0: pytest.approx(SECOND + 0.01 + 0.02)}
+    assert run.said() == (2, 3, 1000 + 2000 + 3000 + 10_000 + 20_000)
+
+
+def test_a_frozen_learner_begins_when_it_goes_on() -> None:
+    run = Run(0.0, faults=(freeze("b", 0.0, 0.3),), patience_s=5.0)
+    assert run.replied == {0: pytest.approx(0.3 + FIRST - HOP_S + SECOND)}
 
 
 def test_a_majority_that_is_not_sure_goes_on_to_the_next_gate() -> None:
@@ -128,10 +150,13 @@ def test_a_learner_that_dies_is_known_to_at_once_and_its_housemates_go_with_it()
     kill = Fault(kind="kill", at_s=0.005, for_s=0.1, process="b")
     alone = Run(0.0, faults=(kill,))
     assert alone.replied[0] == pytest.approx(0.005 + SECOND + THIRD + 2 * 0.01 + 4 * HOP_S + 0.05)
-    together = Run(0.0, 0.1, places=("a", "b", "b"), faults=(kill,))
-    # The one that is left decides alone: where it is not asked beside them, the next request goes to it at once.
+    # Those in its queue are lost with it, and nobody waits for them.
+    assert max(Run(0.0, 0.0, faults=(kill,), patience_s=5.0).replied.values()) < 0.2
+    together = Run(0.0, 0.0055, 0.4, places=("a", "b", "b"), faults=(kill,))
+    # The one that is left decides alone, until a probe at .255 finds both of the others.
     assert together.said(1) == (1, 1, 3000)
-    assert together.replied[1] == pytest.approx(0.1 + THIRD)
+    assert together.replied[1] == pytest.approx(0.0055 + THIRD)
+    assert together.said(2) == (2, 2, 3000)
 
 
 def test_learners_that_are_all_late_have_till_the_deadline() -> None:
