@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from splitpoint.codec.adc import merge
+from splitpoint.codec.adc import MOST_GROUPS, Merged, merge
 from splitpoint.codec.requests import GROUP_BYTES, build_request, payload_crc
 from splitpoint.protos import splitpoint_pb2 as pb
 from splitpoint.protos.client import Refused, ServiceClient
@@ -104,6 +104,18 @@ def test_groups_that_do_not_fit_are_refused_by_name(small, field, change):
     with pytest.raises(Rejected, match=rf"^{field}: ") as caught:
         Validator(small.card, small.codec).check(request)
     assert caught.value.code is CODE.INVALID_ARGUMENT
+
+
+def test_as_many_groups_as_a_message_may_have_batch_with_equal_ones(small):
+    shape = MOST_GROUPS, 3, small.card.dim
+    tokens = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    merged = Merged(tokens, np.zeros(shape[:2], np.int64), np.arange(MOST_GROUPS), 1.0)
+    request = small.carrying(small.codec.encode_merged(merged, CUT), 1, groups=MOST_GROUPS)
+    checked = Validator(small.card, small.codec).check(request)
+    assert checked.group == (CUT, 3)
+    samples = checked.decoded()
+    assert len(samples) == MOST_GROUPS
+    np.testing.assert_allclose([sample.values for sample in samples], tokens, atol=0.05)
 
 
 class Queue:

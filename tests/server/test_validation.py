@@ -80,8 +80,7 @@ def edits():
     yield from (setting("tokens.offset", value * 17) for value in (NAN, INF, b""))
     yield setting("tokens.coder", 1)
     yield setting("tokens.coder", 77)
-    yield setting("exit_state.exits_passed", 1)
-    yield setting("exit_state.exits_passed", HUGE)
+    yield from (setting("exit_state.exits_passed", value) for value in (1, 3, HUGE))
     yield from (setting("exit_state.state", value) for value in (b"", NAN * 8, bytes(18)))
     yield from (setting("exit_state.logits", value) for value in (b"", INF * 5, bytes(8)))
     yield from (setting("exit_state.margin", value) for value in (math.nan, -0.1, 1.1))
@@ -112,10 +111,23 @@ def test_a_wrong_or_missing_crc_is_refused(small):
     assert str(refusal(small, request, crc=False)).startswith("payload_crc")
 
 
-def test_a_state_before_any_exit_must_be_empty(small):
+@pytest.mark.parametrize("part", ["state", "logits"])
+def test_a_state_before_any_exit_must_be_empty(small, part):
     request = small.request(cut=0)
-    request.exit_state.state = bytes(16)
+    setattr(request.exit_state, part, bytes(16))
     assert str(refusal(small, request)).startswith("exit_state.state")
+
+
+def test_only_an_image_may_come_with_the_state_of_any_exit(small):
+    validator = Validator(small.card, small.codec, opinions=True)
+    state = small.request(cut=2).exit_state
+    image = small.request(cut=0)
+    image.exit_state.CopyFrom(state)
+    assert validator.check(image).sample.u is not None
+    tokens = small.request(cut=2)
+    tokens.exit_state.exits_passed -= 1
+    with pytest.raises(Rejected, match=r"^exit_state\.exits_passed: must be"):
+        validator.check(tokens)
 
 
 def test_a_request_may_leave_out_deadline_and_margin(small):

@@ -151,7 +151,9 @@ def test_a_learner_that_dies_is_known_to_at_once_and_its_housemates_go_with_it()
     alone = Run(0.0, faults=(kill,))
     assert alone.replied[0] == pytest.approx(0.005 + SECOND + THIRD + 2 * 0.01 + 4 * HOP_S + 0.05)
     # Those in its queue are lost with it, and nobody waits for them.
-    assert max(Run(0.0, 0.0, faults=(kill,), patience_s=5.0).replied.values()) < 0.2
+    both = Run(0.0, 0.0, faults=(kill,), patience_s=5.0).replied
+    assert both.keys() == {0, 1}
+    assert max(both.values()) < 0.2
     together = Run(0.0, 0.0055, 0.4, places=("a", "b", "b"), faults=(kill,))
     # The one that is left decides alone, until a probe at .255 finds both of the others.
     assert together.said(1) == (1, 1, 3000)
