@@ -57,10 +57,13 @@ def test_what_is_not_affordable_is_tried_after_the_longest_wait() -> None:
 def test_a_reset_forgets_what_was_waited_for() -> None:
     exploration = Exploration(3)
     answered_here(exploration, 3)
-    assert exploration.best(VALUES, SENDS, True) == 2
-    exploration.learn(LOCAL._replace(offloaded=True))
-    answered_here(exploration, 5)
     exploration.reset()
     assert exploration.best(VALUES, SENDS, True) == 0
+    answered_here(exploration, 3)
+    assert exploration.best(VALUES, SENDS, True) == 2
+    # Tried once, so that the wait is twice as long.
+    exploration.learn(LOCAL._replace(offloaded=True))
+    answered_here(exploration, 2)
+    exploration.reset()
     answered_here(exploration, 3)
     assert exploration.best(VALUES, SENDS, True) == 2
