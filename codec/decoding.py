@@ -11,7 +11,7 @@ its own. Entropy coding takes some 0.3 us a value and plane, which adds up to se
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import lru_cache, partial
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from ..protos import splitpoint_pb2 as pb
 from .basis import Basis
 from .entropy import CodeTables, decode_planes
 from .errors import PayloadError, check_within
+from .halves import checked_halves
 from .nested import dequantise
 from .planes import check_planes, unpack_planes
 
@@ -49,8 +50,8 @@ def checked_tokens(message: pb.Tokens, rows: int, basis: Basis, tables: CodeTabl
     dims, bits = message.dims, message.bits
     check_within("tokens.bits", bits, 1, 8)
     named = 1 if len(message.offset) == 2 else rows
-    offset = _halves("offset", message.offset, named)
-    scale = _halves("scale", message.scale, named, signed=False)
+    offset = checked_halves("tokens.offset", message.offset, named)
+    scale = checked_halves("tokens.scale", message.scale, named, signed=False)
     planes = list(message.planes)
     if len(planes) != bits:
         raise PayloadError("tokens.planes", f"must be one a bit, {bits}, not {len(planes)}")
@@ -81,27 +82,3 @@ def _tokens(
     if not np.isfinite(tokens).all():
         raise PayloadError("tokens.scale", "gives values that are not finite")
     return tokens
-
-
-def _halves(name: str, data: bytes, count: int, *, signed: bool = True) -> np.ndarray:
-    """Checked float16 values. On one large integer, a lane of 16 bits each: on every request's path, and with so
-    few values most of numpy's time would be the calls."""
-    if len(data) != 2 * count:
-        raise PayloadError(f"tokens.{name}", f"must have {2 * count} bytes, not {len(data)}")
-    bits = int.from_bytes(data, "little")
-    exponents, one, signs = _lanes(count)
-    # One more on an exponent of all ones, and only on that, reaches the sign's place.
-    if (bits & exponents) + one & signs:
-        raise PayloadError(f"tokens.{name}", "must be finite")
-    if not signed and bits & signs:
-        raise PayloadError(f"tokens.{name}", "must not be negative")
-    return np.frombuffer(data, "<f2")
-
-
-@lru_cache(maxsize=256)
-def _lanes(count: int) -> tuple[int, int, int]:
-    """The exponents' bits of `count` float16, the lowest of each exponent, and the signs."""
-    exponents, one, signs = (
-        int.from_bytes(lane * count, "little") for lane in (b"\x00\x7c", b"\x00\x04", b"\x00\x80")
-    )
-    return exponents, one, signs

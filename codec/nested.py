@@ -51,8 +51,8 @@ def quantise(x: np.ndarray) -> Quantised:
     x = np.asarray(x, dtype=np.float32)
     if x.ndim != 2 or x.size == 0:
         raise PayloadError("tokens", f"must have shape (T, dims), not {x.shape}")
-    low, high = x.min(axis=1), x.max(axis=1)
-    least, most = low.min(), high.max()
+    low, high = np.minimum.reduce(x, axis=1), np.maximum.reduce(x, axis=1)
+    least, most = np.minimum.reduce(low), np.maximum.reduce(high)
     if not (least >= -LARGEST and most <= LARGEST):
         if not np.isfinite(x).all():
             raise PayloadError("tokens", "must be finite")
@@ -61,18 +61,16 @@ def quantise(x: np.ndarray) -> Quantised:
         low, high = least[None], most[None]
     offset = low.astype(np.float16)
     start = offset.astype(np.float32)
-    above = start > low
-    if above.any():
-        with np.errstate(over="ignore"):  # the neighbours of values that need none may be infinite
-            offset = np.where(above, np.nextafter(offset, _DOWN), offset)
-        start = offset.astype(np.float32)
+    np.nextafter(offset, _DOWN, out=offset, where=start > low)
+    start = offset.astype(np.float32)
     width = (high - start) / np.float32(256.0)
     scale = width.astype(np.float16)
-    scale = np.where(scale.astype(np.float32) < width, np.nextafter(scale, _UP), scale)
+    np.nextafter(scale, _UP, out=scale, where=scale.astype(np.float32) < width)
     step = scale.astype(np.float32)
     # A constant token has step 0 and codes 0: its offset says it all.
+    step[step == 0.0] = 1.0
     cells = x - start[:, None]
-    cells /= np.where(step > 0.0, step, np.float32(1.0))[:, None]
+    cells /= step[:, None]
     np.minimum(cells, np.float32(255.0), out=cells)
     return Quantised(cells.astype(np.uint8), offset, scale)
 

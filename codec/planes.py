@@ -33,8 +33,9 @@ def pack_planes(codes: np.ndarray, first: int, stop: int) -> list[bytes]:
     """Planes first..stop-1 of 8-bit codes (any shape, taken row by row), 0 <= first <= stop <= 8."""
     if not 0 <= first <= stop <= 8:
         raise PayloadError("tokens.bits", f"planes {first}..{stop} do not lie in 0..8")
-    packed = np.packbits(plane_matrix(codes)[first:stop], axis=1)
-    return [row.tobytes() for row in packed]
+    packed = np.packbits(plane_matrix(codes)[first:stop], axis=1).tobytes()
+    size = plane_bytes(codes.size)
+    return [packed[at : at + size] for at in range(0, len(packed), size)]
 
 
 def check_planes(planes: Sequence[bytes], count: int) -> None:

@@ -55,6 +55,7 @@ class TokenCodec:
         self.symbols = SymbolCodec(arrays, max_tokens=max_tokens)
         """The joint source-channel codes, where the model has any."""
         self._bases: dict[int, Basis] = {}
+        self._rests: dict[int, bool] = {}
         self._tables: dict[int, CodeTables | None] = {}
 
     def basis(self, cut: int) -> Basis:
@@ -78,7 +79,10 @@ class TokenCodec:
 
     def sends_rest(self, cut: int) -> bool:
         """Whether a rest token stands for the patches that are not sent from `cut`."""
-        return bool(np.any(self._arrays.get(f"codec.{cut}.rest", False)))
+        found = self._rests.get(cut)
+        if found is None:
+            found = self._rests[cut] = bool(np.any(self._arrays.get(f"codec.{cut}.rest", False)))
+        return found
 
     def coders(self, cut: int) -> tuple[pb.Coder.ValueType, ...]:
         """Coders that this side can use at `cut`: bit packing, and ANS with the library and tables."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -22,7 +23,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class HeadState:
     """Where the network stands on one input.
 
@@ -54,9 +55,9 @@ class HeadState:
             return self.tokens
         return Pruned(self.tokens, self.weights, self.positions).to_send()
 
-    @property
+    @cached_property
     def margin(self) -> float:
-        """Of the last exit passed."""
+        """Of the last exit passed. The agent asks for it, and so does the encoder."""
         assert self.logits is not None
         return float(margin(self.logits))
 
