@@ -14,7 +14,7 @@ draws.
 
 Bars: nested at most 1 point below dedicated; above the best rival where that is more than 2 points below clean,
 within 1 point of it elsewhere. Writes results/jscc_snr_MODEL.json and .png
-(jscc_snr_MODEL-pairs-of-N-steps where --nested-steps is given); the last line is JSON.
+(jscc_snr_MODEL-nested-N-pairs-M where --nested-steps is given); the last line is JSON.
 """
 
 from __future__ import annotations
@@ -262,7 +262,9 @@ def main() -> None:
             row["best_rival"] = max(row[kind] for kind in KINDS)
             rows.append(row)
 
-    name = card.name if given.nested_steps is None else f"{card.name}-pairs-of-{given.steps}-steps"
+    name = card.name
+    if given.nested_steps is not None:
+        name += f"-nested-{given.nested_steps}-pairs-{given.steps}"
     result = {
         "command": command_line(),
         "model": card.name,
