@@ -5,8 +5,9 @@ Source: arXiv 2207.12397. With fixed keys K_i ~ N(0, 1/D), scaled to unit norm, 
     S = sum over i of K_i (*) z_i          z'_i = K_i (corr) S          (by FFT)
 
 Correlating with a key undoes its convolution up to noise from the R - 1 others, which are nearly orthogonal. The
-gradient of S has its shape. Both sides make the keys from the seed. R = floor(1 / rate), so that the rate is met;
-the last group of a batch may be smaller.
+gradient of S has its shape. Both sides make the keys from the seed. R = floor(1 / rate) at most, so that the rate is
+met. A batch that R does not divide is cut into equal groups, as few as before: each sample then has less noise for the
+same bytes. The last group may be smaller.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = ["C3Decoder", "C3Encoder", "keys"]
 _MOST = 256  # keys are whole activations: their memory is bounded
 
 
-def _group_size(rate: float) -> int:
-    """R, samples in one sum. The margin is for rates such as 1/3, whose inverse falls a hair short."""
+def _most_in_group(rate: float) -> int:
+    """R, most samples in one sum. The margin is for rates such as 1/3, whose inverse falls a hair short."""
     size = math.floor(1.0 / rate + 1e-9)
     if size > _MOST:
         raise UsageError(f"rate {rate:g} is below 1/{_MOST}, C3-SL's lowest")
@@ -37,7 +38,7 @@ def _group_size(rate: float) -> int:
 
 def keys(geometry: Geometry, rate: float, seed: int) -> Tensor:
     """float32 (R, D) keys of unit norm. One sample a group needs no key: its own is the unit impulse."""
-    count = _group_size(rate)
+    count = _most_in_group(rate)
     if count == 1:
         drawn = np.zeros((1, geometry.values))
         drawn[0, 0] = 1.0
@@ -45,6 +46,12 @@ def keys(geometry: Geometry, rate: float, seed: int) -> Tensor:
         drawn = generator(seed, "c3-sl-keys").standard_normal((count, geometry.values))
         drawn /= np.linalg.norm(drawn, axis=1, keepdims=True)
     return torch.from_numpy(drawn.astype(np.float32))
+
+
+def _groups(samples: int, most: int) -> tuple[int, int]:
+    """Sums of a batch, and samples in each."""
+    sums = -(-samples // most)
+    return sums, -(-samples // sums)
 
 
 def _bind(z: Tensor, spectra: Tensor) -> Tensor:
@@ -66,11 +73,11 @@ class C3Encoder(Encoder):
         self.register_buffer("spectra", torch.fft.rfft(keys(geometry, rate, seed)), persistent=False)
 
     def encode(self, x: Tensor, attention: Tensor, classes: Tensor, step: int) -> Sent:
-        size = len(self.spectra)
+        count, size = _groups(len(x), len(self.spectra))
         flat = x.flatten(1)
         # Samples that are missing in the last group are zeros, which add nothing.
-        flat = functional.pad(flat, (0, 0, 0, -len(x) % size))
-        sums = _bind(flat.reshape(-1, size, flat.shape[1]), self.spectra)
+        flat = functional.pad(flat, (0, 0, 0, count * size - len(x)))
+        sums = _bind(flat.reshape(count, size, flat.shape[1]), self.spectra[:size])
         return Sent(sums.reshape(-1, *x.shape[1:]), classes)
 
 
@@ -82,8 +89,9 @@ class C3Decoder(Decoder):
         self.register_buffer("spectra", torch.fft.rfft(keys(geometry, rate, seed)), persistent=False)
 
     def wire_shape(self, outputs: int) -> tuple[int, int, int]:
-        return -(-outputs // len(self.spectra)), self.geometry.tokens, self.geometry.dim
+        return _groups(outputs, len(self.spectra))[0], self.geometry.tokens, self.geometry.dim
 
     def decode(self, values: Tensor, indices: bytes, outputs: int) -> Tensor:
-        found = _unbind(values.flatten(1), self.spectra)
+        _, size = _groups(outputs, len(self.spectra))
+        found = _unbind(values.flatten(1), self.spectra[:size])
         return found.reshape(-1, *values.shape[1:])[:outputs]

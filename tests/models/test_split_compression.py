@@ -154,6 +154,16 @@ def test_c3_brings_back_each_sample_with_the_noise_of_its_group():
     assert (noise - 4.0).abs().max() < 0.6
 
 
+def test_c3_cuts_a_batch_into_equal_groups():
+    geometry = Geometry(tokens=65, dim=64, grid=(8, 8), classes=10)
+    x, attention, classes = _batch(32, geometry=geometry)
+    tenth, eighth = (C3Encoder(geometry, rate, 1).encode(x, attention, classes, 0) for rate in (0.1, 0.125))
+    assert tenth.values.shape == eighth.values.shape
+    found = C3Decoder(geometry, 0.1, 1).decode(tenth.values, b"", 32).detach()
+    noise = ((found - x.detach()) ** 2).flatten(1).sum(dim=1) / (x.detach() ** 2).flatten(1).sum(dim=1)
+    assert noise.mean() == pytest.approx(8.0, abs=0.6)
+
+
 def test_a_batch_that_c3_cannot_divide_comes_back_whole():
     x, attention, classes = _batch(7)
     sent = C3Encoder(GEOMETRY, 0.25, 0).encode(x, attention, classes, 0)
