@@ -220,6 +220,18 @@ def test_a_paced_server_takes_the_scenarios_time():
     assert expected <= times["all"] < expected + 0.1
 
 
+def one_after_another(count):
+    """Each is submitted when nothing else is in work."""
+
+    async def script(submit, batcher):
+        for number in range(count):
+            submit(number)
+            while batcher.load:
+                await asyncio.sleep(0.001)
+
+    return script
+
+
 def test_a_tail_quicker_than_a_thread_is_called_on_the_loop():
     class Instant(FakeTail):
         def run(self, samples):
@@ -227,14 +239,7 @@ def test_a_tail_quicker_than_a_thread_is_called_on_the_loop():
             yield Progress(len(samples), 0, [(i, Answer(0, 1.0, 0)) for i in range(len(samples))])
 
     tail = Instant()
-
-    async def script(submit, batcher):
-        for number in range(50):
-            submit(number)
-            while batcher.load:
-                await asyncio.sleep(0.001)
-
-    assert len(run(tail, script)) == 50
+    assert len(run(tail, one_after_another(50))) == 50
     assert tail.threads[0] == "compute"
     assert "MainThread" in tail.threads
     # While another request is in work, the loop does not run the network beside it.
@@ -255,14 +260,7 @@ def test_a_tail_quicker_than_a_thread_is_called_on_the_loop():
 
 def test_a_tail_slower_than_a_thread_is_never_called_on_the_loop():
     tail = FakeTail()
-
-    async def script(submit, batcher):
-        for number in range(5):
-            submit(number)
-            while batcher.load:
-                await asyncio.sleep(0.001)
-
-    assert len(run(tail, script)) == 5
+    assert len(run(tail, one_after_another(5))) == 5
     assert set(tail.threads) == {"compute"}
 
 
