@@ -179,22 +179,19 @@ class Profile:
             raise UsageError(
                 f"this is the {self.split_name} profile of {self.card.name}: {_JOBS[split_name]}"
             )
-        for said, option, measured, wanted in (
-            ("coder", "coder", self.coder, coder),
-            (
-                "raw inputs as",
-                "image-format",
-                self.image_format if 0 in self.cuts else image_format,
-                image_format,
-            ),
-        ):
-            if wanted is not None and measured != wanted:
-                raise UsageError(
-                    f"the {self.split_name} profile of {self.card.name} was measured with {said} "
-                    f"'{measured}', not '{wanted}': `splitpoint profile {self.card.name} "
-                    f"--split {self.split_name} --{option} {wanted} --out FOLDER` measures another, "
-                    "for the scenario's `profiles`"
-                )
+        if coder is not None and self.coder != coder:
+            raise self._measured_otherwise(f"coder '{self.coder}'", "coder", coder)
+        if image_format is not None and 0 in self.cuts and self.image_format != image_format:
+            raise self._measured_otherwise(
+                f"raw inputs as '{self.image_format}'", "image-format", image_format
+            )
+
+    def _measured_otherwise(self, measured: str, option: str, wanted: str) -> UsageError:
+        return UsageError(
+            f"the {self.split_name} profile of {self.card.name} was measured with {measured}, not '{wanted}': "
+            f"`splitpoint profile {self.card.name} --split {self.split_name} --{option} {wanted} --out FOLDER` "
+            "measures another, for the scenario's `profiles`"
+        )
 
     def save(self, path: Path | str) -> None:
         """Write one compressed npz file, whole or not at all. DataError if it cannot be written."""
